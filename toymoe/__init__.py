@@ -1,0 +1,18 @@
+"""toymoe: a toy mixture-of-experts language model to watch, dissect, edit and defend.
+
+Data flows one way through the modules, and no module imports one further down:
+
+    config -> world -> moe -> model -> behaviour, routing -> train -> checkpoint
+           -> measure -> plots -> report -> runner -> cli
+
+Axis letters, the same everywhere (einsum strings use them in lower case)::
+
+    B prompts        T positions       D model width       H heads
+    K head width     E experts         F expert width      V vocabulary
+    L layers         S seeds           N tokens (B * T)    A selected experts
+    G topics
+
+An array called ``gates_LBTE`` has the axes layer, prompt, position, expert.
+"""
+
+__version__ = "0.1.0"
