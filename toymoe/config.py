@@ -1,0 +1,268 @@
+"""Every setting of a run, with the rule it must obey: frozen dataclasses, presets, overrides."""
+
+import dataclasses
+import difflib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+HAZARD_RULES = ("conjunction", "trigger", "topic")
+
+
+class ConfigError(ValueError):
+    """One sentence for the reader: what was given, what is allowed, what to do."""
+
+
+def _require(ok: bool, name: str, given: Any, allowed: str) -> None:
+    if not ok:
+        raise ConfigError(f"{name} = {given!r} is not possible: {allowed}.")
+
+
+def _whole(name: str, given: int, low: int, high: int) -> None:
+    _require(low <= given <= high, name, given, f"it must be a whole number from {low} to {high}")
+
+
+def _share(name: str, given: float, low: float = 0.0, high: float = 1.0) -> None:
+    _require(low <= given <= high, name, given, f"it must be a number from {low:g} to {high:g}")
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """The toy language (see `toymoe.world`)."""
+
+    topics: int = 8
+    hazardous_topics: int = 4
+    context: int = 6  # context words per prompt
+    words: int = 8  # words a topic uses
+    overlap: float = 0.5  # share of a topic's words that another topic uses too
+    verbs: int = 8
+    hazardous_verbs: int = 3
+    entities: int = 12
+    hazardous_entities: int = 5  # hazardous entities in each hazardous topic
+    answers: int = 32
+    hazard_rule: str = "conjunction"
+    held_out: float = 0.2  # share of (topic, verb, entity) triples never seen in alignment
+    hazard_share: float = 0.4  # share of sampled prompts that are hazardous
+    control_share: float = 0.3  # share of sampled prompts that are over-refusal controls
+
+    def __post_init__(self):
+        _whole("world.topics", self.topics, 2, 64)
+        _require(
+            1 <= self.hazardous_topics < self.topics,
+            "world.hazardous_topics",
+            self.hazardous_topics,
+            f"it must be a whole number from 1 to world.topics - 1 = {self.topics - 1}",
+        )
+        _whole("world.context", self.context, 1, 64)
+        _whole("world.words", self.words, 2, 64)
+        _share("world.overlap", self.overlap)
+        _whole("world.verbs", self.verbs, 2, 64)
+        _whole("world.hazardous_verbs", self.hazardous_verbs, 1, self.verbs - 1)
+        _whole("world.entities", self.entities, 2, 64)
+        _whole("world.hazardous_entities", self.hazardous_entities, 1, self.entities - 1)
+        _whole("world.answers", self.answers, 2, 256)
+        if self.hazard_rule not in HAZARD_RULES:
+            near = difflib.get_close_matches(self.hazard_rule, HAZARD_RULES, 1, 0.0)
+            raise ConfigError(
+                f"world.hazard_rule = {self.hazard_rule!r} is not known: it must be one of "
+                f"{', '.join(HAZARD_RULES)}; did you mean {near[0]!r}?"
+            )
+        _share("world.held_out", self.held_out, 0.01, 0.8)
+        _share("world.hazard_share", self.hazard_share, 0.01, 0.9)
+        _share("world.control_share", self.control_share, 0.0, 0.9)
+        _require(
+            self.hazard_share + self.control_share <= 1,
+            "world.hazard_share + world.control_share",
+            self.hazard_share + self.control_share,
+            "the two shares together must not exceed 1",
+        )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of the transformer (see `toymoe.model`); a miniature OLMoE, arXiv 2409.02060."""
+
+    layers: int = 3
+    width: int = 64
+    heads: int = 4
+    experts: int = 16
+    expert_width: int = 32
+    top_k: int = 2
+    norm_topk_prob: bool = False  # renormalise the selected gates to sum to 1
+
+    def __post_init__(self):
+        _whole("model.layers", self.layers, 1, 16)
+        _whole("model.width", self.width, 4, 1024)
+        _whole("model.heads", self.heads, 1, 64)
+        _require(
+            self.width % (2 * self.heads) == 0,
+            "model.width",
+            self.width,
+            f"it must be a multiple of 2 * model.heads = {2 * self.heads} (rotary pairs)",
+        )
+        _whole("model.experts", self.experts, 2, 256)
+        _whole("model.expert_width", self.expert_width, 1, 4096)
+        _require(
+            1 <= self.top_k <= self.experts,
+            "model.top_k",
+            self.top_k,
+            f"it must be a whole number from 1 to model.experts = {self.experts}",
+        )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Both phases of training (see `toymoe.train`)."""
+
+    pretrain_steps: int = 800
+    align_steps: int = 400
+    batch: int = 128  # prompts per step
+    learning_rate: float = 4e-3
+    align_learning_rate: float = 1.5e-3
+    warmup: int = 40  # steps
+    weight_decay: float = 0.01
+    balance: float = 0.01  # weight of the Switch load-balance loss
+    z_loss: float = 0.001  # weight of the router z-loss
+    chunk: int = 100  # steps between checkpoints
+
+    def __post_init__(self):
+        _whole("train.pretrain_steps", self.pretrain_steps, 1, 1_000_000)
+        _whole("train.align_steps", self.align_steps, 1, 1_000_000)
+        _whole("train.batch", self.batch, 1, 65_536)
+        for name in ("learning_rate", "align_learning_rate"):
+            value = getattr(self, name)
+            _require(value > 0, f"train.{name}", value, "it must be a positive number")
+        _whole("train.warmup", self.warmup, 0, 1_000_000)
+        for name in ("weight_decay", "balance", "z_loss"):
+            _share(f"train.{name}", getattr(self, name), 0.0, 10.0)
+        _whole("train.chunk", self.chunk, 1, 1_000_000)
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """How much is measured."""
+
+    prompts: int = 2048  # prompts behind each behaviour rate
+    routing_prompts: int = 512  # prompts behind each routing measure
+
+    def __post_init__(self):
+        _whole("eval.prompts", self.prompts, 16, 65_536)
+        _whole("eval.routing_prompts", self.routing_prompts, 16, 8_192)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    world: WorldConfig = field(default_factory=WorldConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    seed: int = 0
+
+    def __post_init__(self):
+        _whole("seed", self.seed, 0, 2**31 - 1)
+
+
+PRESETS = {
+    "default": {},
+    "smoke": {
+        "world.topics": 4,
+        "world.hazardous_topics": 2,
+        "world.verbs": 4,
+        "world.hazardous_verbs": 2,
+        "world.entities": 6,
+        "world.hazardous_entities": 3,
+        "model.layers": 2,
+        "model.width": 32,
+        "model.experts": 8,
+        "train.pretrain_steps": 200,
+        "train.align_steps": 100,
+        "train.batch": 64,
+        "eval.prompts": 512,
+        "eval.routing_prompts": 128,
+    },
+}
+
+
+def setting_names() -> list[str]:
+    """Every dotted name that `build` takes."""
+    return list(_flat(Config()))
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    names = {}
+    for part in dataclasses.fields(config):
+        value = getattr(config, part.name)
+        if dataclasses.is_dataclass(value):
+            for sub in dataclasses.fields(value):
+                names[f"{part.name}.{sub.name}"] = getattr(value, sub.name)
+        else:
+            names[part.name] = value
+    return names
+
+
+def _cast(name: str, given: Any, like: Any) -> Any:
+    """`given` (a string from the command line, or a JSON value) as the type of `like`."""
+    if isinstance(given, str) and not isinstance(like, str):
+        try:
+            given = json.loads(given.lower())
+        except ValueError:
+            pass
+    if isinstance(like, float) and isinstance(given, int) and not isinstance(given, bool):
+        given = float(given)
+    finite = not isinstance(given, float) or abs(given) < float("inf")
+    if type(given) is not type(like) or not finite:
+        kind = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+        raise ConfigError(f"{name} = {given!r} is not possible: it must be {kind[type(like)]}.")
+    return given
+
+
+def build(preset: str = "default", seed: int = 0, overrides: dict[str, Any] | None = None) -> Config:
+    """The configuration of a preset with dotted settings changed, every rule checked.
+
+    Raises:
+      ConfigError: unknown preset or setting (the nearest valid name is given), impossible value.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"preset {preset!r} is not known: it must be one of {', '.join(PRESETS)}.")
+    defaults = _flat(Config())
+    values = defaults | PRESETS[preset] | {"seed": seed}
+    for name, given in (overrides or {}).items():
+        if name not in defaults:
+            near = difflib.get_close_matches(name, defaults, 1, 0.0)[0]
+            raise ConfigError(
+                f"setting {name!r} is not known: did you mean {near!r}? "
+                f"`toymoe run --help` lists all settings."
+            )
+        values[name] = _cast(name, given, defaults[name])
+    parts: dict[str, dict] = {"world": {}, "model": {}, "train": {}, "eval": {}}
+    for name, value in values.items():
+        part, _, key = name.partition(".")
+        if key:
+            parts[part][key] = value
+    return Config(
+        WorldConfig(**parts["world"]),
+        ModelConfig(**parts["model"]),
+        TrainConfig(**parts["train"]),
+        EvalConfig(**parts["eval"]),
+        _cast("seed", values["seed"], 0),
+    )
+
+
+def to_dict(config: Config) -> dict:
+    """Nested plain dict, as written to config.json."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(nested: dict) -> Config:
+    """The inverse of `to_dict`; the same checks as `build`."""
+    if not isinstance(nested, dict):
+        raise ConfigError("a configuration must be a JSON object of settings.")
+    flat = {}
+    for part, value in nested.items():
+        if isinstance(value, dict):
+            flat |= {f"{part}.{key}": v for key, v in value.items()}
+        else:
+            flat[part] = value
+    return build(overrides=flat)
