@@ -32,7 +32,7 @@ class WorldConfig:
 
     topics: int = 8
     hazardous_topics: int = 4
-    context: int = 6  # context words per prompt
+    context: int = 9  # context words per prompt
     words: int = 8  # words a topic uses
     overlap: float = 0.5  # share of a topic's words that another topic uses too
     verbs: int = 8

@@ -1,0 +1,170 @@
+"""The transformer: a miniature OLMoE (arXiv 2409.02060), as a pure function of a plain dict.
+
+Pre-norm RMSNorm, rotary positions, RMSNorm on the whole query and key projections, SwiGLU experts,
+untied output head, no biases. Flax NNX defines and initialises the parameters, and `init` hands
+them over as a nested dict of arrays, layers stacked on a leading axis (docs/parameters.md):
+
+    embed [V,D]                    final_norm [D]              unembed [D,V]
+    layers/attention_norm [L,D]    layers/qkv [L,D,3D]         layers/out [L,D,D]
+    layers/query_norm [L,D]        layers/key_norm [L,D]       layers/moe_norm [L,D]
+    layers/router [L,D,E]          layers/experts/gate_up [L,E,D,2F]
+                                   layers/experts/down [L,E,F,D]
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from . import moe
+from .config import ModelConfig
+
+Params = dict[str, Any]
+
+EPSILON = 1e-5  # of RMSNorm
+THETA = 10_000.0  # base of the rotary frequencies
+
+
+class Output(NamedTuple):
+    """What the model says, and which way each token went in each layer."""
+
+    logits_BTV: jax.Array
+    route: moe.Route  # every field with the axes layer, prompt, position, then its own
+
+
+# --- parameters ---------------------------------------------------------------------------------
+
+
+class _Experts(nnx.Module):
+    def __init__(self, cfg: ModelConfig, rngs: nnx.Rngs):
+        L, D, E, F = cfg.layers, cfg.width, cfg.experts, cfg.expert_width
+        self.gate_up = _matrix(rngs, (L, E, D, 2 * F))
+        self.down = _matrix(rngs, (L, E, F, D))
+
+
+class _Layers(nnx.Module):
+    def __init__(self, cfg: ModelConfig, rngs: nnx.Rngs):
+        L, D = cfg.layers, cfg.width
+        self.attention_norm = nnx.Param(jnp.ones((L, D)))
+        self.qkv = _matrix(rngs, (L, D, 3 * D))
+        self.query_norm = nnx.Param(jnp.ones((L, D)))
+        self.key_norm = nnx.Param(jnp.ones((L, D)))
+        self.out = _matrix(rngs, (L, D, D))
+        self.moe_norm = nnx.Param(jnp.ones((L, D)))
+        self.router = _matrix(rngs, (L, D, cfg.experts))
+        self.experts = _Experts(cfg, rngs)
+
+
+class _Transformer(nnx.Module):
+    def __init__(self, cfg: ModelConfig, vocabulary: int, rngs: nnx.Rngs):
+        self.embed = nnx.Param(jax.random.normal(rngs.params(), (vocabulary, cfg.width)))
+        self.layers = _Layers(cfg, rngs)
+        self.final_norm = nnx.Param(jnp.ones(cfg.width))
+        self.unembed = _matrix(rngs, (cfg.width, vocabulary))
+
+
+def _matrix(rngs: nnx.Rngs, shape) -> nnx.Param:
+    """Normal with variance 1 / fan-in; the last two axes are in and out."""
+    return nnx.Param(jax.random.normal(rngs.params(), shape) / shape[-2] ** 0.5)
+
+
+def init(key: jax.Array, cfg: ModelConfig, vocabulary: int) -> Params:
+    """Fresh parameters. A pure function of the key, which may be traced."""
+    return nnx.to_pure_dict(nnx.state(_Transformer(cfg, vocabulary, nnx.Rngs(params=key))))
+
+
+def count(params: Params) -> int:
+    """Number of parameters."""
+    return sum(np.size(leaf) for leaf in jax.tree.leaves(params))
+
+
+# --- forward ------------------------------------------------------------------------------------
+
+
+def forward(params: Params, tokens_BT, cfg: ModelConfig, grouped: bool = False) -> Output:
+    """Next-token logits [B, T, V] and the routes.
+
+    Args:
+      grouped: compute only the selected experts (see ``toymoe.moe``): equal, and what training
+        uses. The reference path computes all of them.
+    """
+    B, T = tokens_BT.shape
+    experts_path = moe.grouped_moe if grouped else moe.reference_moe
+    rotation = rotary(T, cfg.width // cfg.heads)
+    x_ND = params["embed"][tokens_BT.reshape(-1)]
+    routes = []
+    # Unrolled: a tenth faster than lax.scan over layers, for a few seconds of compilation.
+    for index in range(cfg.layers):
+        layer = jax.tree.map(lambda leaf, index=index: leaf[index], params["layers"])
+        x_ND += attention(rms_norm(x_ND, layer["attention_norm"]), layer, cfg, (B, T), rotation)
+        h_ND = rms_norm(x_ND, layer["moe_norm"])
+        route = moe.route(h_ND, layer["router"], cfg.top_k, cfg.norm_topk_prob)
+        x_ND += experts_path(h_ND, layer["experts"], route.experts_NA, route.gates_NA)
+        routes.append(route)
+    logits_NV = rms_norm(x_ND, params["final_norm"]) @ params["unembed"]
+    route = jax.tree.map(lambda *leaves: jnp.stack(leaves).reshape(-1, B, T, leaves[0].shape[-1]), *routes)
+    return Output(logits_NV.reshape(B, T, -1), route)
+
+
+def rms_norm(x, scale):
+    """x / rms(x) · scale over the last axis. Source: arXiv 1910.07467, eq. 4."""
+    return x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + EPSILON) * scale
+
+
+def attention(x_ND, layer, cfg: ModelConfig, shape, rotation):
+    """Causal multi-head attention, normalised queries and keys, rotary positions: [N, D]."""
+    B, T = shape
+    q_ND, k_ND, v_ND = jnp.split(x_ND @ layer["qkv"], 3, -1)
+    q_ND, k_ND = rms_norm(q_ND, layer["query_norm"]), rms_norm(k_ND, layer["key_norm"])
+    q, k, v = (z.reshape(B, T, cfg.heads, -1).swapaxes(1, 2) for z in (q_ND, k_ND, v_ND))
+    mixed_BHTK = attend(rotate(q, rotation), rotate(k, rotation), v)
+    return mixed_BHTK.swapaxes(1, 2).reshape(B * T, -1) @ layer["out"]
+
+
+def rotary(T: int, K: int):
+    """Cosine and sine [T, K / 2] of the rotary angles, t · theta^(-2i / K) at position t.
+
+    Source: RoFormer, arXiv 2104.09864, eq. 15.
+    """
+    # In numpy: as constants, or XLA takes the sine anew for every element it is multiplied with.
+    angle = np.arange(T)[:, None] * THETA ** (-np.arange(0, K, 2) / K)
+    return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+
+
+def rotate(x_BHTK, rotation):
+    """Turn the pairs (i, i + K / 2) of each head by the angle of their position (half-split)."""
+    cos, sin = rotation
+    a, b = jnp.split(x_BHTK, 2, -1)
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
+
+
+def attention_pattern(q_BHTK, k_BHTK):
+    """Causal softmax(q k / sqrt K): [B, H, T, T], rows are queries."""
+    T, K = q_BHTK.shape[-2:]
+    scores = q_BHTK @ moe.transposed(k_BHTK) / K**0.5
+    return jax.nn.softmax(jnp.where(jnp.tri(T, dtype=bool), scores, -jnp.inf), -1)
+
+
+@jax.custom_vjp
+def attend(q_BHTK, k_BHTK, v_BHTK):
+    """Values mixed by the attention pattern: [B, H, T, K]."""
+    return attention_pattern(q_BHTK, k_BHTK) @ v_BHTK
+
+
+def _attend_fwd(q, k, v):
+    pattern = attention_pattern(q, k)
+    return pattern @ v, (q, k, v, pattern)
+
+
+def _attend_bwd(saved, d_mixed):
+    """By hand for `moe.transposed`: these many tiny matmuls are half the cost of a step."""
+    q, k, v, pattern = saved
+    d_pattern = d_mixed @ moe.transposed(v)
+    d_scores = pattern * (d_pattern - (pattern * d_pattern).sum(-1, keepdims=True))
+    d_scores /= q.shape[-1] ** 0.5
+    return d_scores @ k, moe.transposed(d_scores) @ q, moe.transposed(pattern) @ d_mixed
+
+
+attend.defvjp(_attend_fwd, _attend_bwd)
