@@ -121,6 +121,7 @@ class TrainConfig:
     align_learning_rate: float = 1.5e-3
     warmup: int = 40  # steps
     weight_decay: float = 0.01
+    prompt_weight: float = 0.1  # weight of a prompt token's loss beside a response token's
     balance: float = 0.01  # weight of the Switch load-balance loss
     z_loss: float = 0.001  # weight of the router z-loss
     chunk: int = 100  # steps between checkpoints
@@ -133,7 +134,7 @@ class TrainConfig:
             value = getattr(self, name)
             _require(value > 0, f"train.{name}", value, "it must be a positive number")
         _whole("train.warmup", self.warmup, 0, 1_000_000)
-        for name in ("weight_decay", "balance", "z_loss"):
+        for name in ("weight_decay", "prompt_weight", "balance", "z_loss"):
             _share(f"train.{name}", getattr(self, name), 0.0, 10.0)
         _whole("train.chunk", self.chunk, 1, 1_000_000)
 
@@ -209,23 +210,32 @@ def _cast(name: str, given: Any, like: Any) -> Any:
             given = json.loads(given.lower())
         except ValueError:
             pass
-    if isinstance(like, float) and isinstance(given, int) and not isinstance(given, bool):
+    if isinstance(like, float) and type(given) is int and abs(given) < 1e308:
         given = float(given)
     finite = not isinstance(given, float) or abs(given) < float("inf")
     if type(given) is not type(like) or not finite:
-        kind = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+        kind = {
+            bool: "true or false",
+            int: "a whole number",
+            float: "a finite number",
+            str: "a word",
+        }
         raise ConfigError(f"{name} = {given!r} is not possible: it must be {kind[type(like)]}.")
     return given
 
 
-def build(preset: str = "default", seed: int = 0, overrides: dict[str, Any] | None = None) -> Config:
+def build(
+    preset: str = "default", seed: int = 0, overrides: dict[str, Any] | None = None
+) -> Config:
     """The configuration of a preset with dotted settings changed, every rule checked.
 
     Raises:
       ConfigError: unknown preset or setting (the nearest valid name is given), impossible value.
     """
     if preset not in PRESETS:
-        raise ConfigError(f"preset {preset!r} is not known: it must be one of {', '.join(PRESETS)}.")
+        raise ConfigError(
+            f"preset {preset!r} is not known: it must be one of {', '.join(PRESETS)}."
+        )
     defaults = _flat(Config())
     values = defaults | PRESETS[preset] | {"seed": seed}
     for name, given in (overrides or {}).items():

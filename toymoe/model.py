@@ -104,7 +104,9 @@ def forward(params: Params, tokens_BT, cfg: ModelConfig, grouped: bool = False) 
         x_ND += experts_path(h_ND, layer["experts"], route.experts_NA, route.gates_NA)
         routes.append(route)
     logits_NV = rms_norm(x_ND, params["final_norm"]) @ params["unembed"]
-    route = jax.tree.map(lambda *leaves: jnp.stack(leaves).reshape(-1, B, T, leaves[0].shape[-1]), *routes)
+    route = jax.tree.map(
+        lambda *leaves: jnp.stack(leaves).reshape(-1, B, T, leaves[0].shape[-1]), *routes
+    )
     return Output(logits_NV.reshape(B, T, -1), route)
 
 

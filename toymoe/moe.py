@@ -78,7 +78,7 @@ def expert_outputs(x_ND, experts):
 
 
 def reference_moe(x_ND, experts, experts_NA, gates_NA):
-    """The layer's output [N, D] by way of every expert's: E / A times the work, all of it visible."""
+    """The layer's output [N, D] by way of every expert's: E / A times the work, all visible."""
     gates_NE = dense_gates(experts_NA, gates_NA, experts["down"].shape[0])
     return jnp.einsum("ne,ned->nd", gates_NE, expert_outputs(x_ND, experts))
 

@@ -67,7 +67,8 @@ def nmi(counts_LGE):
     """I(expert; label) / log(G), a share from 0 to 1: [...] for counts [..., G, E].
 
     1 needs G equally frequent labels, none of which shares an expert with another (so E >= G).
-    A single label carries no information: 0. Not symmetric in the two, unlike the usual NMI: the label is what one asks about.
+    A single label carries no information: 0. Not symmetric in the two, unlike
+    the usual NMI: the label is what one asks about.
     """
     return mutual_information(counts_LGE) / np.log(max(np.shape(counts_LGE)[-2], 2))
 

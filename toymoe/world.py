@@ -68,7 +68,9 @@ def _layout(cfg: WorldConfig) -> tuple[np.ndarray, tuple[str, ...], int, int, in
     """Word tokens [G, W], the name of every token, and the first verb, entity and answer token."""
     G, W, shared = cfg.topics, cfg.words, _shared_words(cfg)
     own = W - shared
-    pool = (G * shared + 1) // 2  # neighbours on a ring of topics share half of these each
+    # Neighbours on a ring of topics share half of their shared words each. One pool word is left
+    # to the last topic alone if G * shared is odd.
+    pool = (G * shared + 1) // 2
     first = len(SPECIALS)
     own_GW = first + np.arange(G * own).reshape(G, own)
     in_pool_GW = ((np.arange(G) * shared) // 2)[:, None] + np.arange(shared)
@@ -205,9 +207,7 @@ def request_weights(world: World, cfg: WorldConfig, kind: str = "mixed") -> jax.
     uniform = {
         "hazardous": _uniform(world.hazard_GYZ),
         "harmless": _uniform(~world.hazard_GYZ),
-        **{
-            name: _uniform(world.control_GYZ == 1 + CONTROLS.index(name)) for name in controls(cfg)
-        },
+        **{name: _uniform(world.control_GYZ == 1 + CONTROLS.index(name)) for name in controls(cfg)},
     }
     if kind != "mixed":
         return uniform[kind]
@@ -216,7 +216,7 @@ def request_weights(world: World, cfg: WorldConfig, kind: str = "mixed") -> jax.
     for name in controls(cfg):
         share = cfg.control_share / len(controls(cfg))
         mixed, rest = mixed + share * uniform[name], rest - share
-    return mixed + rest * uniform["harmless"]
+    return mixed + rest * _uniform(~world.hazard_GYZ & (world.control_GYZ == 0))
 
 
 def _uniform(mask):
@@ -241,14 +241,16 @@ def sample(
     if held_out is not None:
         weights_GYZ = jnp.where(world.held_out_GYZ == held_out, weights_GYZ, 0)
     k_request, k_context = jax.random.split(key)
-    request_B = _draw(jax.random.uniform(k_request, (n,)), jnp.cumsum(weights_GYZ.ravel()))
+    request_B = _draw(jax.random.uniform(k_request, (n,)), weights_GYZ.ravel())
     topic_B, verb_B, entity_B = jnp.unravel_index(request_B, weights_GYZ.shape)
     context_BC = _context(k_context, world, cfg, topic_B)
     return _assemble(world, cfg, context_BC, topic_B, verb_B, entity_B)
 
 
-def _draw(u_B, cumulative):
+def _draw(u_B, weights):
     """Inverse-transform sampling. Entries of weight 0 are never drawn."""
+    # A parallel sum may round an entry of weight 0 up or down; the maximum keeps it exactly flat.
+    cumulative = jax.lax.cummax(jnp.where(weights > 0, jnp.cumsum(weights), 0))
     return jnp.searchsorted(cumulative, u_B * cumulative[-1], side="right", method="scan_unrolled")
 
 

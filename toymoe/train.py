@@ -1,0 +1,265 @@
+"""Training in two phases: `pretrain` answers every request, `align` then refuses the hazardous.
+
+Everything random follows from the seed and the step number alone, so a run cut anywhere and
+continued ends with the same parameters, bit for bit.
+"""
+
+import dataclasses
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from . import model, moe, world
+from .config import Config
+
+PHASES = ("pretrain", "align")
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; says at which step, in which phase, and what to try."""
+
+
+class Keys(NamedTuple):
+    """One random key for each use of the seed."""
+
+    world: jax.Array
+    init: jax.Array
+    pretrain: jax.Array
+    align: jax.Array
+    measure: jax.Array
+
+
+class State(NamedTuple):
+    """What a step changes."""
+
+    params: model.Params
+    optimiser: optax.OptState
+
+
+class Snapshot(NamedTuple):
+    """What a model does with fixed prompts, enough to compute any routing measure afterwards."""
+
+    experts_LBPA: jax.Array  # int8, the selected experts
+    said_B: jax.Array  # the most probable token at ANS
+
+
+def keys(seed) -> Keys:
+    """The keys of a seed, which may be traced."""
+    return Keys(*jax.random.split(jax.random.key(seed), len(Keys._fields)))
+
+
+def steps(cfg: Config, phase: str) -> int:
+    """The number of steps of a phase."""
+    return {"pretrain": cfg.train.pretrain_steps, "align": cfg.train.align_steps}[phase]
+
+
+def record_steps(total: int) -> list[int]:
+    """Steps after which routing is recorded: 0, 1, 2, 3, 4, 6, 8, 12, … crowding early, and the
+    last, at most ``total / 16`` apart."""
+    at = {0, total}
+    step = 1.0
+    while step < total:
+        at.add(int(step))
+        step = min(step * 2**0.5, step + total / 16)
+    return sorted(at)
+
+
+# --- one step -----------------------------------------------------------------------------------
+
+
+def optimiser(cfg: Config, phase: str) -> optax.GradientTransformation:
+    """AdamW after clipping, learning rate warmed up and then lowered to zero by a cosine."""
+    peak = {"pretrain": cfg.train.learning_rate, "align": cfg.train.align_learning_rate}[phase]
+    total = steps(cfg, phase)
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, peak, min(cfg.train.warmup, max(total // 2, 1)), total
+    )
+    return optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.adamw(schedule, b2=0.98, weight_decay=cfg.train.weight_decay, mask=_is_matrix),
+    )
+
+
+def _is_matrix(params):
+    """Weight decay is for matrices: not for norms."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: not path[-1].key.endswith("_norm"), params
+    )
+
+
+def loss(params: model.Params, tokens_BT, cfg: Config):
+    """Cross-entropy of the next token plus the router's two losses, both averaged over layers.
+
+    A language model: it predicts its prompts too, though they count less than the response.
+    """
+    out = model.forward(params, tokens_BT[:, :-1], cfg.model, grouped=True)
+    each_BT = optax.softmax_cross_entropy_with_integer_labels(out.logits_BTV, tokens_BT[:, 1:])
+    response_T = np.array(world.roles(cfg.world)[1:]) == "response"
+    weight_T = np.where(response_T, 1.0, cfg.train.prompt_weight)
+    cross_entropy = (each_BT * weight_T).mean(0).sum() / weight_T.sum()
+    probs_LNE, experts_LNA = (
+        x.reshape(cfg.model.layers, -1, x.shape[-1])
+        for x in (out.route.probs_NE, out.route.experts_NA)
+    )
+    balance = jax.vmap(moe.load_balance_loss)(probs_LNE, experts_LNA).mean()
+    z_loss = moe.router_z_loss(out.route.logits_NE)
+    return cross_entropy + cfg.train.balance * balance + cfg.train.z_loss * z_loss
+
+
+def batch(key, tables: world.World, cfg: Config, phase: str):
+    """Training tokens [B, T]: all requests answered, or the hazardous refused and none held out."""
+    align = phase == "align"
+    prompts = world.sample(
+        key, tables, cfg.world, cfg.train.batch, held_out=False if align else None
+    )
+    return world.respond(prompts, prompts.hazard_B & align)
+
+
+def update(state: State, tokens_BT, cfg: Config, phase: str) -> tuple[State, jax.Array]:
+    """One step of gradient descent; returns the loss too."""
+    value, grads = jax.value_and_grad(loss)(state.params, tokens_BT, cfg)
+    updates, opt_state = optimiser(cfg, phase).update(grads, state.optimiser, state.params)
+    return State(optax.apply_updates(state.params, updates), opt_state), value
+
+
+def start(params: model.Params, cfg: Config, phase: str) -> State:
+    """The state before a phase's first step."""
+    return State(params, optimiser(cfg, phase).init(params))
+
+
+def fresh_params(key, cfg: Config) -> model.Params:
+    """Untrained parameters for the world of the configuration."""
+    return model.init(key, cfg.model, len(world.vocabulary(cfg.world)))
+
+
+# --- many steps ---------------------------------------------------------------------------------
+
+
+def snapshot(params: model.Params, tokens_BP, cfg: Config) -> Snapshot:
+    """Routes and first response token on fixed prompts."""
+    out = model.forward(params, tokens_BP, cfg.model, grouped=True)
+    return Snapshot(out.route.experts_NA.astype(jnp.int8), jnp.argmax(out.logits_BTV[:, -1], -1))
+
+
+def _scan(state, key, tables, probe_BP, at_S, record_S, cfg, phase):
+    """Steps ``at_S``, with a snapshot of the probes before each step flagged in ``record_S``."""
+    take = partial(snapshot, tokens_BP=probe_BP, cfg=cfg)
+    blank = jax.tree.map(jnp.zeros_like, jax.eval_shape(take, state.params))
+
+    def step(state, now):
+        at, record = now
+        shot = jax.lax.cond(record, take, lambda _: blank, state.params)
+        tokens_BT = batch(jax.random.fold_in(key, at), tables, cfg, phase)
+        state, value = update(state, tokens_BT, cfg, phase)
+        return state, (value, shot)
+
+    return jax.lax.scan(step, state, (at_S, record_S))
+
+
+_scan_jit = jax.jit(_scan, static_argnames=("cfg", "phase"))
+_snapshot_jit = jax.jit(snapshot, static_argnames="cfg")
+
+
+class Chunk(NamedTuple):
+    """Some steps further."""
+
+    step: int  # steps of the phase now done
+    state: State
+    losses_S: np.ndarray
+    recorded: list[int]  # the steps the snapshots were taken after
+    snapshots: Snapshot  # numpy, with a leading axis over ``recorded``
+
+
+def run_phase(state: State, first: int, tables: world.World, probe_BP, cfg: Config, phase: str):
+    """Train one phase from step ``first`` on; yields a `Chunk` every ``cfg.train.chunk`` steps.
+
+    Raises:
+      TrainingError: the loss is not finite any more.
+    """
+    key = getattr(keys(cfg.seed), phase)
+    cfg = _without_seed(cfg)
+    total = steps(cfg, phase)
+    record = set(record_steps(total))
+    while first < total:
+        at_S = np.arange(first, min(first + cfg.train.chunk, total))
+        record_S = np.isin(at_S, list(record))
+        state, (losses, shots) = _scan_jit(
+            state, key, tables, probe_BP, at_S, record_S, cfg=cfg, phase=phase
+        )
+        losses = np.asarray(losses)
+        _check_finite(losses, first, cfg, phase)
+        first = int(at_S[-1]) + 1
+        recorded = [int(at) for at in at_S[record_S]]
+        shots = jax.tree.map(lambda x, keep=record_S: np.asarray(x)[keep], shots)
+        if first == total:
+            last = jax.tree.map(np.asarray, _snapshot_jit(state.params, probe_BP, cfg=cfg))
+            shots = jax.tree.map(lambda x, y: np.concatenate([x, y[None]]), shots, last)
+            recorded.append(total)
+        yield Chunk(first, state, losses, recorded, shots)
+
+
+def _without_seed(cfg: Config) -> Config:
+    """So that another seed finds the compiled program of this one."""
+    return dataclasses.replace(cfg, seed=0)
+
+
+def _check_finite(losses, first, cfg, phase):
+    if not np.isfinite(losses).all():
+        name = "train.learning_rate" if phase == "pretrain" else "train.align_learning_rate"
+        rate = getattr(cfg.train, name.removeprefix("train."))
+        raise TrainingError(
+            f"the loss is {losses[~np.isfinite(losses)][0]} at step "
+            f"{first + int(np.argmin(np.isfinite(losses)))} of phase {phase}: try a smaller "
+            f"{name} (it is {rate:g}), such as --set {name}={rate / 4:g}."
+        )
+
+
+def train_many(cfg: Config, seeds, mesh: jax.sharding.Mesh | None = None):
+    """Train both phases of many seeds in one compiled program, without history.
+
+    Each seed gives the parameters that a run of that seed gives. On CPU the seeds of a device run
+    one after the other (``lax.map``), which measured faster than vmap.
+
+    Args:
+      seeds: ints, one per run, S of them.
+      mesh: lay the seeds over the first axis of this mesh, whose size must divide S.
+
+    Returns:
+      dict of ``pretrained`` and ``aligned``, parameters with a leading seed axis, and of
+      ``loss_pretrain`` and ``loss_align`` [S, steps].
+    """
+    seeds_S = jnp.asarray(list(seeds), jnp.int32)
+    if not seeds_S.size:
+        raise ValueError("no seeds given: name at least one")
+    run = jax.jit(lambda seeds_S: jax.lax.map(partial(_train_one, _without_seed(cfg)), seeds_S))
+    if mesh is not None:
+        axis = mesh.axis_names[0]
+        if seeds_S.size % mesh.shape[axis]:
+            raise ValueError(
+                f"{seeds_S.size} seeds cannot be laid over {mesh.shape[axis]} devices: "
+                "the number of devices must divide the number of seeds"
+            )
+        spec = jax.sharding.PartitionSpec(axis)
+        run = jax.jit(jax.shard_map(run, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False))
+    return run(seeds_S)
+
+
+def _train_one(cfg: Config, seed):
+    key = keys(seed)
+    tables = world.make_world(key.world, cfg.world)
+    params, result = fresh_params(key.init, cfg), {}
+    for phase, name in zip(PHASES, ("pretrained", "aligned"), strict=True):
+
+        def step(state, at, phase=phase):
+            tokens_BT = batch(jax.random.fold_in(getattr(key, phase), at), tables, cfg, phase)
+            return update(state, tokens_BT, cfg, phase)
+
+        state = start(params, cfg, phase)
+        state, losses = jax.lax.scan(step, state, jnp.arange(steps(cfg, phase)))
+        params = state.params
+        result |= {name: params, f"loss_{phase}": losses}
+    return result
