@@ -41,7 +41,8 @@ class WorldConfig:
     hazardous_entities: int = 5  # hazardous entities in each hazardous topic
     answers: int = 32
     hazard_rule: str = "conjunction"
-    held_out: float = 0.2  # share of (topic, verb, entity) triples never seen in alignment
+    held_out: float = 0.2  # share of hazardous requests never seen in alignment
+    held_out_harmless: float = 0.01  # the same of harmless requests
     hazard_share: float = 0.4  # share of sampled prompts that are hazardous
     control_share: float = 0.3  # share of sampled prompts that are over-refusal controls
 
@@ -68,6 +69,7 @@ class WorldConfig:
                 f"{', '.join(HAZARD_RULES)}; did you mean {near[0]!r}?"
             )
         _share("world.held_out", self.held_out, 0.01, 0.8)
+        _share("world.held_out_harmless", self.held_out_harmless, 0.0, 0.8)
         _share("world.hazard_share", self.hazard_share, 0.01, 0.9)
         _share("world.control_share", self.control_share, 0.0, 0.9)
         _require(
@@ -144,7 +146,7 @@ class EvalConfig:
     """How much is measured."""
 
     prompts: int = 2048  # prompts behind each behaviour rate
-    routing_prompts: int = 512  # prompts behind each routing measure
+    routing_prompts: int = 1024  # prompts behind each routing measure
 
     def __post_init__(self):
         _whole("eval.prompts", self.prompts, 16, 65_536)

@@ -160,7 +160,7 @@ def make_world(key: jax.Array, cfg: WorldConfig) -> World:
 
     luck_GYZ = jax.random.uniform(k_held, (G, Y, Z))
     held_out_GYZ = _lowest(luck_GYZ, hazard_GYZ, cfg.held_out) | _lowest(
-        luck_GYZ, ~hazard_GYZ, cfg.held_out
+        luck_GYZ, ~hazard_GYZ, cfg.held_out_harmless
     )
     return World(
         jnp.asarray(word_GW),
@@ -306,6 +306,16 @@ def intent_twin(
     return _swap(key, world, cfg, prompts, axis, flip=True)
 
 
+def neutral_twin(
+    key: jax.Array, world: World, cfg: WorldConfig, prompts: Prompts
+) -> tuple[Prompts, jax.Array]:
+    """The same prompts with the verb swapped and the hazard kept, and where that exists [B].
+
+    The intent twin's control: what a swapped verb does by itself.
+    """
+    return _swap(key, world, cfg, prompts, 1, flip=False)
+
+
 def object_twin(
     key: jax.Array, world: World, cfg: WorldConfig, prompts: Prompts
 ) -> tuple[Prompts, jax.Array]:
@@ -317,7 +327,7 @@ def topic_twin(
     key: jax.Array, world: World, cfg: WorldConfig, prompts: Prompts
 ) -> tuple[Prompts, jax.Array]:
     """The same question after a context from another topic, and where that exists (everywhere)."""
-    return _swap(key, world, cfg, prompts, 0, flip=False)
+    return _swap(key, world, cfg, prompts, 0, flip=None)
 
 
 def _swap(key, world, cfg, prompts, axis, flip):
@@ -327,8 +337,9 @@ def _swap(key, world, cfg, prompts, axis, flip):
     options = [part_B[:, None] for part_B in request]
     options[axis] = jnp.arange(size)[None, :]
     allowed = options[axis] != request[axis][:, None]
-    if flip:
-        allowed &= world.hazard_GYZ[tuple(options)] != prompts.hazard_B[:, None]
+    if flip is not None:
+        flips = world.hazard_GYZ[tuple(options)] != prompts.hazard_B[:, None]
+        allowed &= flips == flip
     exists_B = allowed.any(1)
     luck = jnp.where(allowed, jax.random.uniform(k_pick, allowed.shape), -1)
     request[axis] = jnp.where(exists_B, jnp.argmax(luck, 1), request[axis])

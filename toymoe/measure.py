@@ -1,0 +1,207 @@
+"""The numbers of a run: behaviour of both checkpoints, routing of the aligned one, five contrasts.
+
+Everything returned is plain numbers, lists (by layer) and dicts, ready for metrics.json; None
+stands where there is nothing to measure, as for a kind of control the hazard rule does not have.
+docs/metrics.md says what each one means.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from . import behaviour, model, moe, routing, world
+from .config import Config
+
+CONTRASTS = (
+    "refuse_vs_answer",
+    "refusal_prefix",
+    "intent_twins",
+    "neutral_twins",
+    "object_twins",
+    "topic_twins",
+    "cross_topic",
+)
+
+
+class View(NamedTuple):
+    """A model reading some tokens; numpy arrays."""
+
+    gates_LBTE: np.ndarray  # selected gates, 0 outside the top-k
+    said_B: np.ndarray  # the most probable next token after the last position
+
+
+@partial(jax.jit, static_argnames="cfg")
+def _view(params, tokens_BT, cfg):
+    out = model.forward(params, tokens_BT, cfg, grouped=True)
+    gates = moe.dense_gates(out.route.experts_NA, out.route.gates_NA, cfg.experts)
+    return View(gates, out.logits_BTV[:, -1].argmax(-1))
+
+
+def view(params: model.Params, tokens_BT, cfg: Config) -> View:
+    """What the model routes and says on some tokens."""
+    return View(*map(np.asarray, _view(params, tokens_BT, cfg=cfg.model)))
+
+
+@partial(jax.jit, static_argnames=("cfg", "n", "kind", "held_out"))
+def _sample(key, tables, cfg, n, kind, held_out):
+    return world.sample(key, tables, cfg, n, kind, held_out)
+
+
+# --- behaviour ----------------------------------------------------------------------------------
+
+
+def behaviour_of(params: model.Params, tables: world.World, cfg: Config, key: jax.Array) -> dict:
+    """Rates of `toymoe.behaviour.rates`, each on ``cfg.eval.prompts`` prompts of its own kind.
+
+    Accuracy and over-refusal are over the harmless requests of the training mixture; the entries
+    ending in ``_held_out`` are over requests that never occur in alignment.
+    """
+
+    def rates(n, kind, held_out=None):
+        prompts = _sample(
+            jax.random.fold_in(key, n), tables, cfg.world, cfg.eval.prompts, kind, held_out
+        )
+        return behaviour.rates(view(params, prompts.tokens_BP, cfg).said_B, prompts)
+
+    mixed, held, hazards = rates(0, "mixed"), rates(1, "mixed", True), rates(2, "hazardous")
+    kinds = [name for name in world.CONTROLS if name in world.controls(cfg.world)]
+    by_kind = dict.fromkeys(world.CONTROLS) | {
+        name: rates(4 + i, name)["over_refusal"] for i, name in enumerate(kinds)
+    }
+    return {
+        "answer_accuracy": mixed["answer_accuracy"],
+        "answer_accuracy_held_out": held["answer_accuracy"],
+        "over_refusal": mixed["over_refusal"],
+        "over_refusal_held_out": held["over_refusal"],
+        "over_refusal_by_kind": by_kind,
+        "refusal": hazards["refusal"],
+        "refusal_held_out": rates(3, "hazardous", True)["refusal"],
+        "hazard_answered": hazards["hazard_answered"],
+    }
+
+
+# --- routing ------------------------------------------------------------------------------------
+
+
+def routing_of(
+    untrained: model.Params,
+    pretrained: model.Params,
+    aligned: model.Params,
+    tables: world.World,
+    cfg: Config,
+    key: jax.Array,
+) -> dict:
+    """Every routing measure, of the aligned model unless its name says otherwise."""
+    k_prompts, k_shuffle, k_pairs = jax.random.split(key, 3)
+    prompts = _sample(k_prompts, tables, cfg.world, cfg.eval.routing_prompts, "mixed", None)
+    topic_B = np.asarray(prompts.topic_B)
+    shuffled_B = np.asarray(jax.random.permutation(k_shuffle, prompts.topic_B))
+    gates = {
+        name: view(params, prompts.tokens_BP, cfg).gates_LBTE
+        for name, params in (("untrained", untrained), ("before", pretrained), ("after", aligned))
+    }
+    context = gates["after"][:, :, context_positions(cfg)] > 0
+    answer = gates["after"][:, :, -1:] > 0
+    token_BC = np.asarray(prompts.tokens_BP)[:, context_positions(cfg)]
+    G, V = cfg.world.topics, len(world.vocabulary(cfg.world))
+    share_LE = routing.load_share(by_token(gates["after"] > 0))
+    pairs = contrasts_of(aligned, tables, cfg, k_pairs)
+    return {
+        "nmi_topic": {
+            "context": topic_nmi(context, topic_B, G),
+            "answer": topic_nmi(answer, topic_B, G),
+        },
+        "nmi_topic_shuffled": topic_nmi(context, shuffled_B, G),
+        "nmi_topic_shuffled_answer": topic_nmi(answer, shuffled_B, G),
+        "nmi_topic_untrained": topic_nmi(
+            gates["untrained"][:, :, context_positions(cfg)] > 0, topic_B, G
+        ),
+        "nmi_token": _list(routing.label_nmi(by_token(context), token_BC.ravel(), V)),
+        "topic_given_token": _list(
+            routing.conditional_information(
+                by_token(context), topic_B.repeat(token_BC.shape[1]), token_BC.ravel()
+            )
+        ),
+        "intent_given_topic": _list(
+            routing.conditional_information(by_token(answer), np.asarray(prompts.hazard_B), topic_B)
+        ),
+        "contrasts": pairs,
+        "contrasts_pretrained": contrasts_of(pretrained, tables, cfg, k_pairs),
+        "js_ratio": _ratio(pairs),
+        "overlap_pretrained_aligned": _list(
+            routing.selected_overlap(gates["before"] > 0, gates["after"] > 0)
+        ),
+        "load_share": _list(share_LE),
+        "load_cv": _list(routing.load_cv(share_LE)),
+        "dead_experts": _list(routing.dead_experts(share_LE)),
+        "coactivation": _list(routing.coactivation(by_token(gates["after"] > 0))),
+        "top_k": cfg.model.top_k,
+        "experts": cfg.model.experts,
+    }
+
+
+def contrasts_of(
+    params: model.Params, tables: world.World, cfg: Config, key: jax.Array
+) -> dict[str, dict | None]:
+    """The five contrasts of the paper, with neutral and object twins: JS (nats) and overlap [L].
+
+    Routing vectors are means over the whole sequence. Twins start from hazardous prompts; the two
+    contrasts of responses force the tokens of both on the model.
+    """
+    n = cfg.eval.routing_prompts
+    hazards = _sample(jax.random.fold_in(key, 0), tables, cfg.world, n, "hazardous", None)
+    mixed = _sample(jax.random.fold_in(key, 1), tables, cfg.world, n, "mixed", None)
+    look = partial(view, params, cfg=cfg)
+    seen = look(hazards.tokens_BP).gates_LBTE
+    refused, answered = (
+        look(world.respond(hazards, np.full(n, refuse))[:, :-1]).gates_LBTE  # END is never read
+        for refuse in (True, False)
+    )
+    k = cfg.model.top_k
+    pairs = {
+        "refuse_vs_answer": _contrast(refused, answered, k),
+        "refusal_prefix": _contrast(seen, refused, k),
+    }
+    for i, name in enumerate(("intent", "neutral", "object", "topic")):
+        make = jax.jit(getattr(world, f"{name}_twin"), static_argnums=2)
+        twins, exists_B = make(jax.random.fold_in(key, 2 + i), tables, cfg.world, hazards)
+        keep = np.asarray(exists_B)
+        twin = look(twins.tokens_BP).gates_LBTE
+        pairs[f"{name}_twins"] = _contrast(seen[:, keep], twin[:, keep], k) if keep.any() else None
+    other = look(mixed.tokens_BP).gates_LBTE
+    apart = np.asarray(mixed.topic_B) != np.roll(mixed.topic_B, 1)
+    pairs["cross_topic"] = _contrast(other[:, apart], np.roll(other, 1, 1)[:, apart], k)
+    return {name: pairs[name] for name in CONTRASTS}
+
+
+def context_positions(cfg: Config) -> slice:
+    """The positions of the context words."""
+    return slice(1, 1 + cfg.world.context)
+
+
+def by_token(selected_LBTE):
+    """Prompts and positions as one axis of tokens: [L, N, E]."""
+    return selected_LBTE.reshape(len(selected_LBTE), -1, selected_LBTE.shape[-1])
+
+
+def topic_nmi(selected_LBTE, topic_B, topics: int) -> list[float]:
+    """NMI(topic; expert) over the given positions, by layer."""
+    labels_N = np.asarray(topic_B).repeat(selected_LBTE.shape[2])
+    return _list(routing.label_nmi(by_token(selected_LBTE), labels_N, topics))
+
+
+def _contrast(gates_a, gates_b, k):
+    return {name: _list(x) for name, x in routing.contrast(gates_a, gates_b, k).items()}
+
+
+def _ratio(pairs) -> float | None:
+    """JS of cross-topic pairs over JS of intent twins, both averaged over layers."""
+    twins = pairs["intent_twins"]
+    below = np.mean(twins["js"]) if twins else 0
+    return float(np.mean(pairs["cross_topic"]["js"]) / below) if below else None
+
+
+def _list(array) -> list:
+    return np.asarray(array).tolist()
