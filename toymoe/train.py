@@ -43,7 +43,7 @@ class State(NamedTuple):
 class Snapshot(NamedTuple):
     """What a model does with fixed prompts, enough to compute any routing measure afterwards."""
 
-    experts_LBPA: jax.Array  # int8, the selected experts
+    experts_LBPA: jax.Array  # uint8, the selected experts
     said_B: jax.Array  # the most probable token at ANS
 
 
@@ -142,7 +142,7 @@ def fresh_params(key, cfg: Config) -> model.Params:
 def snapshot(params: model.Params, tokens_BP, cfg: Config) -> Snapshot:
     """Routes and first response token on fixed prompts."""
     out = model.forward(params, tokens_BP, cfg.model, grouped=True)
-    return Snapshot(out.route.experts_NA.astype(jnp.int8), jnp.argmax(out.logits_BTV[:, -1], -1))
+    return Snapshot(out.route.experts_NA.astype(jnp.uint8), jnp.argmax(out.logits_BTV[:, -1], -1))
 
 
 def _scan(state, key, tables, probe_BP, at_S, record_S, cfg, phase):

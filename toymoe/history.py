@@ -1,0 +1,123 @@
+"""How routing and behaviour came about: snapshots of fixed probe prompts, and curves from them.
+
+Here S is the snapshots, in the order they were taken: first those of pretraining, then of
+alignment. The curves are what history.npz holds; docs/metrics.md lists them.
+"""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from . import behaviour, measure, routing, train, world
+from .config import Config
+
+PROBES = 512  # prompts of the training mixture, for routing and behaviour
+HELD_OUT = 256  # and hazards that never occur in alignment, for behaviour only
+
+
+class Raw(NamedTuple):
+    """What training recorded, numpy."""
+
+    phase_S: np.ndarray  # index in ``train.PHASES``
+    step_S: np.ndarray  # steps of the phase done when the snapshot was taken
+    experts_SLBPA: np.ndarray  # uint8
+    said_SB: np.ndarray
+    loss_pretrain: np.ndarray  # one per step
+    loss_align: np.ndarray
+
+
+def probes(key: jax.Array, tables: world.World, cfg: Config) -> world.Prompts:
+    """The fixed prompts: ``PROBES`` of the training mixture, then ``HELD_OUT`` hazards."""
+    k_mixed, k_held = jax.random.split(key)
+    mixed = world.sample(k_mixed, tables, cfg.world, PROBES)
+    held = world.sample(k_held, tables, cfg.world, HELD_OUT, "hazardous", True)
+    return jax.tree.map(lambda *both: np.concatenate(both), mixed, held)
+
+
+def empty(cfg: Config, prompts: world.Prompts) -> Raw:
+    """Before the first snapshot."""
+    B, P = prompts.tokens_BP.shape
+    return Raw(
+        np.zeros(0, np.int8),
+        np.zeros(0, np.int32),
+        np.zeros((0, cfg.model.layers, B, P, cfg.model.top_k), np.uint8),
+        np.zeros((0, B), np.int32),
+        np.zeros(0, np.float32),
+        np.zeros(0, np.float32),
+    )
+
+
+def append(raw: Raw, chunk: train.Chunk, phase: str) -> Raw:
+    """The history with a chunk's losses and snapshots."""
+    add = np.concatenate
+    grown = raw._replace(
+        phase_S=add([raw.phase_S, np.full(len(chunk.recorded), train.PHASES.index(phase), "i1")]),
+        step_S=add([raw.step_S, np.array(chunk.recorded, np.int32)]),
+        experts_SLBPA=add([raw.experts_SLBPA, chunk.snapshots.experts_LBPA]),
+        said_SB=add([raw.said_SB, chunk.snapshots.said_B]),
+    )
+    losses = f"loss_{phase}"
+    return grown._replace(**{losses: add([getattr(raw, losses), chunk.losses_S])})
+
+
+def latest(raw: Raw, prompts: world.Prompts, cfg: Config) -> dict:
+    """The last snapshot in two numbers: ``accuracy``, and ``nmi`` of topic in the best layer."""
+    last = raw._replace(experts_SLBPA=raw.experts_SLBPA[-1:], said_SB=raw.said_SB[-1:])
+    (selected_LBPE,) = _selected(last, cfg)
+    context = selected_LBPE[:, :, measure.context_positions(cfg)]
+    return {
+        "accuracy": _behaviour(last, prompts)["answer_accuracy"][-1],
+        "nmi": max(measure.topic_nmi(context, prompts.topic_B[:PROBES], cfg.world.topics)),
+    }
+
+
+def curves(raw: Raw, prompts: world.Prompts, cfg: Config, seed: int) -> dict[str, np.ndarray]:
+    """Every curve of a complete history; `seed` shuffles the topics of the control."""
+    where = measure.context_positions(cfg)
+    topic_B, G = prompts.topic_B[:PROBES], cfg.world.topics
+    shuffled_B = np.random.default_rng(seed).permutation(topic_B)
+    token_N, V = prompts.tokens_BP[:PROBES, where].ravel(), len(world.vocabulary(cfg.world))
+    selected_SLBPE = _selected(raw, cfg)
+    context = selected_SLBPE[:, :, :, where]
+    by_step = {
+        "nmi_topic_context": [measure.topic_nmi(x, topic_B, G) for x in context],
+        "nmi_topic_shuffled": [measure.topic_nmi(x, shuffled_B, G) for x in context],
+        "nmi_token_context": [routing.label_nmi(measure.by_token(x), token_N, V) for x in context],
+        "topic_expert": [
+            routing.label_counts(measure.by_token(x), topic_B.repeat(x.shape[2]), G)
+            for x in context
+        ],
+        "load": [routing.load_share(measure.by_token(x)) for x in selected_SLBPE],
+    }
+    pretrained = np.flatnonzero(raw.phase_S == 0)[-1]
+    return {
+        "phase": raw.phase_S,
+        "step": raw.step_S,
+        **{name: np.array(values) for name, values in by_step.items()},
+        "saturation": routing.saturation(selected_SLBPE, selected_SLBPE[-1]),
+        "overlap_pretrained": routing.saturation(selected_SLBPE, selected_SLBPE[pretrained]),
+        **_behaviour(raw, prompts),
+        "loss_pretrain": raw.loss_pretrain,
+        "loss_align": raw.loss_align,
+    }
+
+
+def _selected(raw, cfg):
+    """Bool [S, L, B, P, E], probes of the training mixture only."""
+    experts = raw.experts_SLBPA[:, :, :PROBES]
+    return (experts[..., None] == np.arange(cfg.model.experts, dtype=np.uint8)).any(-2)
+
+
+def _behaviour(raw, prompts):
+    mixed, held = (
+        jax.tree.map(lambda x, part=part: x[part], prompts)
+        for part in (slice(PROBES), slice(PROBES, None))
+    )
+    now = [behaviour.rates(said_B[:PROBES], mixed) for said_B in raw.said_SB]
+    names = ("answer_accuracy", "over_refusal", "refusal", "hazard_answered")
+    rates = {name: np.array([x[name] for x in now], float) for name in names}
+    rates["refusal_held_out"] = np.array(
+        [behaviour.rates(said_B[PROBES:], held)["refusal"] for said_B in raw.said_SB]
+    )
+    return rates

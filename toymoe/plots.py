@@ -1,0 +1,222 @@
+"""The figures, and the only module that imports matplotlib.
+
+Each function takes plain numbers (`toymoe.measure`, `toymoe.history`) and returns a Figure. Colours
+are Okabe and Ito's, which colour-blind readers tell apart; line styles and markers carry the same
+distinction in grey. Titles ask the figure's question.
+"""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from . import paper
+
+BLACK, ORANGE, SKY, GREEN, BLUE, RED = (
+    "#000000",
+    "#E69F00",
+    "#56B4E9",
+    "#009E73",
+    "#0072B2",
+    "#D55E00",
+)
+STYLES = (
+    dict(color=BLUE, linestyle="-", marker="o"),
+    dict(color=RED, linestyle="--", marker="s"),
+    dict(color=GREEN, linestyle="-.", marker="^"),
+    dict(color=ORANGE, linestyle=":", marker="D"),
+    dict(color=SKY, linestyle=(0, (5, 1, 1, 1)), marker="v"),
+    dict(color=BLACK, linestyle=(0, (1, 2)), marker="x"),
+)
+GREY = "0.6"
+
+
+def _figure(title: str, width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.suptitle(title, fontsize=13)
+    return figure
+
+
+def _tidy(axes, **labels):
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set(**labels)
+
+
+# --- over training ------------------------------------------------------------------------------
+
+
+def _time(curves):
+    """Step of each snapshot counted through both phases, and the step at which alignment began."""
+    switch = curves["step"][curves["phase"] == 0].max()
+    return curves["step"] + switch * curves["phase"], switch
+
+
+def _training_axis(axes, curves):
+    at, switch = _time(curves)
+    axes.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
+    ticks = {0, switch // 64, switch // 16, switch // 4, switch, at[-1]}
+    axes.set_xticks(sorted(ticks))
+    axes.set_xlim(0, at[-1])
+    axes.axvline(switch, color=GREY, linewidth=1)
+    axes.annotate(
+        "alignment",
+        (switch, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(3, -2),
+        textcoords="offset points",
+        va="top",
+        fontsize=8,
+        color="0.35",
+    )
+
+
+def film_strip(curves: dict, topics: list[str], frames: int = 6) -> Figure:
+    """Share of each topic's context tokens that each expert takes, while the model trains.
+
+    Within a layer the experts keep one order through all frames: by the topic they end up serving.
+    """
+    share = curves["topic_expert"] / np.maximum(curves["topic_expert"].sum(-1, keepdims=True), 1)
+    (_, L, G, E), (at, switch) = share.shape, _time(curves)
+    wanted = np.append(np.geomspace(1, switch, frames - 1)[:-1].round(), [switch, at[-1]])
+    shown = np.unique([0, *(np.abs(at - w).argmin() for w in wanted)])
+    figure = _figure(
+        "Does each topic come to have its own experts?", 2 + 1.75 * len(shown), 0.8 + 1.9 * L
+    )
+    panels = figure.subplots(L, len(shown), squeeze=False, sharex=True, sharey=True)
+    for layer, row in enumerate(panels):
+        order = np.lexsort((-share[-1, layer].max(0), share[-1, layer].argmax(0)))
+        for axes, s in zip(row, shown, strict=True):
+            image = axes.imshow(
+                share[s, layer][:, order], cmap="cividis", vmin=0, vmax=0.5, aspect="auto"
+            )
+            axes.set_xticks([])
+            axes.set_yticks(range(G), topics, fontsize=7)
+            if layer == 0:
+                phase = "pretraining" if curves["phase"][s] == 0 else "alignment"
+                axes.set_title(f"{phase}\nafter step {curves['step'][s]}", fontsize=9)
+        row[0].set_ylabel(f"layer {layer}")
+    figure.supxlabel(f"{E} experts, ordered by the topic they end up serving", fontsize=10)
+    bar = figure.colorbar(image, ax=panels, shrink=0.7, extend="max")
+    bar.set_label("share of the topic's selections")
+    return figure
+
+
+def nmi_over_training(curves: dict) -> Figure:
+    """NMI(topic; expert) at context words with its three controls, a panel per layer."""
+    at, _ = _time(curves)
+    nmi = curves["nmi_topic_context"]
+    L = nmi.shape[1]
+    figure = _figure("How much does an expert say about the topic?", 2 + 3.4 * L, 3.7)
+    panels = figure.subplots(1, L, squeeze=False, sharey=True)[0]
+    for layer, axes in enumerate(panels):
+        axes.plot(at, nmi[:, layer], label="topic", markersize=3, **STYLES[0])
+        axes.plot(
+            at,
+            curves["nmi_token_context"][:, layer],
+            label="control: token",
+            markersize=3,
+            **STYLES[1],
+        )
+        axes.axhline(nmi[0, layer], label="control: untrained router", color=BLACK, linestyle=":")
+        axes.plot(
+            at,
+            curves["nmi_topic_shuffled"][:, layer],
+            label="control: topics shuffled",
+            markersize=3,
+            **STYLES[2],
+        )
+        _training_axis(axes, curves)
+        _tidy(axes, title=f"layer {layer}", xlabel="training step (√ scale)")
+    panels[0].set(ylabel="information / log(number of labels)", ylim=(0, None))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    return figure
+
+
+def behaviour_over_training(curves: dict) -> Figure:
+    """Answers and refusals through both phases."""
+    at, _ = _time(curves)
+    figure = _figure("What does the model do with a request?", 8, 4)
+    axes = figure.subplots()
+    lines = {
+        "answer_accuracy": "harmless: answered correctly",
+        "refusal": "hazardous: refused",
+        "refusal_held_out": "hazardous, never rehearsed: refused",
+        "hazard_answered": "hazardous: answered correctly",
+        "over_refusal": "harmless: refused",
+    }
+    for (name, label), style in zip(lines.items(), STYLES, strict=False):
+        axes.plot(at, curves[name], label=label, markersize=3, **style)
+    _training_axis(axes, curves)
+    _tidy(axes, xlabel="training step (√ scale)", ylabel="share of requests", ylim=(-0.02, 1.02))
+    figure.legend(loc="outside right center", frameon=False)
+    return figure
+
+
+# --- after training -----------------------------------------------------------------------------
+
+
+def contrasts(routing: dict) -> Figure:
+    """JS and top-k overlap of paired prompts, ours by layer beside the paper's ranges."""
+    pairs = {
+        name: routing["contrasts"][name]
+        for name in paper.CONTRAST_LABELS
+        if routing["contrasts"][name]
+    }
+    figure = _figure("What moves the route: the topic, or the refusal?", 11, 4.4)
+    left, right = figure.subplots(1, 2, sharey=True)
+    rows = np.arange(len(pairs))[::-1]
+    for measure, axes, published in (
+        ("js", left, paper.CONTRAST_JS),
+        ("overlap", right, paper.CONTRAST_OVERLAP),
+    ):
+        for row, name in zip(rows, pairs, strict=True):
+            if name in published:
+                low, high = published[name]
+                axes.barh(row, max(high - low, 0.004), 0.7, low, color="0.82", edgecolor=GREY)
+            for layer, value in enumerate(pairs[name][measure]):
+                style = STYLES[layer % len(STYLES)]
+                axes.plot(value, row, style["marker"], color=style["color"], markersize=6)
+        axes.grid(axis="y", color="0.92")
+        axes.set_axisbelow(True)
+    for layer in range(len(routing["load_cv"])):
+        style = STYLES[layer % len(STYLES)]
+        left.plot([], [], style["marker"], color=style["color"], label=f"ours, layer {layer}")
+    left.bar(0, 0, color="0.82", edgecolor=GREY, label=f"range in {paper.SOURCE}")
+    right.axvline(routing["top_k"] / routing["experts"], color=BLACK, linestyle=":", label="chance")
+    left.set_yticks(rows, [paper.CONTRAST_LABELS[name] for name in pairs])
+    _tidy(left, xlabel="Jensen–Shannon divergence of the routes (nats)", xlim=(0, None))
+    _tidy(right, xlabel="share of the top-k experts in common", xlim=(0, 1.02))
+    left.legend(frameon=False, fontsize=9, loc="upper right")
+    right.legend(frameon=False, fontsize=9, loc="lower left")
+    return figure
+
+
+def load(routing: dict) -> Figure:
+    """Each expert's share of the selections, a panel per layer."""
+    share_LE = np.array(routing["load_share"])
+    L, E = share_LE.shape
+    figure = _figure("Do all experts work?", 1 + 3.2 * L, 3.2)
+    panels = figure.subplots(1, L, squeeze=False, sharey=True)[0]
+    for layer, axes in enumerate(panels):
+        axes.bar(np.arange(E), np.sort(share_LE[layer])[::-1], color=SKY, edgecolor=BLUE)
+        axes.axhline(1 / E, color=BLACK, linestyle="--", linewidth=1, label="fair share")
+        axes.axhline(0.25 / E, color=RED, linestyle=":", label="dead below")
+        cv, dead = routing["load_cv"][layer], routing["dead_experts"][layer]
+        _tidy(
+            axes,
+            title=f"layer {layer}: variation {cv:.2f}, {dead} dead",
+            xlabel="experts, busiest first",
+        )
+        axes.set_xticks([])
+    panels[0].set_ylabel("share of selections")
+    panels[-1].legend(frameon=False, fontsize=9)
+    return figure
+
+
+def all_figures(curves: dict, metrics: dict, topics: list[str]) -> dict[str, Figure]:
+    """Every figure of a run, by file name."""
+    return {
+        "film_strip": film_strip(curves, topics),
+        "nmi": nmi_over_training(curves),
+        "behaviour": behaviour_over_training(curves),
+        "contrasts": contrasts(metrics["routing"]),
+        "load": load(metrics["routing"]),
+    }
