@@ -172,7 +172,9 @@ def contrasts_of(
         pairs[f"{name}_twins"] = _contrast(seen[:, keep], twin[:, keep], k) if keep.any() else None
     other = look(mixed.tokens_BP).gates_LBTE
     apart = np.asarray(mixed.topic_B) != np.roll(mixed.topic_B, 1)
-    pairs["cross_topic"] = _contrast(other[:, apart], np.roll(other, 1, 1)[:, apart], k)
+    pairs["cross_topic"] = (
+        _contrast(other[:, apart], np.roll(other, 1, 1)[:, apart], k) if apart.any() else None
+    )
     return {name: pairs[name] for name in CONTRASTS}
 
 
@@ -198,9 +200,10 @@ def _contrast(gates_a, gates_b, k):
 
 def _ratio(pairs) -> float | None:
     """JS of cross-topic pairs over JS of intent twins, both averaged over layers."""
-    twins = pairs["intent_twins"]
-    below = np.mean(twins["js"]) if twins else 0
-    return float(np.mean(pairs["cross_topic"]["js"]) / below) if below else None
+    above, below = (
+        np.mean(pairs[name]["js"]) if pairs[name] else 0 for name in ("cross_topic", "intent_twins")
+    )
+    return float(above / below) if pairs["cross_topic"] and below else None
 
 
 def _list(array) -> list:
