@@ -68,14 +68,16 @@ def _training_axis(axes, curves):
     )
 
 
-def film_strip(curves: dict, topics: list[str], frames: int = 6) -> Figure:
+def film_strip(curves: dict, topics: list[str], frames: int = 7) -> Figure:
     """Share of each topic's context tokens that each expert takes, while the model trains.
 
-    Within a layer the experts keep one order through all frames: by the topic they end up serving.
+    At most ``frames`` snapshots: the first, the last of either phase, and some evenly spread over
+    the logarithm of the pretraining step. Within a layer the experts keep one order through all of
+    them: by the topic they end up serving.
     """
     share = curves["topic_expert"] / np.maximum(curves["topic_expert"].sum(-1, keepdims=True), 1)
     (_, L, G, E), (at, switch) = share.shape, _time(curves)
-    wanted = np.append(np.geomspace(1, switch, frames - 1)[:-1].round(), [switch, at[-1]])
+    wanted = np.append(np.geomspace(1, switch, frames - 2)[:-1].round(), [switch, at[-1]])
     shown = np.unique([0, *(np.abs(at - w).argmin() for w in wanted)])
     figure = _figure(
         "Does each topic come to have its own experts?", 2 + 1.75 * len(shown), 0.8 + 1.9 * L
