@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from . import moe
+from . import moe, taps
 from .config import ModelConfig
 
 Params = dict[str, Any]
@@ -32,6 +32,7 @@ class Output(NamedTuple):
 
     logits_BTV: jax.Array
     route: moe.Route  # every field with the axes layer, prompt, position, then its own
+    record: dict[str, jax.Array]  # the taps that were asked for
 
 
 # --- parameters ---------------------------------------------------------------------------------
@@ -83,31 +84,94 @@ def count(params: Params) -> int:
 # --- forward ------------------------------------------------------------------------------------
 
 
-def forward(params: Params, tokens_BT, cfg: ModelConfig, grouped: bool = False) -> Output:
-    """Next-token logits [B, T, V] and the routes.
+def forward(
+    params: Params,
+    tokens_BT,
+    cfg: ModelConfig,
+    grouped: bool = False,
+    edits: taps.Edits | None = None,
+    record: tuple[str, ...] = (),
+) -> Output:
+    """Next-token logits [B, T, V], the routes, and whatever was asked for on the way.
 
     Args:
       grouped: compute only the selected experts (see ``toymoe.moe``): equal, and what training
         uses. The reference path computes all of them.
+      edits: changes on the way, see ``toymoe.taps.edits``.
+      record: names of taps, see ``toymoe.taps.TAPS``; recorded after their edit.
+
+    Raises:
+      taps.TapError: an unknown tap, an edit that does not fit, a record above `taps.LIMIT`, a token
+        outside the vocabulary (if tokens are not traced).
     """
+    taps.check(tokens_BT, cfg, params["embed"].shape[0], grouped, edits, record)
     B, T = tokens_BT.shape
-    experts_path = moe.grouped_moe if grouped else moe.reference_moe
-    rotation = rotary(T, cfg.width // cfg.heads)
+    tap = taps.Probe((B, T), edits, record)
     x_ND = params["embed"][tokens_BT.reshape(-1)]
+    rotation = rotary(T, cfg.width // cfg.heads)
     routes = []
     # Unrolled: a tenth faster than lax.scan over layers, for a few seconds of compilation.
     for index in range(cfg.layers):
-        layer = jax.tree.map(lambda leaf, index=index: leaf[index], params["layers"])
-        x_ND += attention(rms_norm(x_ND, layer["attention_norm"]), layer, cfg, (B, T), rotation)
-        h_ND = rms_norm(x_ND, layer["moe_norm"])
-        route = moe.route(h_ND, layer["router"], cfg.top_k, cfg.norm_topk_prob)
-        x_ND += experts_path(h_ND, layer["experts"], route.experts_NA, route.gates_NA)
+        x_ND, route = _layer(params, index, x_ND, cfg, (B, T), rotation, grouped, tap)
         routes.append(route)
     logits_NV = rms_norm(x_ND, params["final_norm"]) @ params["unembed"]
     route = jax.tree.map(
         lambda *leaves: jnp.stack(leaves).reshape(-1, B, T, leaves[0].shape[-1]), *routes
     )
-    return Output(logits_NV.reshape(B, T, -1), route)
+    taken = {name: jnp.stack(values) for name, values in tap.record.items()}
+    return Output(logits_NV.reshape(B, T, -1), route, taken)
+
+
+def resume(params: Params, x_BTD, cfg: ModelConfig, first: int, route: moe.Route | None = None):
+    """Logits at the last position [B, V], given the residual stream before layer ``first``.
+
+    Equal to the end of ``forward``, for less: the grouped path, no layer twice, and in the last
+    layer no position but the last.
+
+    Args:
+      route: `Output.route` of a reference run, to take its selection and gates.
+    """
+    B, T, _ = x_BTD.shape
+    rotation = rotary(T, cfg.width // cfg.heads)
+    x_ND = x_BTD.reshape(B * T, -1)
+    for index in range(first, cfg.layers):
+        last = index == cfg.layers - 1
+        kept = jax.tree.map(lambda leaf, last=last: leaf[:, :, -1:] if last else leaf, route)
+        edits = None if route is None else taps.Edits(route=taps.freeze(kept))
+        tap = taps.Probe((B, 1 if last else T), edits)
+        x_ND, _ = _layer(params, index, x_ND, cfg, (B, T), rotation, True, tap, last)
+    x_BD = x_ND.reshape(B, -1, cfg.width)[:, -1]
+    return rms_norm(x_BD, params["final_norm"]) @ params["unembed"]
+
+
+def _layer(params, index, x_ND, cfg, shape, rotation, grouped, tap, last=False):
+    """The residual stream after one layer [N, D], at the last position alone if ``last``."""
+    layer = jax.tree.map(lambda leaf: leaf[index], params["layers"])
+    x_ND = tap("resid_pre", index, x_ND)
+    h_ND = rms_norm(x_ND, layer["attention_norm"])
+    if last:
+        x_ND = x_ND.reshape(*shape, -1)[:, -1]
+    x_ND += attention(h_ND, layer, cfg, shape, rotation, tap, index, last)
+    x_ND = tap("resid_mid", index, x_ND)
+    h_ND = rms_norm(x_ND, layer["moe_norm"])
+    logits_NE = tap("router_logits", index, h_ND @ layer["router"])
+    probs_NE = tap("router_probs", index, jax.nn.softmax(logits_NE, -1))
+    route = moe.choose(logits_NE, probs_NE, cfg.top_k, cfg.norm_topk_prob)
+    route = tap.route(index, route, cfg.norm_topk_prob)
+    x_ND += _experts(h_ND, layer["experts"], route, grouped, tap, index)
+    return tap("resid_post", index, x_ND), route
+
+
+def _experts(h_ND, experts, route, grouped, tap, index):
+    if not tap.wants("expert_out", "contribution"):
+        path = moe.grouped_moe if grouped else moe.reference_moe
+        return path(h_ND, experts, route.experts_NA, route.gates_NA)
+    out_NED = tap("expert_out", index, moe.expert_outputs(h_ND, experts))
+    gates_NE = moe.dense_gates(route.experts_NA, route.gates_NA, out_NED.shape[1])
+    y_ND = jnp.einsum("ne,ned->nd", gates_NE, out_NED)
+    if not tap.wants("contribution"):
+        return y_ND
+    return tap.total("contribution", index, gates_NE[..., None] * out_NED, y_ND)
 
 
 def rms_norm(x, scale):
@@ -115,14 +179,32 @@ def rms_norm(x, scale):
     return x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + EPSILON) * scale
 
 
-def attention(x_ND, layer, cfg: ModelConfig, shape, rotation):
-    """Causal multi-head attention, normalised queries and keys, rotary positions: [N, D]."""
+def attention(x_ND, layer, cfg: ModelConfig, shape, rotation, tap, index, last=False):
+    """Causal multi-head attention, normalised queries and keys, rotary positions: [N, D].
+
+    ``last``: only the last position looks, [B, D].
+    """
     B, T = shape
-    q_ND, k_ND, v_ND = jnp.split(x_ND @ layer["qkv"], 3, -1)
+    H, D = cfg.heads, cfg.width
+    if last:
+        q_ND = x_ND.reshape(B, T, D)[:, -1] @ layer["qkv"][:, :D]
+        k_ND, v_ND = jnp.split(x_ND @ layer["qkv"][:, D:], 2, -1)
+    else:
+        q_ND, k_ND, v_ND = jnp.split(x_ND @ layer["qkv"], 3, -1)
     q_ND, k_ND = rms_norm(q_ND, layer["query_norm"]), rms_norm(k_ND, layer["key_norm"])
-    q, k, v = (z.reshape(B, T, cfg.heads, -1).swapaxes(1, 2) for z in (q_ND, k_ND, v_ND))
-    mixed_BHTK = attend(rotate(q, rotation), rotate(k, rotation), v)
-    return mixed_BHTK.swapaxes(1, 2).reshape(B * T, -1) @ layer["out"]
+    q, k, v = (z.reshape(B, -1, H, D // H).swapaxes(1, 2) for z in (q_ND, k_ND, v_ND))
+    looking = tuple(x[-1:] for x in rotation) if last else rotation
+    q, k = rotate(q, looking), rotate(k, rotation)
+    if tap.wants("pattern"):
+        mixed_BHTK = tap("pattern", index, attention_pattern(q, k)) @ v
+    else:
+        mixed_BHTK = attend(q, k, v)
+    out_ND = mixed_BHTK.swapaxes(1, 2).reshape(-1, D) @ layer["out"]
+    if not tap.wants("head_out"):
+        return out_ND
+    out_HKD = layer["out"].reshape(H, -1, D)
+    heads_NHD = jnp.einsum("bhtk,hkd->bthd", mixed_BHTK, out_HKD).reshape(-1, H, D)
+    return tap.total("head_out", index, heads_NHD, out_ND)
 
 
 def rotary(T: int, K: int):
@@ -143,10 +225,11 @@ def rotate(x_BHTK, rotation):
 
 
 def attention_pattern(q_BHTK, k_BHTK):
-    """Causal softmax(q k / sqrt K): [B, H, T, T], rows are queries."""
-    T, K = q_BHTK.shape[-2:]
+    """Causal softmax(q k / sqrt K): [B, H, T, T], rows are queries; of the last positions, if not
+    all."""
+    Tq, T, K = q_BHTK.shape[-2], *k_BHTK.shape[-2:]
     scores = q_BHTK @ moe.transposed(k_BHTK) / K**0.5
-    return jax.nn.softmax(jnp.where(jnp.tri(T, dtype=bool), scores, -jnp.inf), -1)
+    return jax.nn.softmax(jnp.where(jnp.tri(Tq, T, T - Tq, dtype=bool), scores, -jnp.inf), -1)
 
 
 @jax.custom_vjp

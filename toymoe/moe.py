@@ -42,7 +42,11 @@ def select(logits_NE, top_k: int, normalise: bool = False) -> Route:
     The gates are the softmax probabilities of the selected experts, so they sum to less than 1,
     unless ``normalise`` makes them sum to 1 (OLMoE does not: ``norm_topk_prob`` false).
     """
-    probs_NE = jax.nn.softmax(logits_NE, -1)
+    return choose(logits_NE, jax.nn.softmax(logits_NE, -1), top_k, normalise)
+
+
+def choose(logits_NE, probs_NE, top_k: int, normalise: bool = False) -> Route:
+    """``select``, given the probabilities too."""
     # Repeated argmax beats jax.lax.top_k on CPU, which sorts; and the gates come without a gather.
     left_NE, experts, gates = probs_NE, [], []
     for _ in range(top_k):
@@ -55,6 +59,12 @@ def select(logits_NE, top_k: int, normalise: bool = False) -> Route:
     if normalise:
         gates_NA = gates_NA / gates_NA.sum(-1, keepdims=True)
     return Route(logits_NE, probs_NE, jnp.stack(experts, -1), gates_NA)
+
+
+def gates_of(probs_NE, experts_NA, normalise: bool = False):
+    """The gates [N, A] of experts that were selected by something else than ``select``."""
+    gates_NA = jnp.take_along_axis(probs_NE, experts_NA, -1)
+    return gates_NA / gates_NA.sum(-1, keepdims=True) if normalise else gates_NA
 
 
 def selected(experts_NA, n_experts: int):
