@@ -58,8 +58,8 @@ def steps(cfg: Config, phase: str) -> int:
 
 
 def record_steps(total: int) -> list[int]:
-    """Steps after which routing is recorded: 0, 1, 2, 3, 4, 6, 8, 12, … crowding early, and the
-    last, at most ``total / 16`` apart."""
+    """Steps after which routing is recorded: 0, 1, 2, 4, 5, 8, 11, 16, … crowding early, and the
+    last, at most ``total / 16`` apart (rounded up)."""
     at = {0, total}
     step = 1.0
     while step < total:
@@ -244,6 +244,8 @@ def train_many(cfg: Config, seeds, mesh: jax.sharding.Mesh | None = None):
                 "the number of devices must divide the number of seeds"
             )
         spec = jax.sharding.PartitionSpec(axis)
+        # Laid out beforehand, because meshes of explicit axes (jax.make_mesh) insist on it.
+        seeds_S = jax.device_put(seeds_S, jax.sharding.NamedSharding(mesh, spec))
         run = jax.jit(jax.shard_map(run, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False))
     return run(seeds_S)
 
