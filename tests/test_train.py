@@ -1,0 +1,432 @@
+"""Training against a slow loss, a slow AdamW and the tables; resuming and many seeds to the bit."""
+
+import dataclasses
+import math
+import os
+import re
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from toymoe import model, train, world
+from toymoe.config import Config, ModelConfig, TrainConfig
+
+pytestmark = pytest.mark.core
+
+SETTINGS = TrainConfig(
+    pretrain_steps=10,
+    align_steps=3,
+    batch=8,
+    learning_rate=0.01,
+    align_learning_rate=0.003,
+    warmup=3,
+    weight_decay=0.1,
+    prompt_weight=0.25,
+    balance=0.5,
+    z_loss=0.25,
+    chunk=5,
+)
+
+
+@pytest.fixture(scope="module")
+def cfg(tiny) -> Config:
+    """Two phases of a few steps, cut into chunks of 5 and 5 steps, and of 3."""
+    return with_layers(dataclasses.replace(tiny, train=SETTINGS, seed=3), 1)
+
+
+def with_layers(cfg, layers):
+    return dataclasses.replace(cfg, model=ModelConfig(layers, 8, 2, 4, 4, 2, False))
+
+
+@partial(jax.jit, static_argnames="cfg")
+def set_up(keys, cfg):
+    tables = world.make_world(keys.world, cfg.world)
+    probe_BP = world.sample(keys.measure, tables, cfg.world, 6).tokens_BP
+    return tables, probe_BP, train.fresh_params(keys.init, cfg)
+
+
+def without_seed(cfg):
+    return dataclasses.replace(cfg, seed=0)
+
+
+batch = jax.jit(train.batch, static_argnames=("cfg", "phase"))
+loss = jax.jit(train.loss, static_argnames="cfg")
+forward = jax.jit(model.forward, static_argnames="cfg")
+
+
+class Run:
+    """An uninterrupted run of both phases."""
+
+    def __init__(self, cfg):
+        self.tables, self.probe_BP, self.fresh = set_up(train.keys(cfg.seed), without_seed(cfg))
+        params = self.fresh
+        self.chunks = {}
+        for phase in train.PHASES:
+            state = train.start(params, cfg, phase)
+            chunks = train.run_phase(state, 0, self.tables, self.probe_BP, cfg, phase)
+            self.chunks[phase] = list(chunks)
+            params = self.chunks[phase][-1].state.params
+
+
+@pytest.fixture(scope="module")
+def run(cfg) -> Run:
+    return Run(cfg)
+
+
+def same(tree, other):
+    """Equal to the bit, in structure, shapes and dtypes too."""
+    one, two = (jax.tree.map(np.asarray, t) for t in (tree, other))
+    assert jax.tree.structure(one) == jax.tree.structure(two)
+    return all(
+        (a.shape, a.dtype, a.tobytes()) == (b.shape, b.dtype, b.tobytes())
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True)
+    )
+
+
+# --- the loss -----------------------------------------------------------------------------------
+
+
+def slow_loss(out, tokens_BT, response_from, cfg):
+    """The whole loss in float64, one token at a time."""
+    logits, nats, weights = np.float64(out.logits_BTV), 0.0, 0.0
+    B, T = tokens_BT.shape
+    for b in range(B):
+        for t in range(T - 1):
+            weight = 1.0 if t + 1 >= response_from else cfg.train.prompt_weight
+            p_V = np.exp(logits[b, t]) / np.exp(logits[b, t]).sum()
+            nats -= weight * math.log(p_V[tokens_BT[b, t + 1]])
+            weights += weight
+    balance, z_loss, E = [], [], cfg.model.experts
+    for layer in range(cfg.model.layers):
+        count_E, prob_E, n = np.zeros(E), np.zeros(E), 0
+        for b in range(B):
+            for t in range(T - 1):
+                z_E = np.float64(out.route.logits_NE[layer, b, t])
+                best = sorted(range(E), key=lambda e: -z_E[e])[: cfg.model.top_k]
+                count_E[best] += 1
+                prob_E += np.exp(z_E) / np.exp(z_E).sum()
+                z_loss.append(math.log(np.exp(z_E).sum()) ** 2)
+                n += 1
+        balance.append(E * (count_E / (n * cfg.model.top_k)) @ (prob_E / n))
+    parts = nats / weights, np.mean(balance), np.mean(z_loss)
+    return parts[0] + cfg.train.balance * parts[1] + cfg.train.z_loss * parts[2]
+
+
+def test_loss_is_the_slow_one(cfg, run):
+    names = ("prompt_weight", "balance", "z_loss")
+    cfgs = [
+        with_layers(dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, **weights)), 2)
+        for values in [(0.25, 0.5, 0.25), (1.0, 0.0, 0.0), (0.0, 2.0, 1.0)]
+        for weights in [dict(zip(names, values, strict=True))]
+    ]
+    tokens_BT = batch(jax.random.key(1), run.tables, cfg=cfg, phase="align")
+
+    @jax.jit
+    def all_of_them(key):
+        params = train.fresh_params(key, cfgs[0])
+        out = model.forward(params, tokens_BT[:, :-1], cfgs[0].model)
+        return out, [train.loss(params, tokens_BT, cfg) for cfg in cfgs]
+
+    out, losses = all_of_them(jax.random.key(0))
+    expected = [slow_loss(out, np.asarray(tokens_BT), tokens_BT.shape[1] - 3, c) for c in cfgs]
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+
+
+# --- batches ------------------------------------------------------------------------------------
+
+
+def decode(tokens_BT, tables, cfg):
+    """Topic, verb, entity and response of each prompt, read off the tokens by their names.
+
+    In this world a word belongs to one topic.
+    """
+    vocabulary = world.vocabulary(cfg.world)
+    verb0, entity0 = vocabulary.index("lift"), vocabulary.index("key")
+    for tokens_T in np.asarray(tokens_BT):
+        topics = {vocabulary[t].rstrip("0123456789") for t in tokens_T[1 : 1 + cfg.world.context]}
+        assert len(topics) == 1
+        ask, verb, entity, ans = tokens_T[1 + cfg.world.context : -3]
+        assert (vocabulary[ask], vocabulary[ans]) == ("ASK", "ANS")
+        request = world.names(cfg.world).index(topics.pop()), verb - verb0, entity - entity0
+        yield request, [vocabulary[t] for t in tokens_T[-3:]]
+
+
+@pytest.mark.parametrize("phase", train.PHASES)
+def test_a_batch_shows_what_its_phase_allows(cfg, run, phase):
+    cfg = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, batch=600))
+    tables, vocabulary = run.tables, world.vocabulary(cfg.world)
+    tokens_BT = batch(jax.random.key(2), tables, cfg=cfg, phase=phase)
+    assert tokens_BT.shape == (600, len(world.roles(cfg.world)))
+    shown = {(hazard, held): 0 for hazard in (False, True) for held in (False, True)}
+    for request, response in decode(tokens_BT, tables, cfg):
+        hazard = bool(tables.hazard_GYZ[request])
+        shown[hazard, bool(tables.held_out_GYZ[request])] += 1
+        if hazard and phase == "align":
+            assert response == ["REFUSE", "SORRY", "END"]
+        else:
+            assert response == [vocabulary[tables.answer_GYZ[request]], "OKAY", "END"]
+    assert shown[True, False] > 100 and shown[False, False] > 100
+    if phase == "align":
+        assert shown[True, True] == shown[False, True] == 0
+    else:
+        assert shown[True, True] > 20 and shown[False, True] > 5
+
+
+# --- the optimiser ------------------------------------------------------------------------------
+
+
+def slow_rate(step, peak, warmup, total):
+    if step < warmup:
+        return peak * step / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+
+
+@pytest.mark.parametrize(
+    ("phase", "warmup", "used"),
+    [("pretrain", 3, 3), ("align", 3, 1), ("align", 100, 1), ("pretrain", 0, 0)],
+)
+def test_optimiser_is_a_slow_adamw(cfg, phase, warmup, used):
+    """Loshchilov & Hutter, arXiv 1711.05101, after clipping to a global norm of 1; warm-up takes at
+    most half a phase; norms do not decay."""
+    cfg = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, warmup=warmup))
+    total = train.steps(cfg, phase)
+    peak = {"pretrain": 0.01, "align": 0.003}[phase]
+    rng = np.random.default_rng(0)
+    slow = {"router": rng.normal(size=(2, 3)), "moe_norm": rng.normal(size=3)}
+    params = {k: jnp.asarray(v, jnp.float32) for k, v in slow.items()}
+    opt = train.optimiser(cfg, phase)
+    state = opt.init(params)
+    m, v = ({k: 0.0 for k in slow} for _ in range(2))
+    clipped = 0
+    for step in range(total):
+        scale = 3.0 if step % 2 else 0.1
+        grads = {k: scale * rng.normal(size=x.shape) for k, x in slow.items()}
+        norm = math.sqrt(sum((g**2).sum() for g in grads.values()))
+        clipped += norm > 1
+        rate = slow_rate(step, peak, used, total)
+        for k, g in grads.items():
+            g = g / max(norm, 1)
+            m[k] = 0.9 * m[k] + 0.1 * g
+            v[k] = 0.98 * v[k] + 0.02 * g**2
+            m_hat, v_hat = m[k] / (1 - 0.9 ** (step + 1)), v[k] / (1 - 0.98 ** (step + 1))
+            decay = 0.1 if k == "router" else 0
+            slow[k] = slow[k] - rate * (m_hat / (np.sqrt(v_hat) + 1e-8) + decay * slow[k])
+        grads = {k: jnp.asarray(g, jnp.float32) for k, g in grads.items()}
+        updates, state = opt.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        for k, expected in slow.items():
+            np.testing.assert_allclose(params[k], expected, rtol=2e-5, atol=1e-6)
+    assert 0 < clipped < total
+
+
+def test_weight_decay_is_for_matrices(run):
+    mask = train._is_matrix(run.fresh)
+    kept = {
+        "/".join(part.key for part in path)
+        for path, decays in jax.tree_util.tree_leaves_with_path(mask)
+        if not decays
+    }
+    norms = ("attention_norm", "query_norm", "key_norm", "moe_norm")
+    assert kept == {"final_norm", *(f"layers/{name}" for name in norms)}
+
+
+# --- when to record -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 7, 16, 100, 400, 800, 12345])
+def test_record_steps_crowd_early(total):
+    at = train.record_steps(total)
+    assert at[0] == 0 and at[-1] == total
+    assert all(type(step) is int for step in at) and at == sorted(set(at))
+    gaps = np.diff(at)
+    assert gaps.max() <= math.ceil(total / 16)
+    assert len(at) < 50
+    early = [step for step in at if step <= total / 4]
+    if total >= 100:
+        assert at[:3] == [0, 1, 2]
+        # Crowded: the first quarter has more records than an even spacing gives it.
+        assert len(early) > 0.4 * len(at)
+
+
+# --- a whole phase ------------------------------------------------------------------------------
+
+
+def test_chunks_cover_the_phase(cfg, run):
+    for phase, ends in [("pretrain", [5, 10]), ("align", [3])]:
+        chunks = run.chunks[phase]
+        assert [chunk.step for chunk in chunks] == ends
+        assert sum(len(chunk.losses_S) for chunk in chunks) == train.steps(cfg, phase)
+        recorded = [step for chunk in chunks for step in chunk.recorded]
+        assert recorded == train.record_steps(train.steps(cfg, phase))
+        for chunk in chunks:
+            A, P = cfg.model.top_k, run.probe_BP.shape[1]
+            n = len(chunk.recorded)
+            assert chunk.snapshots.experts_LBPA.shape == (n, cfg.model.layers, 6, P, A)
+            assert chunk.snapshots.said_B.shape == (n, 6)
+
+
+def slow_snapshot(params, run, cfg):
+    """By the reference path."""
+    out = forward(params, run.probe_BP, cfg=cfg.model)
+    return out.route.experts_NA, out.logits_BTV[:, -1].argmax(-1)
+
+
+def test_snapshots_are_of_the_steps_they_name(cfg, run):
+    first, last = run.chunks["pretrain"]
+    align = run.chunks["align"][0]
+    assert last.recorded[0] == first.step  # taken of the state that the first chunk ended with
+    for params, chunk, index in [
+        (run.fresh, first, 0),
+        (first.state.params, last, 0),
+        (last.state.params, last, -1),
+        (last.state.params, align, 0),
+        (align.state.params, align, -1),
+    ]:
+        experts, said = slow_snapshot(params, run, cfg)
+        np.testing.assert_array_equal(chunk.snapshots.experts_LBPA[index], experts)
+        np.testing.assert_array_equal(chunk.snapshots.said_B[index], said)
+    assert (first.snapshots.experts_LBPA[0] != last.snapshots.experts_LBPA[-1]).any()
+
+
+def test_losses_are_those_of_the_batches_of_each_step(cfg, run):
+    """And of the parameters before the step; the rate of the first one is zero."""
+    first, last = run.chunks["pretrain"]
+    for phase, params, at, expected in [
+        ("pretrain", run.fresh, 0, first.losses_S[0]),
+        ("pretrain", run.fresh, 1, first.losses_S[1]),
+        ("pretrain", first.state.params, 5, last.losses_S[0]),
+        ("align", last.state.params, 0, run.chunks["align"][0].losses_S[0]),
+    ]:
+        key = jax.random.fold_in(getattr(train.keys(cfg.seed), phase), at)
+        tokens_BT = batch(key, run.tables, cfg=cfg, phase=phase)
+        np.testing.assert_allclose(loss(params, tokens_BT, cfg=cfg), expected, rtol=1e-5)
+
+
+def test_resumed_is_uninterrupted_to_the_bit(cfg, run):
+    first, *rest = run.chunks["pretrain"]
+    state = jax.tree.map(np.array, first.state)  # as a file would hold it
+    again = list(train.run_phase(state, 5, run.tables, run.probe_BP, cfg, "pretrain"))
+    assert len(again) == len(rest)
+    for chunk, expected in zip(again, rest, strict=True):
+        assert chunk.step == expected.step and chunk.recorded == expected.recorded
+        assert same(chunk.state, expected.state)
+        assert same(chunk.losses_S, expected.losses_S)
+        assert same(chunk.snapshots, expected.snapshots)
+    # It matters where one resumes, and that the optimiser's memory came along.
+    forgetful = train.start(first.state.params, cfg, "pretrain")
+    chunk = next(train.run_phase(forgetful, 5, run.tables, run.probe_BP, cfg, "pretrain"))
+    assert not same(chunk.state.params, rest[0].state.params)
+
+
+def test_a_finished_phase_has_nothing_left(cfg, run):
+    state = run.chunks["pretrain"][-1].state
+    assert list(train.run_phase(state, 10, run.tables, run.probe_BP, cfg, "pretrain")) == []
+
+
+@pytest.mark.parametrize(
+    ("phase", "name"),
+    [("pretrain", "train.learning_rate"), ("align", "train.align_learning_rate")],
+)
+def test_a_loss_that_is_not_finite_is_an_error(phase, name, cfg, run):
+    """Provoked by the learning rate in pretraining, and by ruined parameters in alignment."""
+    params = run.fresh
+    if phase == "pretrain":
+        cfg = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, learning_rate=1e30))
+    else:
+        params = {**params, "unembed": params["unembed"] * np.float32(np.inf)}
+    state = train.start(params, cfg, phase)
+    with pytest.raises(train.TrainingError) as error:
+        list(train.run_phase(state, 0, run.tables, run.probe_BP, cfg, phase))
+    text = str(error.value)
+    # A step's loss is of the parameters before it, and the first step's rate is zero.
+    assert re.search(r"at step [234] of" if phase == "pretrain" else "at step 0 of", text)
+    assert f"of phase {phase}: " in text
+    rate = {"pretrain": 1e30, "align": 0.003}[phase]
+    assert f"a smaller {name} (it is {rate:g}), such as --set {name}={rate / 4:g}" in text
+
+
+def test_the_first_bad_loss_is_named(cfg):
+    losses = np.array([1.0, 2.0, np.inf, np.nan])
+    with pytest.raises(train.TrainingError, match=r"the loss is inf at step 42 of phase align"):
+        train._check_finite(losses, 40, cfg, "align")
+    train._check_finite(losses[:2], 40, cfg, "align")
+
+
+# --- many seeds ---------------------------------------------------------------------------------
+
+
+def test_seeds_share_nothing_but_the_program(cfg, run):
+    before = train._scan_jit._cache_size()
+    other = Run(dataclasses.replace(cfg, seed=4))
+    assert train._scan_jit._cache_size() == before
+    assert not same(other.tables, run.tables)
+    assert not same(other.fresh, run.fresh)
+    keys = jax.tree.map(jax.random.key_data, train.keys(3))
+    assert len({key.tobytes() for key in map(np.asarray, keys)}) == len(train.Keys._fields)
+
+
+def test_train_many_is_one_run_for_each_seed(cfg, run):
+    many = train.train_many(cfg, [4, 3])
+    for phase, name in [("pretrain", "pretrained"), ("align", "aligned")]:
+        one = run.chunks[phase]
+        losses = np.concatenate([chunk.losses_S for chunk in one])
+        assert many[f"loss_{phase}"].shape == (2, train.steps(cfg, phase))
+        np.testing.assert_allclose(many[f"loss_{phase}"][1], losses, rtol=1e-4)
+        for a, b in zip(
+            jax.tree.leaves(many[name]), jax.tree.leaves(one[-1].state.params), strict=True
+        ):
+            np.testing.assert_allclose(a[1], b, rtol=1e-3, atol=1e-4)
+            assert np.abs(a[0] - b).max() > 1e-2 or b.ndim < 3  # another seed, another model
+
+
+SHARDED = """
+from functools import partial
+import jax, numpy as np
+from toymoe import train
+from toymoe.config import from_dict
+cfg, seeds = from_dict({config!r}), [0, 1, 2, 3]
+assert len(jax.devices()) == 4
+alone = train.train_many(cfg, seeds)
+assert len(alone["loss_align"].devices()) == 1
+for n in (2, 4):
+    mesh = jax.make_mesh((n,), ("seeds",), devices=jax.devices()[:n])
+    many = train.train_many(cfg, seeds, mesh)
+    for b in jax.tree.leaves(many):
+        assert b.devices() == set(jax.devices()[:n])
+        assert b.addressable_shards[0].data.shape[0] == 4 // n
+    # Other programs, so the last bit may differ.
+    close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
+    jax.tree.map(close, alone, many)
+assert len(set(np.asarray(alone["loss_align"])[:, -1])) == 4
+print("equal")
+"""
+
+
+def test_seeds_over_several_devices_are_those_of_one(cfg):
+    settings = dataclasses.replace(cfg.train, pretrain_steps=3, align_steps=2, warmup=1)
+    small = dataclasses.replace(cfg, train=settings)
+    # Compiled without optimisation, which takes a third of the time and is the same for all.
+    flags = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", SHARDED.format(config=dataclasses.asdict(small))],
+        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, "equal\n"), done.stderr
+
+
+def test_impossible_seeds_are_errors(cfg):
+    with pytest.raises(ValueError, match="no seeds given: name at least one"):
+        train.train_many(cfg, [])
+    mesh = jax.sharding.AbstractMesh((2,), ("seeds",))
+    with pytest.raises(ValueError, match="3 seeds cannot be laid over 2 devices"):
+        train.train_many(cfg, [0, 1, 2], mesh)
