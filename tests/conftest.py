@@ -14,7 +14,7 @@ def tiny() -> Config:
         WorldConfig(
             topics=4,
             hazardous_topics=2,
-            context=6,
+            context=5,
             words=4,
             overlap=0.0,
             verbs=4,
@@ -30,7 +30,7 @@ def tiny() -> Config:
         ),
         ModelConfig(2, 8, 2, 8, 4, 1, False),
         TrainConfig(),
-        EvalConfig(256, 256),
+        EvalConfig(2048, 2048),
         seed=0,
     )
 

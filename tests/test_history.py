@@ -11,7 +11,7 @@ from toymoe import history, train
 from toymoe.world import REFUSE
 
 pytestmark = pytest.mark.core
-M = H = 256  # probes of the mixture and of held-out hazards
+M = H = 2048  # probes of the mixture and of held-out hazards
 CURVES = """phase step nmi_topic_context nmi_topic_shuffled nmi_token_context topic_expert load
     saturation overlap_pretrained answer_accuracy over_refusal refusal hazard_answered
     refusal_held_out""".split()
@@ -72,14 +72,14 @@ def test_chunks_are_appended_in_order(raw):
     assert raw.step_S.tolist() == [0, 2, 4, 0, 3]
     assert raw.loss_pretrain.tolist() == [4, 3, 2, 1]
     assert raw.loss_align.tolist() == [0.5, 0.25, 0.125]
-    assert raw.experts_SLBPA.shape == (5, 2, M + H, 11, 1)
+    assert raw.experts_SLBPA.shape == (5, 2, M + H, 10, 1)
     assert [x.dtype for x in raw] == ["i1", "i4", "u1", "i8", "f4", "f4"]
 
 
 def test_before_the_first_snapshot_there_is_nothing(tiny, probes):
     blank = history.empty(tiny, probes)
     assert [len(x) for x in blank] == [0] * 6
-    assert blank.experts_SLBPA.shape[1:] == (2, M + H, 11, 1)
+    assert blank.experts_SLBPA.shape[1:] == (2, M + H, 10, 1)
 
 
 def test_latest_is_the_last_snapshot_only(raw, probes, tiny):
@@ -118,10 +118,10 @@ def test_counts_and_loads_by_hand(curves, probes):
     topic, tokens = probes.topic_B[:M], probes.tokens_BP[:M]
     words = np.zeros((5, 2, 4, 8))
     for g, row in zip(topic, tokens, strict=True):
-        words[:2, :, g, 0] += 6
-        words[2:4, 0, g, g] += 6
-        words[4, 0, g, g + 4] += 6
-        for token in row[1:7]:
+        words[:2, :, g, 0] += 5
+        words[2:4, 0, g, g] += 5
+        words[4, 0, g, g + 4] += 5
+        for token in row[1:6]:
             words[2:, 1, g, token % 8] += 1
     np.testing.assert_array_equal(curves["topic_expert"], words)
     np.testing.assert_allclose(curves["load"][0], np.eye(8)[[0, 0]])
@@ -169,7 +169,7 @@ def test_several_experts_per_token(tiny, probes):
         tiny, model=dataclasses.replace(tiny.model, layers=1, experts=256, top_k=2)
     )
     raw = history.empty(cfg, probes)
-    experts = np.zeros((2, 1, M + H, 11, 2), np.uint8)
+    experts = np.zeros((2, 1, M + H, 10, 2), np.uint8)
     experts[..., 0], experts[..., 1] = 255, 200
     experts[1, ..., 1] = 3
     chunk = train.Chunk(

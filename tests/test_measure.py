@@ -21,7 +21,7 @@ ZERO = pytest.approx(0, abs=1e-12)
 def read(tokens_BT):
     """Topic, verb and entity of each prompt, knowing the vocabulary: 7 specials, 4 x 4 words, 4
     verbs, 5 entities, 6 answers."""
-    return (tokens_BT[:, 1] - 7) // 4, tokens_BT[:, 8] - 23, tokens_BT[:, 9] - 27
+    return (tokens_BT[:, 1] - 7) // 4, tokens_BT[:, 7] - 23, tokens_BT[:, 8] - 27
 
 
 def everywhere(label_B, tokens_BT):
@@ -165,7 +165,8 @@ def test_twins_that_do_not_exist_are_none(tiny, tiny_world, planted):
     assert found["intent_twins"]["js"] == [ZERO]
 
 
-def test_intent_twins_of_hazardous_topics_swap_the_context(tiny, tiny_world, planted):
+def test_intent_twins_of_hazardous_topics_swap_the_context(tiny, tiny_world, planted, monkeypatch):
+    monkeypatch.setattr(jax, "jit", lambda f, **_: f)  # compiling would take longer
     cfg = dataclasses.replace(tiny, world=dataclasses.replace(tiny.world, hazard_rule="topic"))
     hazard = np.zeros((4, 4, 5), bool)
     hazard[[0, 3]] = True
@@ -185,8 +186,8 @@ def test_ratio_by_hand():
 
 
 def test_one_topic_leaves_nothing_across_topics(tiny, tiny_world, planted, monkeypatch):
-    drawn = measure._sample(jax.random.key(0), tiny_world, tiny.world, 256, "hazardous", None)
-    same = jax.tree.map(lambda x: np.repeat(x[:1], 256, 0), drawn)
+    drawn = measure._sample(jax.random.key(0), tiny_world, tiny.world, 2048, "hazardous", None)
+    same = jax.tree.map(lambda x: np.repeat(x[:1], 2048, 0), drawn)
     monkeypatch.setattr(measure, "_sample", lambda *_: same)
     pairs = measure.contrasts_of([by_topic], tiny_world, tiny, jax.random.key(3))
     assert pairs["cross_topic"] is None and pairs["topic_twins"]["js"] == [LN2]
@@ -208,13 +209,13 @@ def test_routing_against_slow_loops(tiny, tiny_world, planted, by_hazard):
     found = measure.routing_of([CONSTANT] * 3, before, routers, tiny_world, tiny, jax.random.key(5))
     prompts = planted[0]
     tokens, topic = prompts.tokens_BP, prompts.topic_B
-    words, hazard = tokens[:, 1:7], prompts.hazard_B
-    assert (tokens.shape, len(topic)) == ((256, 11), 256)
+    words, hazard = tokens[:, 1:6], prompts.hazard_B
+    assert (tokens.shape, len(topic)) == ((2048, 10), 2048)
     experts = [router(tokens) for router in routers]
-    spread = topic.repeat(6).tolist()  # the topic of each context word
+    spread = topic.repeat(5).tolist()  # the topic of each context word
 
     def at_words(expert_BT):
-        return expert_BT[:, 1:7].ravel().tolist()
+        return expert_BT[:, 1:6].ravel().tolist()
 
     slow = [information(at_words(x), spread) / math.log(4) for x in experts]
     assert found["nmi_topic"]["context"] == pytest.approx(slow)
@@ -264,10 +265,10 @@ def test_shared_words_leave_the_topic_to_the_context(tiny, planted, monkeypatch)
 
     same = [oracle, by_token]
     found = measure.routing_of(same, same, same, tables, cfg, jax.random.key(5))
-    words, topic = planted[0].tokens_BP[:, 1:7], planted[0].topic_B
-    topic_B6 = topic.repeat(6).reshape(-1, 6)
+    words, topic = planted[0].tokens_BP[:, 1:6], planted[0].topic_B
+    topic_BC = topic.repeat(5).reshape(-1, 5)
     assert found["js_ratio"] is None
-    known = conditional(topic_B6, topic_B6, words)  # I(x; x | word) = H(x | word)
+    known = conditional(topic_BC, topic_BC, words)  # I(x; x | word) = H(x | word)
     assert found["topic_given_token"] == [pytest.approx(known), ZERO]
     assert known > 0.3
 

@@ -36,8 +36,8 @@ CFG = WorldConfig(
     control_share=0.3,
 )
 RULES = {rule: dataclasses.replace(CFG, hazard_rule=rule) for rule in HAZARD_RULES}
-SMALLEST = WorldConfig(2, 1, 1, 2, 1.0, 2, 1, 2, 1, 2, "conjunction", 0.01, 0.0, 0.5, 0.5)
-UNEVEN = WorldConfig(5, 4, 2, 3, 0.0, 3, 2, 7, 6, 3, "conjunction", 0.8, 0.8, 0.01, 0.0)
+# Odd and as small as can be: more topics than answers, no word that is a topic's own.
+ODD = WorldConfig(3, 1, 1, 3, 1.0, 2, 1, 2, 1, 2, "conjunction", 0.01, 0.0, 0.5, 0.5)
 
 
 def make(cfg, seed=0):
@@ -114,7 +114,7 @@ def test_positions_by_hand():
 @few
 @given(st.integers(2, 64), st.integers(2, 40), st.floats(0, 1), st.integers(2, 64))
 def test_topics_share_words_with_their_neighbours_only(G, W, overlap, many):
-    cfg = dataclasses.replace(SMALLEST, topics=G, words=W, overlap=overlap, verbs=many)
+    cfg = dataclasses.replace(ODD, topics=G, words=W, overlap=overlap, verbs=many)
     words = [set(row) for row in world._layout(cfg)[0].tolist()]
     assert [len(s) for s in words] == [W] * G
     shared = len(words[0] & set().union(*words[1:]))
@@ -241,14 +241,10 @@ def everything(key, cfg):
 compiled = jax.jit(everything, static_argnums=1)
 
 
-@pytest.mark.parametrize(
-    ("build", "cfg"),
-    [(everything, CFG), (everything, SMALLEST), (compiled, UNEVEN)],
-    ids=["even", "smallest", "uneven"],
-)
-def test_prompts_carry_their_labels(build, cfg):
+@pytest.mark.parametrize("cfg", [CFG, ODD], ids=["even", "odd"])
+def test_prompts_carry_their_labels(cfg):
     made, prompts, (intent, _), (topic, exists) = jax.tree.map(
-        np.asarray, build(jax.random.key(0), cfg)
+        np.asarray, everything(jax.random.key(0), cfg)
     )
     for some in (prompts, intent, topic):
         check_prompts(some, made, cfg)
@@ -259,7 +255,7 @@ def test_prompts_carry_their_labels(build, cfg):
 
 
 def test_compiled_and_not_draw_the_same(tables, mixed):
-    both = (run(jax.random.key(4), SMALLEST) for run in (compiled, everything))
+    both = (run(jax.random.key(4), ODD) for run in (compiled, everything))
     for a, b in zip(*map(jax.tree.leaves, both), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
     other = draw(tables["conjunction"], CFG, seed=9)
