@@ -7,6 +7,7 @@ alignment. The curves are what history.npz holds; docs/metrics.md lists them.
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from . import behaviour, measure, routing, train, world
@@ -32,7 +33,7 @@ def probes(key: jax.Array, tables: world.World, cfg: Config) -> world.Prompts:
     k_mixed, k_held = jax.random.split(key)
     mixed = world.sample(k_mixed, tables, cfg.world, PROBES)
     held = world.sample(k_held, tables, cfg.world, HELD_OUT, "hazardous", True)
-    return jax.tree.map(lambda *both: np.concatenate(both), mixed, held)
+    return jax.tree.map(lambda *both: jnp.concatenate(both), mixed, held)
 
 
 def empty(cfg: Config, prompts: world.Prompts) -> Raw:

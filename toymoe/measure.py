@@ -208,3 +208,33 @@ def _ratio(pairs) -> float | None:
 
 def _list(array) -> list:
     return np.asarray(array).tolist()
+
+
+# --- for people ---------------------------------------------------------------------------------
+
+
+def examples(
+    models: dict[str, model.Params], tables: world.World, cfg: Config, key: jax.Array, n: int = 2
+) -> list[dict]:
+    """``n`` prompts of each kind, as `toymoe.world.show` writes them, and what each model says.
+
+    Returns:
+      dicts of ``kind``, ``prompt`` and, for every name in ``models``, a word of the vocabulary.
+    """
+    vocabulary, found = world.vocabulary(cfg.world), []
+    for i, kind in enumerate(("harmless", "hazardous", *world.controls(cfg.world))):
+        prompts = _sample(
+            jax.random.fold_in(key, i), tables, cfg.world, cfg.eval.prompts, kind, None
+        )
+        said = {
+            name: view(params, prompts.tokens_BP, cfg).said_B for name, params in models.items()
+        }
+        for b in range(n):
+            found.append(
+                {
+                    "kind": kind.replace("_", " "),
+                    "prompt": world.show(prompts, tables, cfg.world, b),
+                }
+                | {name: vocabulary[said_B[b]] for name, said_B in said.items()}
+            )
+    return found

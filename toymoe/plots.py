@@ -5,6 +5,8 @@ are Okabe and Ito's, which colour-blind readers tell apart; line styles and mark
 distinction in grey. Titles ask the figure's question.
 """
 
+import io
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -27,6 +29,14 @@ STYLES = (
     dict(color=BLACK, linestyle=(0, (1, 2)), marker="x"),
 )
 GREY = "0.6"
+
+TITLES = {
+    "film_strip": "Does each topic come to have its own experts?",
+    "nmi": "How much does an expert say about the topic?",
+    "behaviour": "What does the model do with a request?",
+    "contrasts": "What moves the route: the topic, or the refusal?",
+    "load": "Do all experts work?",
+}
 
 
 def _figure(title: str, width: float, height: float) -> Figure:
@@ -79,9 +89,7 @@ def film_strip(curves: dict, topics: list[str], frames: int = 7) -> Figure:
     (_, L, G, E), (at, switch) = share.shape, _time(curves)
     wanted = np.append(np.geomspace(1, switch, frames - 2)[:-1].round(), [switch, at[-1]])
     shown = np.unique([0, *(np.abs(at - w).argmin() for w in wanted)])
-    figure = _figure(
-        "Does each topic come to have its own experts?", 2 + 1.75 * len(shown), 0.8 + 1.9 * L
-    )
+    figure = _figure(TITLES["film_strip"], 2 + 1.75 * len(shown), 0.8 + 1.9 * L)
     panels = figure.subplots(L, len(shown), squeeze=False, sharex=True, sharey=True)
     for layer, row in enumerate(panels):
         order = np.lexsort((-share[-1, layer].max(0), share[-1, layer].argmax(0)))
@@ -106,7 +114,7 @@ def nmi_over_training(curves: dict) -> Figure:
     at, _ = _time(curves)
     nmi = curves["nmi_topic_context"]
     L = nmi.shape[1]
-    figure = _figure("How much does an expert say about the topic?", 2 + 3.4 * L, 3.7)
+    figure = _figure(TITLES["nmi"], 2 + 3.4 * L, 3.7)
     panels = figure.subplots(1, L, squeeze=False, sharey=True)[0]
     for layer, axes in enumerate(panels):
         axes.plot(at, nmi[:, layer], label="topic", markersize=3, **STYLES[0])
@@ -135,7 +143,7 @@ def nmi_over_training(curves: dict) -> Figure:
 def behaviour_over_training(curves: dict) -> Figure:
     """Answers and refusals through both phases."""
     at, _ = _time(curves)
-    figure = _figure("What does the model do with a request?", 8, 4)
+    figure = _figure(TITLES["behaviour"], 8, 4)
     axes = figure.subplots()
     lines = {
         "answer_accuracy": "harmless: answered correctly",
@@ -162,7 +170,7 @@ def contrasts(routing: dict) -> Figure:
         for name in paper.CONTRAST_LABELS
         if routing["contrasts"][name]
     }
-    figure = _figure("What moves the route: the topic, or the refusal?", 11, 4.4)
+    figure = _figure(TITLES["contrasts"], 11, 4.4)
     left, right = figure.subplots(1, 2, sharey=True)
     rows = np.arange(len(pairs))[::-1]
     for measure, axes, published in (
@@ -195,7 +203,7 @@ def load(routing: dict) -> Figure:
     """Each expert's share of the selections, a panel per layer."""
     share_LE = np.array(routing["load_share"])
     L, E = share_LE.shape
-    figure = _figure("Do all experts work?", 1 + 3.2 * L, 3.2)
+    figure = _figure(TITLES["load"], 1 + 3.2 * L, 3.2)
     panels = figure.subplots(1, L, squeeze=False, sharey=True)[0]
     for layer, axes in enumerate(panels):
         axes.bar(np.arange(E), np.sort(share_LE[layer])[::-1], color=SKY, edgecolor=BLUE)
@@ -211,6 +219,13 @@ def load(routing: dict) -> Figure:
     panels[0].set_ylabel("share of selections")
     panels[-1].legend(frameon=False, fontsize=9)
     return figure
+
+
+def png(figure: Figure, dpi: int = 110) -> bytes:
+    """A figure as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
 
 
 def all_figures(curves: dict, metrics: dict, topics: list[str]) -> dict[str, Figure]:

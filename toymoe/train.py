@@ -181,7 +181,7 @@ def run_phase(state: State, first: int, tables: world.World, probe_BP, cfg: Conf
       TrainingError: the loss is not finite any more.
     """
     key = getattr(keys(cfg.seed), phase)
-    cfg = _without_seed(cfg)
+    cfg = without_seed(cfg)
     total = steps(cfg, phase)
     record = set(record_steps(total))
     while first < total:
@@ -202,7 +202,7 @@ def run_phase(state: State, first: int, tables: world.World, probe_BP, cfg: Conf
         yield Chunk(first, state, losses, recorded, shots)
 
 
-def _without_seed(cfg: Config) -> Config:
+def without_seed(cfg: Config) -> Config:
     """So that another seed finds the compiled program of this one."""
     return dataclasses.replace(cfg, seed=0)
 
@@ -235,7 +235,7 @@ def train_many(cfg: Config, seeds, mesh: jax.sharding.Mesh | None = None):
     seeds_S = jnp.asarray(list(seeds), jnp.int32)
     if not seeds_S.size:
         raise ValueError("no seeds given: name at least one")
-    run = jax.jit(lambda seeds_S: jax.lax.map(partial(_train_one, _without_seed(cfg)), seeds_S))
+    run = jax.jit(lambda seeds_S: jax.lax.map(partial(_train_one, without_seed(cfg)), seeds_S))
     if mesh is not None:
         axis = mesh.axis_names[0]
         if seeds_S.size % mesh.shape[axis]:

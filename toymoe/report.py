@@ -1,0 +1,199 @@
+"""The report of a run: one self-contained HTML page, and the short summary printed at its end."""
+
+import base64
+import json
+from html import escape
+
+import numpy as np
+
+from . import __version__, paper, plots
+from .config import Config, to_dict
+
+# What each figure shows, and the control that stands beside it.
+CAPTIONS = {
+    "film_strip": (
+        "Each panel is a layer at a moment of training; a row is a topic, a column an expert, and "
+        "the colour the share of the topic's context words that the expert takes. Rows that are "
+        "alike mean a router that ignores the topic; a few bright columns in each row, different "
+        "ones in different rows, mean specialisation.",
+        "The first column is the untrained router. What it shows is only that equal words are "
+        "routed equally.",
+    ),
+    "nmi": (
+        "Mutual information of expert and topic at the context words, as a share of log(number "
+        "of topics): 1 if the expert gives the topic away, 0 if it says nothing.",
+        "Three controls: the topics shuffled among the prompts (what the estimate finds where "
+        "there is nothing), the untrained router, and the same measure for the token instead of the "
+        "topic.",
+    ),
+    "behaviour": (
+        "In pretraining every request is answered, the hazardous too; then the model is taught to "
+        "refuse those. Measured on fixed prompts.",
+        "Hazards that alignment never showed (is a rule learnt, or a list?), and harmless requests "
+        "refused by mistake.",
+    ),
+    "contrasts": (
+        "How differently two prompts are routed, for seven kinds of pairs. Small on the left and "
+        "large on the right half of the list means that the topic moves the route and refusal "
+        "hardly does. Grey: the ranges reported for large models; their unit is not stated, so "
+        "compare the order of the rows and not the lengths.",
+        "The last rows: a verb swapped without changing the hazard moves the route about as much "
+        "as one that does, if it is the word and not the hazard that moves it.",
+    ),
+    "load": (
+        "The share of all selections that each expert gets, busiest first.",
+        "The dashed line is the fair share. An expert below the dotted one counts as dead.",
+    ),
+}
+
+LIMITS = (
+    "A model of some 360 thousand parameters in a language of some hundred tokens: it shows how "
+    "an argument is made and checked, not what large models do. Hazards are arbitrary "
+    "combinations of meaningless tokens. One run is one seed: expert numbers, and which layer "
+    "specialises most, differ between seeds; <code>toymoe sweep</code> measures how much."
+)
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+       color: #222; background: #fff }
+h1, h2 { line-height: 1.2 } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc }
+img { max-width: 100%; display: block; margin: 1rem auto }
+table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }
+th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #ddd;
+         vertical-align: top }
+.control { border-left: 4px solid #0072B2; padding-left: .8rem; color: #444 }
+pre { white-space: pre-wrap; background: #f6f6f6; padding: .6rem; font-size: 13px }
+td pre { margin: 0; padding: .2rem; background: none }
+"""
+
+
+def number(value, digits: int = 3) -> str:
+    """For people: 0.994, "–" where there is nothing to measure, lists by layer with slashes."""
+    if value is None:
+        return "–"
+    if isinstance(value, list | tuple):
+        return " / ".join(number(v, digits) for v in value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}f}"
+
+
+def summary(metrics: dict) -> list[tuple[str, str, str]]:
+    """Rows of what, ours, and the paper's figure (empty where it has none)."""
+    aligned, routing = metrics["behaviour"]["aligned"], metrics["routing"]
+    rows = [
+        ("answers right (harmless)", number(aligned["answer_accuracy"]), ""),
+        ("refusal (hazardous)", number(aligned["refusal"]), ""),
+        ("refusal of hazards never rehearsed", number(aligned["refusal_held_out"]), ""),
+        ("over-refusal, all harmless", number(aligned["over_refusal"]), ""),
+        (
+            "before alignment: hazards answered",
+            number(metrics["behaviour"]["pretrained"]["hazard_answered"]),
+            "",
+        ),
+        ("NMI(topic; expert), by layer", number(routing["nmi_topic"]["context"]), ""),
+        ("  control: topics shuffled", number(routing["nmi_topic_shuffled"]), ""),
+        ("  control: untrained router", number(routing["nmi_topic_untrained"]), ""),
+    ]
+    for name, label in paper.CONTRAST_LABELS.items():
+        pair = routing["contrasts"][name]
+        ours = number(float(np.mean(pair["js"]))) if pair else "–"
+        low, high = paper.CONTRAST_JS.get(name, (None, None))
+        theirs = "" if low is None else number(low) if low == high else f"{low:.3f}–{high:.3f}"
+        rows.append((f"JS, {label}", ours, theirs))
+    rows.append(("JS cross-topic ÷ JS intent twins", number(routing["js_ratio"], 1), "2.3"))
+    return rows
+
+
+def render(cfg: Config, metrics: dict, images: dict[str, bytes], examples: list[dict]) -> str:
+    """The page.
+
+    Args:
+      images: PNG bytes by the names of ``CAPTIONS``.
+      examples: see `toymoe.measure.examples`.
+    """
+    parts = [
+        f"<h1>toymoe: seed {cfg.seed}</h1>",
+        "<p>A small mixture-of-experts language model was trained to answer questions whose right "
+        "answer depends on the topic, and then to refuse the hazardous ones. Does its routing "
+        "follow the topic? Does refusal change the route?</p>",
+        _table(("", "this run", f"paper ({paper.SOURCE})"), summary(metrics)),
+        "<p>JS: mean Jensen–Shannon divergence of the routing vectors, in nats, averaged over "
+        "layers. The paper's figures are as known from secondary notes.</p>",
+    ]
+    for name, image in images.items():
+        caption, control = CAPTIONS[name]
+        data = base64.b64encode(image).decode()
+        parts += [
+            f"<h2>{plots.TITLES[name]}</h2>",
+            f'<img alt="{escape(caption)}" src="data:image/png;base64,{data}">',
+            f"<p>{escape(caption)}</p>",
+            f'<p class="control"><b>Control.</b> {escape(control)}</p>',
+        ]
+    parts += ["<h2>Behaviour in numbers</h2>", _behaviour(metrics["behaviour"])]
+    parts += ["<h2>Routing in numbers</h2>", _routing(metrics["routing"])]
+    if examples:
+        columns = [name for name in examples[0] if name not in ("kind", "prompt")]
+        rows = [
+            (e["kind"], _Html(f"<pre>{escape(e['prompt'])}</pre>"), *(e[c] for c in columns))
+            for e in examples
+        ]
+        parts += ["<h2>Some prompts, and what was said</h2>"]
+        parts += [_table(("kind", "prompt", *columns), rows)]
+    parts += [
+        "<h2>What this does not show</h2>",
+        f"<p>{LIMITS}</p>",
+        "<h2>Settings</h2>",
+        f"<p>toymoe {__version__}, {metrics['parameters']:,} parameters. "
+        "docs/metrics.md defines every number; metrics.json beside this page holds them all.</p>",
+        f"<details><summary>config.json</summary><pre>"
+        f"{escape(json.dumps(to_dict(cfg), indent=1))}</pre></details>",
+    ]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"<title>toymoe, seed {cfg.seed}</title><style>{STYLE}</style></head><body>\n"
+        + "\n".join(parts)
+        + "\n</body></html>\n"
+    )
+
+
+class _Html(str):
+    """Markup, not to be escaped."""
+
+
+def _table(head, rows) -> str:
+    def row(cells, tag):
+        cells = (c if isinstance(c, _Html) else escape(str(c)) for c in cells)
+        return "<tr>" + "".join(f"<{tag}>{c}</{tag}>" for c in cells) + "</tr>"
+
+    return "<table>" + row(head, "th") + "".join(row(r, "td") for r in rows) + "</table>"
+
+
+def _behaviour(behaviour: dict) -> str:
+    names = [name for name in behaviour["aligned"] if name != "over_refusal_by_kind"]
+    rows = [(n.replace("_", " "), *(number(b[n]) for b in behaviour.values())) for n in names]
+    for kind in behaviour["aligned"]["over_refusal_by_kind"]:
+        values = (number(b["over_refusal_by_kind"][kind]) for b in behaviour.values())
+        rows.append((f"over-refusal: {kind.replace('_', ' ')}", *values))
+    return _table(("share of requests", *behaviour), rows)
+
+
+def _routing(routing: dict) -> str:
+    rows = [
+        ("NMI(topic; expert), context words", routing["nmi_topic"]["context"]),
+        ("the same at ANS", routing["nmi_topic"]["answer"]),
+        ("control: topics shuffled", routing["nmi_topic_shuffled"]),
+        ("control: untrained router", routing["nmi_topic_untrained"]),
+        ("NMI(token; expert), context words", routing["nmi_token"]),
+        ("I(expert; topic | token), nats", routing["topic_given_token"]),
+        ("I(expert; hazard | topic) at ANS, nats", routing["intent_given_topic"]),
+        ("routes shared by both checkpoints", routing["overlap_pretrained_aligned"]),
+        ("load, coefficient of variation", routing["load_cv"]),
+        ("dead experts", routing["dead_experts"]),
+    ]
+    layers = len(routing["load_cv"])
+    body = [(label, *(number(v) for v in values)) for label, values in rows]
+    for name, label in paper.CONTRAST_LABELS.items():
+        pair = routing["contrasts"][name]
+        if pair:
+            body.append((f"JS: {label}", *(number(v, 4) for v in pair["js"])))
+            body.append((f"top-k overlap: {label}", *(number(v) for v in pair["overlap"])))
+    return _table(("", *(f"layer {i}" for i in range(layers))), body)

@@ -1,0 +1,279 @@
+"""One run, from a configuration to a folder of results, that may be cut off anywhere and resumed.
+
+The folder holds, in the order written: config.json, state.npz (while training), pretrained.npz,
+aligned.npz, history.npz, figures/*.png, report.html, and metrics.json, whose presence says that
+the run is complete.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from . import __version__, checkpoint, history, measure, model, plots, report, train, world
+from .config import Config, ConfigError, from_dict, to_dict
+
+FILES = (
+    "config.json state.npz pretrained.npz aligned.npz history.npz report.html metrics.json"
+).split()
+NAMES = dict(zip(train.PHASES, ("pretrained", "aligned"), strict=True))
+
+
+class Progress(NamedTuple):
+    """Where a run stands; the numbers are None where they are not known yet."""
+
+    stage: str  # a phase of training, "analyse" or "draw"
+    done: int  # steps
+    total: int
+    loss: float | None = None
+    accuracy: float | None = None  # right answers on the probes' harmless requests
+    nmi: float | None = None  # of topic and expert, best layer
+
+
+class Organism(NamedTuple):
+    """A finished run, read back from its folder."""
+
+    cfg: Config
+    tables: world.World
+    pretrained: model.Params
+    aligned: model.Params
+
+
+# --- the folder ---------------------------------------------------------------------------------
+
+
+def prepare(out: Path, force: bool = False) -> None:
+    """Make the folder of a new run.
+
+    Raises:
+      ConfigError: it exists and has something in it, unless it is an old run and ``force``.
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file: name a folder for the run with --out.")
+    if out.is_dir() and any(out.iterdir()):
+        ours = (out / "config.json").is_file()
+        if not force:
+            hint = "--resume continues it, --force replaces it" if ours else "it is not a run"
+            raise ConfigError(f"{out} exists already ({hint}): or name another folder with --out.")
+        if not ours:
+            raise ConfigError(f"{out} is not a run of toymoe, so --force leaves it: name another.")
+        for path in [*(out / name for name in FILES), *(out / "figures").glob("*.png")]:
+            path.unlink(missing_ok=True)
+    try:
+        (out / "figures").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{out} cannot be made ({error.strerror}): name another with --out."
+        ) from error
+
+
+def stored_config(out: Path) -> Config:
+    """The configuration of a run's folder."""
+    path = out / "config.json"
+    if not path.is_file():
+        raise ConfigError(f"{out} holds no run (no config.json): name the folder of one.")
+    try:
+        return from_dict(json.loads(path.read_bytes())["config"])
+    except ConfigError:
+        raise
+    except (ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"{path} is damaged ({error}): start a new run elsewhere.") from error
+
+
+def is_complete(out: Path) -> bool:
+    """Whether a run came to its end."""
+    return (out / "metrics.json").is_file()
+
+
+def load(out: Path) -> Organism:
+    """Read a finished run back.
+
+    Raises:
+      ConfigError, CheckpointError: not a run, not finished, or damaged.
+    """
+    cfg = stored_config(out)
+    if not (out / "aligned.npz").is_file():
+        raise ConfigError(f"{out} is not finished: `toymoe run --resume --out {out}` goes on.")
+    like = jax.eval_shape(lambda: train.fresh_params(jax.random.key(0), cfg))
+    like = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), like)
+    trees = (checkpoint.load(out / f"{name}.npz", like)[0] for name in NAMES.values())
+    return Organism(cfg, _make_world(cfg), *trees)
+
+
+# --- the run ------------------------------------------------------------------------------------
+
+
+def run(
+    cfg: Config,
+    out: Path,
+    watch: Callable[[Progress], None] = lambda progress: None,
+    pictures: bool = True,
+) -> dict:
+    """Train, measure and draw into the folder ``out``, going on from whatever is there already.
+
+    Args:
+      watch: called after every chunk of training steps and at each stage.
+      pictures: draw the figures and write the report.
+
+    Returns:
+      What metrics.json holds.
+
+    Raises:
+      CheckpointError: a file of the folder is damaged or belongs to other settings.
+      TrainingError: the loss is not finite any more.
+    """
+    for leftover in out.glob(".*.tmp"):  # a killed process's half-written file
+        leftover.unlink()
+    checkpoint.write_json(out / "config.json", {"toymoe": __version__, "config": to_dict(cfg)})
+    clock = _Clock()
+    tables = _make_world(cfg)
+    key = train.keys(cfg.seed).measure
+    prompts = jax.jit(history.probes, static_argnames="cfg")(
+        key, tables, cfg=train.without_seed(cfg)
+    )
+    prompts = jax.tree.map(np.asarray, prompts)
+    raw, trained = _train(cfg, out, tables, prompts, clock, watch)
+
+    watch(Progress("analyse", 0, 1))
+    with clock("analysis_s"):
+        curves = history.curves(raw, prompts, cfg, cfg.seed)
+        checkpoint.save(out / "history.npz", curves, {"config": to_dict(cfg)})
+        untrained = train.fresh_params(train.keys(cfg.seed).init, cfg)
+        k_behaviour, k_routing, k_examples = jax.random.split(key, 3)
+        metrics = {
+            "seed": cfg.seed,
+            "parameters": model.count(untrained),
+            "behaviour": {
+                name: measure.behaviour_of(trained[name], tables, cfg, k_behaviour)
+                for name in NAMES.values()
+            },
+            "routing": measure.routing_of(untrained, *trained.values(), tables, cfg, k_routing),
+        }
+        examples = measure.examples(trained, tables, cfg, k_examples) if pictures else []
+    with clock("figures_s"):
+        if pictures:
+            watch(Progress("draw", 0, 1))
+            (out / "figures").mkdir(exist_ok=True)
+            drawn = plots.all_figures(curves, metrics, world.names(cfg.world))
+            images = {name: plots.png(figure) for name, figure in drawn.items()}
+            for name, image in images.items():
+                checkpoint.write_atomic(out / "figures" / f"{name}.png", image)
+            page = report.render(cfg, metrics, images, examples)
+            checkpoint.write_atomic(out / "report.html", page.encode())
+    metrics["timing"] = clock.timing(_tokens(cfg))
+    checkpoint.write_json(out / "metrics.json", metrics)
+    (out / "state.npz").unlink(missing_ok=True)
+    return metrics
+
+
+def _train(cfg, out, tables, prompts, clock, watch):
+    """The history, and the parameters after each phase."""
+    raw, step = history.empty(cfg, prompts), 0
+    if (out / "state.npz").is_file():
+        current, step, state, raw = _read_state(cfg, out, raw, clock)
+    else:
+        current = "pretrain"
+        state = train.start(train.fresh_params(train.keys(cfg.seed).init, cfg), cfg, current)
+    for phase in train.PHASES[train.PHASES.index(current) :]:
+        total = train.steps(cfg, phase)
+        watch(Progress(phase, step, total))
+        chunks = train.run_phase(state, step, tables, prompts.tokens_BP, cfg, phase)
+        while True:
+            with clock(f"{phase}_s"):
+                chunk = next(chunks, None)
+            if chunk is None:
+                break
+            raw, state = history.append(raw, chunk, phase), chunk.state
+            _write_state(cfg, out, phase, chunk.step, state, raw, clock)
+            now = history.latest(raw, prompts, cfg)
+            watch(Progress(phase, chunk.step, total, float(chunk.losses_S.mean()), **now))
+        params = jax.tree.map(np.asarray, state.params)
+        meta = {"config": to_dict(cfg), "phase": phase}
+        checkpoint.save(out / f"{NAMES[phase]}.npz", params, meta)
+        step = 0
+        if phase == "pretrain":
+            state = train.start(state.params, cfg, "align")
+            _write_state(cfg, out, "align", 0, state, raw, clock)
+    pretrained, _ = checkpoint.load(out / "pretrained.npz", params)
+    return raw, {"pretrained": pretrained, "aligned": params}
+
+
+def _write_state(cfg, out, phase, step, state, raw, clock):
+    leaves = {f"{i:03}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
+    meta = {"config": to_dict(cfg), "phase": phase, "step": step, "seconds": clock.seconds}
+    checkpoint.save(out / "state.npz", {"state": leaves, "history": raw._asdict()}, meta)
+
+
+def _read_state(cfg, out, blank, clock):
+    tree, meta = checkpoint.load(out / "state.npz")
+    if meta.get("config") != to_dict(cfg) or "phase" not in meta:
+        raise checkpoint.CheckpointError(
+            f"{out / 'state.npz'} belongs to a run with other settings than config.json beside it: "
+            "delete the folder and run again."
+        )
+    like = jax.eval_shape(
+        lambda: train.start(train.fresh_params(jax.random.key(0), cfg), cfg, meta["phase"])
+    )
+    leaves = [leaf for _, leaf in sorted(tree["state"].items())]
+    state = jax.tree.unflatten(jax.tree.structure(like), leaves)
+    clock.seconds |= meta["seconds"]
+    raw = history.Raw(**{name: tree["history"][name] for name in blank._fields})
+    return meta["phase"], meta["step"], state, raw
+
+
+def _make_world(cfg):
+    make = jax.jit(world.make_world, static_argnames="cfg")
+    return make(train.keys(cfg.seed).world, cfg=cfg.world)
+
+
+def _tokens(cfg):
+    """Tokens the model reads in both phases."""
+    positions = len(world.roles(cfg.world)) - 1
+    return sum(train.steps(cfg, phase) for phase in train.PHASES) * cfg.train.batch * positions
+
+
+# --- time ---------------------------------------------------------------------------------------
+
+_compiling = [0.0]  # seconds this process has spent compiling, since the clock first looked
+
+
+def _note_compilation(event: str, seconds: float, **_):
+    if event.startswith("/jax/core/compile/"):
+        _compiling[0] += seconds
+
+
+jax.monitoring.register_event_duration_secs_listener(_note_compilation)
+
+
+class _Clock:
+    """Seconds by stage, compilation apart, kept over interruptions."""
+
+    def __init__(self):
+        self.seconds = dict.fromkeys(
+            ("compile_s", "pretrain_s", "align_s", "analysis_s", "figures_s"), 0.0
+        )
+
+    def __call__(self, stage: str):
+        self._stage = stage
+        return self
+
+    def __enter__(self):
+        self._start = time.perf_counter(), _compiling[0]
+
+    def __exit__(self, *_):
+        start, compiled = self._start
+        compiling = _compiling[0] - compiled
+        self.seconds["compile_s"] += compiling
+        self.seconds[self._stage] += time.perf_counter() - start - compiling
+
+    def timing(self, tokens: int) -> dict:
+        training = self.seconds["pretrain_s"] + self.seconds["align_s"]
+        return {
+            **self.seconds,
+            "total_s": sum(self.seconds.values()),
+            "tokens_per_s": tokens / training,
+        }
