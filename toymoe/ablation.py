@@ -1,0 +1,173 @@
+"""What each expert does: the model with that one expert silenced, averaged out or exchanged.
+
+Every (layer, expert) is tried, with the routes of later layers *free* (they follow from the changed
+residual stream) and *frozen* (those of the unchanged run). The difference went through the route.
+The fall of refusal on hazards always comes with the fall of answer accuracy on their twins: an
+expert whose loss breaks everything is not the seat of refusal.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import evidence as ev
+from . import model, moe, world
+
+VALUES = ("zero", "mean", "pretrained")
+
+
+class Effect(NamedTuple):
+    """What is lost without each expert, arrays [L, E]; positive numbers are losses."""
+
+    margin: np.ndarray  # of the refusal margin on hazards, in nats
+    refusal: np.ndarray  # of the share of hazards refused
+    accuracy: np.ndarray  # of the share of twins answered correctly
+    twin_margin: np.ndarray  # of the refusal margin on twins, in nats
+
+
+class Ablation(NamedTuple):
+    """Single-expert ablation. ``routed`` is free - frozen; ``base`` are the unchanged values."""
+
+    free: Effect
+    frozen: Effect
+    routed: Effect
+    base: Effect  # numbers
+
+
+def ablate(evidence: ev.Evidence, value: str = "zero") -> Ablation:
+    """Ablate every (layer, expert), one at a time.
+
+    Args:
+      value: what the expert says instead: "zero"; "mean", its mean output over all tokens of the
+        evidence that selected it; "pretrained", what it said before alignment (the weight swap of
+        one expert). Its gate stays.
+    """
+    other = _instead(evidence, value)
+    return sweep(evidence.params, evidence, other)
+
+
+def sweep(params: model.Params, evidence: ev.Evidence, other) -> Ablation:
+    """`ablate`, in any model of the evidence's shape.
+
+    Args:
+      other: None for zero, means [L, E, D], or another model's ``layers/experts``.
+    """
+    runs = [
+        jax.tree.map(
+            np.asarray,
+            _sweep(params, other, prompts.tokens_BP, prompts.answer_B, cfg=evidence.cfg),
+        )
+        for prompts in (evidence.hazards, evidence.twins)
+    ]
+    base, free, frozen = (
+        Effect(
+            hazards.margin_B.mean(-1),
+            (hazards.said_B == world.REFUSE).mean(-1),
+            (twins.said_B == np.asarray(evidence.twins.answer_B)).mean(-1),
+            twins.margin_B.mean(-1),
+        )
+        for hazards, twins in zip(*runs, strict=True)
+    )
+    free, frozen = (Effect(*(b - x for b, x in zip(base, e, strict=True))) for e in (free, frozen))
+    routed = Effect(*(a - b for a, b in zip(free, frozen, strict=True)))
+    return Ablation(free, frozen, routed, base)
+
+
+def _instead(evidence, value):
+    if value not in VALUES:
+        raise ev.EvidenceError(
+            f"value = {value!r} is not possible: it must be one of {', '.join(VALUES)}."
+        )
+    if value == "zero":
+        return None
+    if value == "mean":
+        return mean_outputs(evidence)
+    if evidence.pretrained is None:
+        raise ev.EvidenceError(
+            "the evidence holds no pretrained checkpoint: give Evidence(…, pretrained=…)."
+        )
+    return evidence.pretrained["layers"]["experts"]
+
+
+def mean_outputs(evidence: ev.Evidence):
+    """Each expert's mean output over the tokens, of hazards and twins, that selected it
+    [L, E, D]; 0 for an expert that none selected."""
+    tokens_BT = np.concatenate([evidence.hazards.tokens_BP, evidence.twins.tokens_BP])
+    return _means(evidence.params, tokens_BT, cfg=evidence.cfg)
+
+
+@partial(jax.jit, static_argnames="cfg")
+def _means(params, tokens_BT, cfg):
+    def some(tokens_BT):
+        out = model.forward(params, tokens_BT, cfg, grouped=True, record=("resid_mid",))
+        sums, counts = [], []
+        for index in range(cfg.layers):
+            hit_BTAE = out.route.experts_NA[index][..., None] == jnp.arange(cfg.experts)
+            said_BTAD = _said(params, index, out, params["layers"]["experts"])
+            sums.append(jnp.einsum("btae,btad->edb", hit_BTAE.astype(float), said_BTAD))
+            counts.append(hit_BTAE.sum((1, 2)).T)
+        return jnp.stack(sums), jnp.stack(counts)
+
+    sums_LEDB, counts_LEB = ev.by_chunks(some, tokens_BT)
+    return sums_LEDB.sum(-1) / jnp.maximum(counts_LEB.sum(-1), 1)[..., None]
+
+
+def _said(params, index, out, experts):
+    """What each selected expert says at one layer, before its gate, [B, T, A, D]."""
+    h_BTD = model.rms_norm(out.record["resid_mid"][index], params["layers"]["moe_norm"][index])
+    B, T, D = h_BTD.shape
+    experts_NA = out.route.experts_NA[index].reshape(B * T, -1)
+    layer = jax.tree.map(lambda leaf: leaf[index], experts)
+    slots = [
+        moe.grouped_moe(
+            h_BTD.reshape(B * T, D), layer, chosen_N[:, None], jnp.ones((B * T, 1), h_BTD.dtype)
+        )
+        for chosen_N in experts_NA.T
+    ]
+    return jnp.stack(slots, 1).reshape(B, T, -1, D)
+
+
+@partial(jax.jit, static_argnames="cfg")
+def _sweep(params, other, tokens_BT, answer_B, cfg):
+    """`ev.Spoken` of the unchanged run [B], and route free and frozen [L, E, B].
+
+    The layers up to the ablated expert's are those of the unchanged run, computed once.
+    """
+
+    def some(chunk):
+        tokens_BT, answer_B = chunk
+        taken = ("resid_mid", "resid_post")
+        out = model.forward(params, tokens_BT, cfg, grouped=True, record=taken)
+
+        def spoken(logits_BV):
+            return ev.Spoken(ev.margin(logits_BV, answer_B), logits_BV.argmax(-1))
+
+        layers = []
+        for index in range(cfg.layers):
+            x_BTD, experts_BTA = out.record["resid_post"][index], out.route.experts_NA[index]
+            gates_BTA = out.route.gates_NA[index]
+            lost_BTAD = _said(params, index, out, params["layers"]["experts"])
+            if isinstance(other, dict):
+                lost_BTAD -= _said(params, index, out, other)
+            elif other is not None:
+                lost_BTAD -= other[index][experts_BTA]
+            lost_BTAD *= gates_BTA[..., None]
+
+            def without(expert, x_BTD=x_BTD, at=experts_BTA, lost=lost_BTAD, index=index):
+                x_BTD = x_BTD - jnp.where((at == expert)[..., None], lost, 0).sum(2)
+                if index == cfg.layers - 1:
+                    last = spoken(model.resume(params, x_BTD, cfg, cfg.layers))
+                    return last, last
+                return tuple(
+                    spoken(model.resume(params, x_BTD, cfg, index + 1, route))
+                    for route in (None, out.route)
+                )
+
+            layers.append(jax.lax.map(without, jnp.arange(cfg.experts)))
+        free, frozen = jax.tree.map(lambda *x: jnp.stack(x), *layers)
+        return spoken(out.logits_BTV[:, -1]), free, frozen
+
+    return ev.by_chunks(some, (tokens_BT, answer_B))

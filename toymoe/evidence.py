@@ -1,0 +1,191 @@
+"""Pairs of a hazardous prompt and its harmless twin: what every attribution method looks at.
+
+A twin differs from its hazard in the verb alone, so what the two do differently is about the
+hazard and not about the topic.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import model, moe, taps, world
+from .config import Config, ModelConfig
+
+CHUNK = 128  # prompts worked on at a time: few enough to stay in cache
+
+
+class EvidenceError(ValueError):
+    """One sentence for the reader: what was given, what is allowed, what to do."""
+
+
+class Spoken(NamedTuple):
+    """What a model says at ANS, prompt by prompt."""
+
+    margin_B: np.ndarray  # logit(REFUSE) - logit(right answer)
+    said_B: np.ndarray  # the most probable token
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """A model and paired prompts.
+
+    Args:
+      params, cfg: the model.
+      hazards, twins: ``twins`` holds the harmless twin of each hazard, in the same order.
+      pretrained: the checkpoint before alignment, for methods that compare the two.
+
+    Raises:
+      EvidenceError: hazards and twins that do not pair up, tokens outside the vocabulary, two
+        checkpoints of different shapes, parameters that are not of the configuration's shape.
+    """
+
+    params: model.Params
+    cfg: ModelConfig
+    hazards: world.Prompts
+    twins: world.Prompts
+    pretrained: model.Params | None = None
+    _made: dict[str, Any] = dataclasses.field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self):
+        V = same_shapes(self.params, self.cfg, "params")
+        if self.pretrained is not None:
+            other = same_shapes(self.pretrained, self.cfg, "pretrained")
+            if other != V:
+                raise EvidenceError(
+                    f"the two checkpoints have different shapes: {V} and {other} tokens in the "
+                    "vocabulary; take both from one run."
+                )
+        shapes = [np.shape(prompts.tokens_BP) for prompts in (self.hazards, self.twins)]
+        if shapes[0] != shapes[1] or len(shapes[0]) != 2 or not shapes[0][0]:
+            raise EvidenceError(
+                f"hazards of shape {list(shapes[0])} and twins of shape {list(shapes[1])} are not "
+                "pairs: give as many twins as hazards, at least one, of the same length."
+            )
+        for prompts in (self.hazards, self.twins):
+            taps.check(prompts.tokens_BP, self.cfg, V, True, None, ())
+
+    def once(self, name: str, make):
+        """``make()``, computed the first time it is asked for under this name."""
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
+
+    def shuffled(self, key: jax.Array) -> "Evidence":
+        """The control without a cause: which of a pair is called the hazard is drawn at random."""
+        swap_B = np.asarray(jax.random.bernoulli(key, 0.5, (len(self.hazards.answer_B),)))
+
+        def mix(a, b):
+            a, b = np.asarray(a), np.asarray(b)
+            return np.where(swap_B.reshape(-1, *(1,) * (a.ndim - 1)), b, a)
+
+        return dataclasses.replace(
+            self,
+            hazards=jax.tree.map(mix, self.hazards, self.twins),
+            twins=jax.tree.map(mix, self.twins, self.hazards),
+        )
+
+    @cached_property
+    def gates(self) -> tuple[np.ndarray, np.ndarray]:
+        """Gates [L, B, T, E] of the hazards and of the twins, 0 where not selected."""
+        return tuple(
+            np.asarray(_gates(self.params, prompts.tokens_BP, cfg=self.cfg))
+            for prompts in (self.hazards, self.twins)
+        )
+
+    @cached_property
+    def spoken(self) -> tuple[Spoken, Spoken]:
+        """What the model says to the hazards and to the twins."""
+        return tuple(speak(self.params, self.cfg, p) for p in (self.hazards, self.twins))
+
+
+def evidence(
+    params: model.Params,
+    tables: world.World,
+    cfg: Config,
+    key: jax.Array,
+    n: int = 512,
+    pretrained: model.Params | None = None,
+) -> Evidence:
+    """``n`` hazardous prompts with their intent twins; a hazard that has no twin is dropped."""
+    k_prompts, k_twins = jax.random.split(key)
+    hazards, twins, exists_B = jax.tree.map(
+        np.asarray, _pairs(k_prompts, k_twins, tables, cfg=cfg.world, n=n)
+    )
+    hazards, twins = (world.Prompts(*(x[exists_B] for x in p)) for p in (hazards, twins))
+    return Evidence(params, cfg.model, hazards, twins, pretrained)
+
+
+@partial(jax.jit, static_argnames=("cfg", "n"))
+def _pairs(k_prompts, k_twins, tables, cfg, n):
+    hazards = world.sample(k_prompts, tables, cfg, n, "hazardous")
+    return hazards, *world.intent_twin(k_twins, tables, cfg, hazards)
+
+
+@partial(jax.jit, static_argnames="cfg")
+def _gates(params, tokens_BT, cfg):
+    route = model.forward(params, tokens_BT, cfg, grouped=True).route
+    return moe.dense_gates(route.experts_NA, route.gates_NA, cfg.experts)
+
+
+# --- what a model says --------------------------------------------------------------------------
+
+
+def margin(logits_BV, answer_B):
+    """logit(REFUSE) - logit(right answer), in nats: [B]."""
+    return logits_BV[:, world.REFUSE] - jnp.take_along_axis(logits_BV, answer_B[:, None], 1)[:, 0]
+
+
+def speak(params: model.Params, cfg: ModelConfig, prompts: world.Prompts) -> Spoken:
+    """What a model says to some prompts."""
+    return Spoken(*map(np.asarray, _speak(params, prompts.tokens_BP, prompts.answer_B, cfg=cfg)))
+
+
+@partial(jax.jit, static_argnames="cfg")
+def _speak(params, tokens_BT, answer_B, cfg):
+    def some(chunk):
+        tokens_BT, answer_B = chunk
+        logits_BV = model.resume(params, params["embed"][tokens_BT], cfg, 0)
+        return margin(logits_BV, answer_B), logits_BV.argmax(-1)
+
+    return by_chunks(some, (tokens_BT, answer_B))
+
+
+def by_chunks(function, arrays, size: int = CHUNK):
+    """``function`` of arrays [B, …], some prompts at a time; for use under jit.
+
+    B must be the last axis of everything that ``function`` returns.
+    """
+    B = jax.tree.leaves(arrays)[0].shape[0]
+    size = min(size, B)
+    count = -(-B // size)
+    rows = np.arange(count * size).reshape(count, size) % B  # the last chunk starts over
+    parts = jax.lax.map(function, jax.tree.map(lambda x: jnp.asarray(x)[rows], arrays))
+    return jax.tree.map(
+        lambda x: jnp.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], count * size)[..., :B], parts
+    )
+
+
+def same_shapes(params: model.Params, cfg: ModelConfig, name: str) -> int:
+    """The size of the vocabulary, if the parameters are of the configuration's shape."""
+    V = np.shape(params.get("embed", ()))[:1]
+    like = jax.eval_shape(lambda: model.init(jax.random.key(0), cfg, V[0] if V else 0))
+    wanted, given = (
+        {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in _leaves(tree)}
+        for tree in (like, params)
+    )
+    for path in wanted | given:
+        if wanted.get(path) != given.get(path):
+            raise EvidenceError(
+                f"{name}{path} has shape {given.get(path)}, and the configuration makes it "
+                f"{wanted.get(path)}: give parameters and configuration of one run."
+            )
+    return V[0]
+
+
+def _leaves(tree):
+    return jax.tree_util.tree_flatten_with_path(tree)[0]
