@@ -85,11 +85,7 @@ def _instead(evidence, value):
         return None
     if value == "mean":
         return mean_outputs(evidence)
-    if evidence.pretrained is None:
-        raise ev.EvidenceError(
-            "the evidence holds no pretrained checkpoint: give Evidence(…, pretrained=…)."
-        )
-    return evidence.pretrained["layers"]["experts"]
+    return evidence.before["layers"]["experts"]
 
 
 def mean_outputs(evidence: ev.Evidence):

@@ -75,6 +75,19 @@ class Evidence:
             self._made[name] = make()
         return self._made[name]
 
+    @property
+    def before(self) -> model.Params:
+        """The pretrained checkpoint.
+
+        Raises:
+          EvidenceError: there is none.
+        """
+        if self.pretrained is None:
+            raise EvidenceError(
+                "the evidence holds no pretrained checkpoint: give Evidence(…, pretrained=…)."
+            )
+        return self.pretrained
+
     def shuffled(self, key: jax.Array) -> "Evidence":
         """The control without a cause: which of a pair is called the hazard is drawn at random."""
         swap_B = np.asarray(jax.random.bernoulli(key, 0.5, (len(self.hazards.answer_B),)))

@@ -176,7 +176,12 @@ def _experts(h_ND, experts, route, grouped, tap, index):
 
 def rms_norm(x, scale):
     """x / rms(x) · scale over the last axis. Source: arXiv 1910.07467, eq. 4."""
-    return x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + EPSILON) * scale
+    return x * inverse_rms(x) * scale
+
+
+def inverse_rms(x):
+    """1 / rms(x) over the last axis, which stays."""
+    return jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + EPSILON)
 
 
 def attention(x_ND, layer, cfg: ModelConfig, shape, rotation, tap, index, last=False):

@@ -164,7 +164,7 @@ def places(
     Raises:
       TapError: an index out of range, an axis that the tap does not have, an unknown tap.
     """
-    sizes = _sizes(cfg, np.shape(tokens_BT))
+    sizes = axis_sizes(cfg, np.shape(tokens_BT))
     axes = "LBT" if tap == "route" else TAPS[known(tap)].axes
     mask = np.ones((1,) * len(axes), bool)
     named = {"L": layer, "B": prompt, "T": position, "H": head, "E": expert}
@@ -225,7 +225,7 @@ def edits(cfg: ModelConfig, tokens_BT, **given: Edit | Frozen) -> Edits:
         if not where.any():
             raise TapError(f"the mask of {name} is false everywhere: name at least one place.")
     result = Edits(**made)
-    _check_shapes(result, _sizes(cfg, np.shape(tokens_BT)))
+    _check_shapes(result, axis_sizes(cfg, np.shape(tokens_BT)))
     return result
 
 
@@ -256,7 +256,7 @@ def check(tokens_BT, cfg: ModelConfig, vocabulary: int, grouped: bool, given, re
             )
     if given is not None and not isinstance(given, Edits):
         raise TapError(f"edits = {type(given).__name__} is not possible: make them by taps.edits.")
-    sizes = _sizes(cfg, np.shape(tokens_BT))
+    sizes = axis_sizes(cfg, np.shape(tokens_BT))
     for name in record:
         known(name)
     edited = [] if given is None else [n for n in Edits._fields if getattr(given, n) is not None]
@@ -277,14 +277,14 @@ def check(tokens_BT, cfg: ModelConfig, vocabulary: int, grouped: bool, given, re
 
 def record_bytes(cfg: ModelConfig, shape: tuple[int, int], record) -> int:
     """The size of a record of some taps for [B, T] tokens."""
-    sizes = _sizes(cfg, shape)
+    sizes = axis_sizes(cfg, shape)
     return sum(
         math.prod(sizes[axis] for axis in TAPS[name].axes) * (1 if name == "selected" else 4)
         for name in set(record)
     )
 
 
-def _sizes(cfg: ModelConfig, shape) -> dict[str, int]:
+def axis_sizes(cfg: ModelConfig, shape) -> dict[str, int]:
     B, T = shape
     L, D, H, E = cfg.layers, cfg.width, cfg.heads, cfg.experts
     return {"L": L, "B": B, "T": T, "Q": T, "D": D, "H": H, "E": E, "A": cfg.top_k}

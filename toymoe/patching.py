@@ -1,0 +1,105 @@
+"""Patching: one run with a tap taken from its twin's, at one place after another.
+
+Both directions, since they can disagree: a part may be *sufficient* to bring refusal to a harmless
+twin without being *necessary* on the hazard, and the other way round.
+
+The right answers of a pair differ (the verb does), so patching measures a margin that is the same
+function of the logits for both: logit(REFUSE) minus the larger of the two right answers' logits.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import evidence as ev
+from . import model, taps, world
+
+CHUNK = 64
+
+
+class Patching(NamedTuple):
+    """Recovered shares of the margin's difference between hazards and twins, an axis per swept one.
+
+    0: nothing changed; 1: the patched run's margin is the other run's. Ratios of means over pairs.
+    """
+
+    removed: np.ndarray  # twin's values in the hazard's run: share of the margin lost
+    restored: np.ndarray  # hazard's values in the twin's run: share of the margin gained
+    margin: np.ndarray  # mean margin of hazards, of twins, in nats
+
+
+def patch(evidence: ev.Evidence, tap: str, over: str = "LT") -> Patching:
+    """Patch a tap between hazards and twins, both ways, at every place along some of its axes.
+
+    Along the axes that are not swept, everything is patched at once: ``patch(e, "head_out", "LT")``
+    takes all heads together, ``patch(e, "contribution", "LE")`` each expert at all positions.
+
+    Args:
+      tap: any tap of `toymoe.taps.TAPS`. "selected" patches the selection, and the gates are then
+        the run's own probabilities.
+      over: letters of the tap's axes to sweep, "" for one patch of everything.
+
+    Raises:
+      taps.TapError: an unknown tap, an axis that it does not have or that cannot be swept.
+    """
+    axes = taps.TAPS[taps.known(tap)].axes
+    for letter in over:
+        if letter not in axes or letter in "BD":
+            have = ", ".join(x for x in axes if x not in "BD")
+            raise taps.TapError(f"{tap} cannot be swept over {letter!r}: choose among {have}.")
+    sizes = taps.axis_sizes(evidence.cfg, np.shape(evidence.hazards.tokens_BP))
+    shape = tuple(sizes[letter] for letter in over)
+    h, t = evidence.hazards, evidence.twins
+    answers_B2 = np.stack([h.answer_B, t.answer_B], 1)
+    run = partial(_patch, evidence.params, cfg=evidence.cfg, tap=tap, over=over, shape=shape)
+    hazard, removed = map(np.asarray, run(h.tokens_BP, t.tokens_BP, answers_B2))
+    twin, restored = map(np.asarray, run(t.tokens_BP, h.tokens_BP, answers_B2))
+    return Patching(
+        _share(hazard - removed, hazard - twin).reshape(shape),
+        _share(restored - twin, hazard - twin).reshape(shape),
+        np.array([hazard.mean(), twin.mean()]),
+    )
+
+
+def _share(change_XB, whole_B):
+    change_X, whole = change_XB.mean(-1), whole_B.mean()
+    return np.divide(change_X, whole, out=np.zeros_like(change_X), where=change_X != 0)
+
+
+@partial(jax.jit, static_argnames=("cfg", "tap", "over", "shape"))
+def _patch(params, into_BT, from_BT, answers_B2, cfg, tap, over, shape):
+    """Margins of the unpatched run [B], and of the patched ones [places, B]."""
+    axes = taps.TAPS[tap].axes
+    places = int(np.prod(shape, dtype=int))
+
+    def mask(place):
+        where = jnp.ones((1,) * len(axes), bool)
+        for letter, index in zip(
+            over, jnp.unravel_index(place, shape) if shape else (), strict=True
+        ):
+            size = shape[over.index(letter)]
+            along = [-1 if x == letter else 1 for x in axes]
+            where = where & (jnp.arange(size) == index).reshape(along)
+        return where
+
+    def some(chunk):
+        into_BT, from_BT, answers_B2 = chunk
+        source = model.forward(params, from_BT, cfg, record=(tap,))
+
+        def margin(edits=None):
+            logits_BV = model.forward(params, into_BT, cfg, edits=edits).logits_BTV[:, -1]
+            right_B = jnp.take_along_axis(logits_BV, answers_B2, 1).max(-1)
+            return logits_BV[:, world.REFUSE] - right_B
+
+        def patched(place):
+            if tap == "selected":
+                where_LBT = mask(place)[..., 0]
+                return margin(taps.Edits(route=taps.freeze(source.route, where_LBT, gates=False)))
+            return margin(taps.Edits(**{tap: taps.replace(mask(place), source.record[tap])}))
+
+        return margin(), jax.lax.map(patched, jnp.arange(places))
+
+    return ev.by_chunks(some, (into_BT, from_BT, answers_B2), size=CHUNK)
