@@ -191,6 +191,7 @@ def contrasts(routing: dict) -> Figure:
         left.plot([], [], style["marker"], color=style["color"], label=f"ours, layer {layer}")
     left.bar(0, 0, color="0.82", edgecolor=GREY, label=f"range in {paper.SOURCE}")
     right.axvline(routing["top_k"] / routing["experts"], color=BLACK, linestyle=":", label="chance")
+    left.set_ylim(-0.6, len(pairs) - 0.4)
     left.set_yticks(rows, [paper.CONTRAST_LABELS[name] for name in pairs])
     _tidy(left, xlabel="Jensen–Shannon divergence of the routes (nats)", xlim=(0, None))
     _tidy(right, xlabel="share of the top-k experts in common", xlim=(0, 1.02))
