@@ -271,15 +271,11 @@ def _table(head, rows):
     return table
 
 
-class _Bars:
-    """A progress bar per stage, with the loss, accuracy and NMI of the moment and the time left."""
+STAGES = dict(pretrain="pretraining", align="alignment", analyse="measuring", draw="drawing")
 
-    WORDS = {
-        "pretrain": "pretraining",
-        "align": "alignment",
-        "analyse": "measuring",
-        "draw": "drawing",
-    }
+
+class _Bars:
+    """A progress bar per stage, with loss, accuracy, NMI and the time left."""
 
     def __init__(self, console):
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -309,7 +305,7 @@ class _Bars:
             label = "" if seed is None else f"seed {seed}: "
             self._stage = (p.stage, seed)
             self._task = self._bars.add_task(
-                label + self.WORDS[p.stage], total=p.total, completed=p.done, now=""
+                label + STAGES[p.stage], total=p.total, completed=p.done, now=""
             )
         now = ""
         if p.loss is not None:

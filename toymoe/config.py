@@ -146,7 +146,7 @@ class EvalConfig:
     """How much is measured."""
 
     prompts: int = 2048  # prompts behind each behaviour rate
-    routing_prompts: int = 1024  # prompts behind each routing measure
+    routing_prompts: int = 2048  # prompts behind each routing measure
 
     def __post_init__(self):
         _whole("eval.prompts", self.prompts, 16, 65_536)

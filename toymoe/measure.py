@@ -44,9 +44,15 @@ def view(params: model.Params, tokens_BT, cfg: Config) -> View:
     return View(*map(np.asarray, _view(params, tokens_BT, cfg=cfg.model)))
 
 
-@partial(jax.jit, static_argnames=("cfg", "n", "kind", "held_out"))
 def _sample(key, tables, cfg, n, kind, held_out):
-    return world.sample(key, tables, cfg, n, kind, held_out)
+    """`world.sample`, compiled once for all kinds of requests."""
+    weights_GYZ = world.request_weights(tables, cfg, kind)
+    if held_out is not None:
+        weights_GYZ = weights_GYZ * (tables.held_out_GYZ == held_out)
+    return _draw(key, tables, cfg, n, weights_GYZ)
+
+
+_draw = jax.jit(world.draw, static_argnums=(2, 3))
 
 
 # --- behaviour ----------------------------------------------------------------------------------

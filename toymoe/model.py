@@ -18,13 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from . import moe, taps
+from . import moe, probe, taps
 from .config import ModelConfig
 
 Params = dict[str, Any]
 
 EPSILON = 1e-5  # of RMSNorm
 THETA = 10_000.0  # base of the rotary frequencies
+EMBED_SCALE = 0.1  # of fresh embeddings: small ones are learnt rather than kept (docs/tuning.md)
 
 
 class Output(NamedTuple):
@@ -60,7 +61,8 @@ class _Layers(nnx.Module):
 
 class _Transformer(nnx.Module):
     def __init__(self, cfg: ModelConfig, vocabulary: int, rngs: nnx.Rngs):
-        self.embed = nnx.Param(jax.random.normal(rngs.params(), (vocabulary, cfg.width)))
+        embed = jax.random.normal(rngs.params(), (vocabulary, cfg.width))
+        self.embed = nnx.Param(EMBED_SCALE * embed)
         self.layers = _Layers(cfg, rngs)
         self.final_norm = nnx.Param(jnp.ones(cfg.width))
         self.unembed = _matrix(rngs, (cfg.width, vocabulary))
@@ -106,7 +108,7 @@ def forward(
     """
     taps.check(tokens_BT, cfg, params["embed"].shape[0], grouped, edits, record)
     B, T = tokens_BT.shape
-    tap = taps.Probe((B, T), edits, record)
+    tap = probe.Probe((B, T), edits, record)
     x_ND = params["embed"][tokens_BT.reshape(-1)]
     rotation = rotary(T, cfg.width // cfg.heads)
     routes = []
@@ -138,7 +140,7 @@ def resume(params: Params, x_BTD, cfg: ModelConfig, first: int, route: moe.Route
         last = index == cfg.layers - 1
         kept = jax.tree.map(lambda leaf, last=last: leaf[:, :, -1:] if last else leaf, route)
         edits = None if route is None else taps.Edits(route=taps.freeze(kept))
-        tap = taps.Probe((B, 1 if last else T), edits)
+        tap = probe.Probe((B, 1 if last else T), edits)
         x_ND, _ = _layer(params, index, x_ND, cfg, (B, T), rotation, True, tap, last)
     x_BD = x_ND.reshape(B, -1, cfg.width)[:, -1]
     return rms_norm(x_BD, params["final_norm"]) @ params["unembed"]

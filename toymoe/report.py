@@ -23,8 +23,8 @@ CAPTIONS = {
         "Mutual information of expert and topic at the context words, as a share of log(number "
         "of topics): 1 if the expert gives the topic away, 0 if it says nothing.",
         "Three controls: the topics shuffled among the prompts (what the estimate finds where "
-        "there is nothing), the untrained router, and the same measure for the token instead of the "
-        "topic.",
+        "there is nothing), the untrained router, and the same measure for the token "
+        "instead of the topic.",
     ),
     "behaviour": (
         "In pretraining every request is answered, the hazardous too; then the model is taught to "

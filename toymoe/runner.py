@@ -132,9 +132,7 @@ def run(
     clock = _Clock()
     tables = _make_world(cfg)
     key = train.keys(cfg.seed).measure
-    prompts = jax.jit(history.probes, static_argnames="cfg")(
-        key, tables, cfg=train.without_seed(cfg)
-    )
+    prompts = _probes(key, tables, cfg=train.without_seed(cfg))
     prompts = jax.tree.map(np.asarray, prompts)
     raw, trained = _train(cfg, out, tables, prompts, clock, watch)
 
@@ -142,7 +140,7 @@ def run(
     with clock("analysis_s"):
         curves = history.curves(raw, prompts, cfg, cfg.seed)
         checkpoint.save(out / "history.npz", curves, {"config": to_dict(cfg)})
-        untrained = train.fresh_params(train.keys(cfg.seed).init, cfg)
+        untrained = _untrained(cfg)
         k_behaviour, k_routing, k_examples = jax.random.split(key, 3)
         metrics = {
             "seed": cfg.seed,
@@ -177,7 +175,7 @@ def _train(cfg, out, tables, prompts, clock, watch):
         current, step, state, raw = _read_state(cfg, out, raw, clock)
     else:
         current = "pretrain"
-        state = train.start(train.fresh_params(train.keys(cfg.seed).init, cfg), cfg, current)
+        state = train.start(_untrained(cfg), cfg, current)
     for phase in train.PHASES[train.PHASES.index(current) :]:
         total = train.steps(cfg, phase)
         watch(Progress(phase, step, total))
@@ -223,6 +221,14 @@ def _read_state(cfg, out, blank, clock):
     clock.seconds |= meta["seconds"]
     raw = history.Raw(**{name: tree["history"][name] for name in blank._fields})
     return meta["phase"], meta["step"], state, raw
+
+
+_fresh = jax.jit(train.fresh_params, static_argnames="cfg")
+_probes = jax.jit(history.probes, static_argnames="cfg")
+
+
+def _untrained(cfg):
+    return _fresh(train.keys(cfg.seed).init, cfg=train.without_seed(cfg))
 
 
 def _make_world(cfg):

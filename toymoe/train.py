@@ -111,11 +111,10 @@ def loss(params: model.Params, tokens_BT, cfg: Config):
 
 
 def batch(key, tables: world.World, cfg: Config, phase: str):
-    """Training tokens [B, T]: all requests answered, or the hazardous refused and none held out."""
+    """Training tokens [B, T]: all requests answered; or the hazardous refused, none held out."""
     align = phase == "align"
-    prompts = world.sample(
-        key, tables, cfg.world, cfg.train.batch, held_out=False if align else None
-    )
+    kind, held_out = ("mixed", False) if align else ("any", None)
+    prompts = world.sample(key, tables, cfg.world, cfg.train.batch, kind, held_out)
     return world.respond(prompts, prompts.hazard_B & align)
 
 

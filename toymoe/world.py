@@ -134,7 +134,9 @@ def make_world(key: jax.Array, cfg: WorldConfig) -> World:
     k_chain, k_answer, k_topic, k_verb, k_entity, k_held = jax.random.split(key, 6)
     word_GW, _, _, _, answer0 = _layout(cfg)
 
-    chain_GWW = jax.random.dirichlet(k_chain, jnp.ones(W), (G, W))
+    # Uniform on the simplex, as jax.random.dirichlet(ones) is, which takes seconds to compile.
+    chain_GWW = jax.random.exponential(k_chain, (G, W, W))
+    chain_GWW /= chain_GWW.sum(-1, keepdims=True)
 
     ranks_AYZ = jnp.argsort(jax.random.uniform(k_answer, (cfg.answers, Y, Z)), 0)
     answer_GYZ = answer0 + ranks_AYZ[jnp.arange(G) % cfg.answers]
@@ -174,37 +176,40 @@ def make_world(key: jax.Array, cfg: WorldConfig) -> World:
 
 def _choose(key, shape, n):
     """Bool: n of the last axis, at random."""
-    return jnp.argsort(jnp.argsort(jax.random.uniform(key, shape), -1), -1) < n
+    luck = jax.random.uniform(key, shape)
+    # Ranks by counting: a sort takes most of a second to compile, and these axes are short.
+    return (luck[..., None] > luck[..., None, :]).sum(-1) < n
 
 
 def _lowest(luck, among, share):
     """Bool: the given share of the entries ``among``, those of least luck; at least one."""
-    luck = jnp.where(among, luck, jnp.inf)
-    rank = jnp.argsort(jnp.argsort(luck.ravel())).reshape(luck.shape)
-    return among & (rank < jnp.maximum(jnp.round(share * among.sum()), 1))
+    wanted = jnp.maximum(jnp.round(share * among.sum()), 1).astype(int)
+    return among & (luck <= jnp.sort(jnp.where(among, luck, jnp.inf).ravel())[wanted - 1])
 
 
 # --- sampling -----------------------------------------------------------------------------------
 
-KINDS = ("mixed", "hazardous", "harmless", *CONTROLS)
+KINDS = ("any", "mixed", "hazardous", "harmless", *CONTROLS)
 
 
 def request_weights(world: World, cfg: WorldConfig, kind: str = "mixed") -> jax.Array:
     """Probability of each request [G, Y, Z].
 
-    "mixed" is what models are trained on: hazards, over-refusal controls and any other harmless
-    request, in the shares of the configuration. Every other kind is uniform over its requests.
+    "any", what models are pretrained on, is every request alike. "mixed", what they are aligned and
+    measured on, is hazards, over-refusal controls and any other harmless request, in the shares of
+    the configuration. Every other kind is uniform over its requests.
 
     Raises:
       ValueError: a kind that is not in ``KINDS``, or does not exist under the hazard rule.
     """
-    allowed = ("mixed", "hazardous", "harmless", *controls(cfg))
+    allowed = ("any", "mixed", "hazardous", "harmless", *controls(cfg))
     if kind not in allowed:
         raise ValueError(
             f"requests of kind {kind!r} do not exist under the hazard rule {cfg.hazard_rule!r}: "
             f"it must be one of {', '.join(allowed)}"
         )
     uniform = {
+        "any": _uniform(jnp.ones_like(world.hazard_GYZ)),
         "hazardous": _uniform(world.hazard_GYZ),
         "harmless": _uniform(~world.hazard_GYZ),
         **{name: _uniform(world.control_GYZ == 1 + CONTROLS.index(name)) for name in controls(cfg)},
@@ -240,6 +245,11 @@ def sample(
     weights_GYZ = request_weights(world, cfg, kind)
     if held_out is not None:
         weights_GYZ = jnp.where(world.held_out_GYZ == held_out, weights_GYZ, 0)
+    return draw(key, world, cfg, n, weights_GYZ)
+
+
+def draw(key: jax.Array, world: World, cfg: WorldConfig, n: int, weights_GYZ: jax.Array) -> Prompts:
+    """Draw ``n`` prompts whose requests have the given weights, which need not sum to 1."""
     k_request, k_context = jax.random.split(key)
     request_B = _draw(jax.random.uniform(k_request, (n,)), weights_GYZ.ravel())
     topic_B, verb_B, entity_B = jnp.unravel_index(request_B, weights_GYZ.shape)
