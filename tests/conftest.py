@@ -1,10 +1,28 @@
 """What several test modules share: one tiny run, whose every size is small or odd."""
 
+import time
+from types import SimpleNamespace
+
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
-from toymoe import world
-from toymoe.config import Config, EvalConfig, ModelConfig, TrainConfig, WorldConfig
+from toymoe import runner, world
+from toymoe.config import Config, EvalConfig, ModelConfig, TrainConfig, WorldConfig, build
+
+SMALL = {
+    "model.width": 8,
+    "model.heads": 2,
+    "model.experts": 4,
+    "model.expert_width": 4,
+    "world.context": 3,
+    "train.pretrain_steps": 6,
+    "train.align_steps": 4,
+    "train.batch": 8,
+    "train.chunk": 3,
+    "eval.prompts": 16,
+    "eval.routing_prompts": 16,
+}
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +57,41 @@ def tiny() -> Config:
 def tiny_world(tiny) -> world.World:
     """Its tables."""
     return world.make_world(jax.random.key(0), tiny.world)
+
+
+@pytest.fixture(scope="session")
+def small_settings() -> dict:
+    """What sets a small run apart from the smoke preset."""
+    return SMALL
+
+
+@pytest.fixture(scope="session")
+def small() -> Config:
+    """A run of ten steps, too short to learn anything."""
+    return build("smoke", 0, SMALL)
+
+
+@pytest.fixture(scope="session")
+def small_run(small, tmp_path_factory):
+    """That run, whole: its folder, metrics and progress, and a cache of its compiled programs."""
+    out, cache = tmp_path_factory.mktemp("small"), tmp_path_factory.mktemp("cache")
+    settings = {
+        "jax_compilation_cache_dir": str(cache),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+        "jax_disable_most_optimizations": True,  # compiling takes longer than running
+    }
+    before = {name: getattr(jax.config, name, False) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    told, begin = [], time.perf_counter()
+    metrics = runner.run(small, out, told.append)
+    wall_s = time.perf_counter() - begin
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    positions = len(world.roles(small.world)) - 1
+    return SimpleNamespace(
+        out=out, cache=cache, metrics=metrics, told=told, wall_s=wall_s, positions=positions
+    )

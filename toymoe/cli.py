@@ -4,8 +4,10 @@ JAX is imported by the commands that need it, so that --help answers at once.
 """
 
 import argparse
+import difflib
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -13,12 +15,14 @@ from . import __version__
 from .config import PRESETS, Config, ConfigError, build, setting_names, to_dict
 
 CACHE = "TOYMOE_CACHE"
+COMMANDS = ("run", "sweep", "bench", "doctor")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; the exit code is 0, 1 (training failed), 2 (bad input) or 130 (Ctrl-C)."""
-    args = _parser().parse_args(argv)
+    args = argparse.Namespace()
     try:
+        args = _parse(argv)
         return args.command(args)
     except KeyboardInterrupt:
         again = f": `toymoe run --resume --out {args.out}` goes on" if "resume" in args else ""
@@ -28,6 +32,8 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except ConfigError as error:
         return _fail(error, 2)
+    except OSError as error:  # no space left, no permission
+        return _fail(error, 1)
     except Exception as error:
         # By name, because importing their modules would import JAX.
         if type(error).__name__ == "CheckpointError":
@@ -38,11 +44,33 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _fail(message, code: int) -> int:
-    print(f"toymoe: {message}", file=sys.stderr)
+    print("toymoe:", " ".join(str(message).splitlines()), file=sys.stderr)
     return code
 
 
 # --- words --------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):  # one line instead of the usage
+        raise ConfigError(f"{message}: `{self.prog} --help` lists what there is.")
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
+        near = difflib.get_close_matches(argv[0], COMMANDS, 1, 0.0)[0]
+        raise ConfigError(
+            f"command {argv[0]!r} is not known: it must be one of {', '.join(COMMANDS)}; "
+            f"did you mean {near!r}?"
+        )
+    args, extra = _parser().parse_known_args(argv)
+    if extra:
+        given = next((word for word in extra if word.startswith("-")), extra[0])
+        near = difflib.get_close_matches(given, re.findall(r"--[a-z]+", args.usage()), 1, 0.0)
+        hint = f"; did you mean {near[0]!r}?" if given.startswith("-") and near else "."
+        raise ConfigError(f"{given!r} is not known here{hint}")
+    return args
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
             lines.append(
                 f"  {name} = {value}".lower() if isinstance(value, bool) else f"  {name} = {value}"
             )
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="toymoe",
         description="A toy mixture-of-experts model: watch routing specialise and refusal "
         "localise. Start with `toymoe run --preset smoke`.",
@@ -71,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             epilog="settings and their defaults:\n" + "\n".join(lines) if settings else None,
         )
-        sub.set_defaults(command=function)
+        sub.set_defaults(command=function, usage=sub.format_usage)
         if settings:
             sub.add_argument("--preset", default=None, help=f"{' or '.join(PRESETS)}")
             sub.add_argument(
@@ -153,14 +181,14 @@ def _run(args) -> int:
         raise ConfigError("--resume needs the folder of the run: add --out DIR.")
     out = Path(args.out or f"runs/{args.preset or 'default'}-seed-{args.seed or 0}")
     args.out = out
-    cfg = _config(args, args.seed or "0")
+    cfg = _config(args, "0" if args.seed is None else args.seed)
     _start_jax()
     from . import report, runner
 
-    console = Console()
-    if args.resume and not out.is_dir():
-        raise ConfigError(f"{out} does not exist: there is nothing to resume.")
-    if args.resume and any(out.iterdir()) and (out / "config.json").is_file():
+    console = Console(markup=False)
+    if args.resume and not runner.is_startable(out):
+        raise ConfigError(f"{out} holds no run: there is nothing to resume.")
+    if args.resume and (out / "config.json").is_file():
         stored = runner.stored_config(out)
         given = args.preset or args.seed or args.set
         if given and to_dict(stored) != to_dict(cfg):
@@ -172,14 +200,15 @@ def _run(args) -> int:
     elif not args.resume:
         runner.prepare(out, args.force)
     if args.resume and runner.is_complete(out):
-        console.print(f"{out} is complete already.")
-        metrics = json.loads((out / "metrics.json").read_bytes())
+        console.print(f"{out} is complete already.", soft_wrap=True)
+        metrics = runner.stored_metrics(out)
     else:
         with _Bars(console) as bars:
             metrics = runner.run(cfg, out, bars.show)
     console.print(_table(("", "this run", "paper"), report.summary(metrics)))
     seconds = metrics["timing"]["total_s"]
-    console.print(f"{seconds:.0f} s. Open {out / 'report.html'} in a browser.", highlight=False)
+    end = f"{seconds:.0f} s. Open {out / 'report.html'} in a browser."
+    console.print(end, highlight=False, soft_wrap=True)
     return 0
 
 
@@ -190,7 +219,8 @@ def _sweep(args) -> int:
     _start_jax()
     from . import report, sweep
 
-    seeds, out, console = sweep.parse_seeds(args.seeds), Path(args.out), Console()
+    seeds, out, console = sweep.parse_seeds(args.seeds), Path(args.out), Console(markup=False)
+    sweep.claim(cfg, out)  # before the bars, so that an error is all that is said
     with _Bars(console) as bars:
 
         def done(seed, error):
@@ -210,6 +240,7 @@ def _sweep(args) -> int:
         f"{len(rows) - len(failed)} of {len(rows)} seeds; every number: {out / 'sweep.csv'}, "
         f"{out / 'summary.csv'}.",
         highlight=False,
+        soft_wrap=True,
     )
     return 1 if failed else 0
 
@@ -243,7 +274,7 @@ def _doctor(args) -> int:
 
     from . import doctor
 
-    console = Console()
+    console = Console(markup=False)
     with console.status("looking and measuring, about three seconds"):
         found = doctor.examine()
     mark = {True: "ok", False: "PROBLEM", None: "?"}

@@ -47,7 +47,7 @@ CAPTIONS = {
 }
 
 LIMITS = (
-    "A model of some 360 thousand parameters in a language of some hundred tokens: it shows how "
+    "A small model in a language of some hundred tokens: it shows how "
     "an argument is made and checked, not what large models do. Hazards are arbitrary "
     "combinations of meaningless tokens. One run is one seed: expert numbers, and which layer "
     "specialises most, differ between seeds; <code>toymoe sweep</code> measures how much."

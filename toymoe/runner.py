@@ -54,14 +54,17 @@ def prepare(out: Path, force: bool = False) -> None:
     """
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file: name a folder for the run with --out.")
-    if out.is_dir() and any(out.iterdir()):
+    if out.is_dir() and not _is_blank(out):
         ours = (out / "config.json").is_file()
         if not force:
             hint = "--resume continues it, --force replaces it" if ours else "it is not a run"
             raise ConfigError(f"{out} exists already ({hint}): or name another folder with --out.")
         if not ours:
             raise ConfigError(f"{out} is not a run of toymoe, so --force leaves it: name another.")
-        for path in [*(out / name for name in FILES), *(out / "figures").glob("*.png")]:
+        # metrics.json first and config.json last: cut off in between, it is an unfinished run.
+        *rest, last = FILES[1:]
+        figures = (out / "figures").glob("*.png")
+        for path in [out / last, *figures, *(out / name for name in (*rest, FILES[0]))]:
             path.unlink(missing_ok=True)
     try:
         (out / "figures").mkdir(parents=True, exist_ok=True)
@@ -82,6 +85,31 @@ def stored_config(out: Path) -> Config:
         raise
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"{path} is damaged ({error}): start a new run elsewhere.") from error
+
+
+def stored_metrics(out: Path) -> dict:
+    """What metrics.json of a complete run holds."""
+    path = out / "metrics.json"
+    try:
+        metrics = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged ({error}): run again with --force.") from error
+    if not isinstance(metrics, dict):
+        raise ConfigError(f"{path} is damaged (no JSON object): run again with --force.")
+    return metrics
+
+
+def is_startable(out: Path) -> bool:
+    """Whether --resume can go on there: a run, or one cut off before it wrote anything."""
+    return out.is_dir() and ((out / "config.json").is_file() or _is_blank(out))
+
+
+def _is_blank(out: Path) -> bool:
+    """Whether a folder holds nothing, or what a run killed in its first moments leaves."""
+    return not any(
+        path.name != "figures" and not (path.name.startswith(".") and path.suffix == ".tmp")
+        for path in [*out.iterdir(), *out.glob("figures/*")]
+    )
 
 
 def is_complete(out: Path) -> bool:
@@ -126,14 +154,18 @@ def run(
       CheckpointError: a file of the folder is damaged or belongs to other settings.
       TrainingError: the loss is not finite any more.
     """
-    for leftover in out.glob(".*.tmp"):  # a killed process's half-written file
+    for leftover in [
+        *out.glob(".*.tmp"),
+        *out.glob("figures/.*.tmp"),
+    ]:  # a killed process's half-written file
         leftover.unlink()
     checkpoint.write_json(out / "config.json", {"toymoe": __version__, "config": to_dict(cfg)})
     clock = _Clock()
-    tables = _make_world(cfg)
-    key = train.keys(cfg.seed).measure
-    prompts = _probes(key, tables, cfg=train.without_seed(cfg))
-    prompts = jax.tree.map(np.asarray, prompts)
+    with clock("pretrain_s"):
+        key = train.keys(cfg.seed).measure
+        tables = _make_world(cfg)
+        prompts = _probes(key, tables, cfg=train.without_seed(cfg))
+        prompts = jax.tree.map(np.asarray, prompts)
     raw, trained = _train(cfg, out, tables, prompts, clock, watch)
 
     watch(Progress("analyse", 0, 1))
@@ -171,11 +203,12 @@ def run(
 def _train(cfg, out, tables, prompts, clock, watch):
     """The history, and the parameters after each phase."""
     raw, step = history.empty(cfg, prompts), 0
-    if (out / "state.npz").is_file():
-        current, step, state, raw = _read_state(cfg, out, raw, clock)
-    else:
-        current = "pretrain"
-        state = train.start(_untrained(cfg), cfg, current)
+    with clock("pretrain_s"):
+        if (out / "state.npz").is_file():
+            current, step, state, raw = _read_state(cfg, out, raw, clock)
+        else:
+            current = "pretrain"
+            state = train.start(_untrained(cfg), cfg, current)
     for phase in train.PHASES[train.PHASES.index(current) :]:
         total = train.steps(cfg, phase)
         watch(Progress(phase, step, total))
@@ -185,17 +218,19 @@ def _train(cfg, out, tables, prompts, clock, watch):
                 chunk = next(chunks, None)
             if chunk is None:
                 break
-            raw, state = history.append(raw, chunk, phase), chunk.state
-            _write_state(cfg, out, phase, chunk.step, state, raw, clock)
-            now = history.latest(raw, prompts, cfg)
+            with clock(f"{phase}_s"):
+                raw, state = history.append(raw, chunk, phase), chunk.state
+                _write_state(cfg, out, phase, chunk.step, state, raw, clock)
+                now = history.latest(raw, prompts, cfg)
             watch(Progress(phase, chunk.step, total, float(chunk.losses_S.mean()), **now))
-        params = jax.tree.map(np.asarray, state.params)
-        meta = {"config": to_dict(cfg), "phase": phase}
-        checkpoint.save(out / f"{NAMES[phase]}.npz", params, meta)
-        step = 0
-        if phase == "pretrain":
-            state = train.start(state.params, cfg, "align")
-            _write_state(cfg, out, "align", 0, state, raw, clock)
+        with clock(f"{phase}_s"):
+            params = jax.tree.map(np.asarray, state.params)
+            meta = {"config": to_dict(cfg), "phase": phase}
+            checkpoint.save(out / f"{NAMES[phase]}.npz", params, meta)
+            step = 0
+            if phase == "pretrain":
+                state = train.start(state.params, cfg, "align")
+                _write_state(cfg, out, "align", 0, state, raw, clock)
     pretrained, _ = checkpoint.load(out / "pretrained.npz", params)
     return raw, {"pretrained": pretrained, "aligned": params}
 
@@ -208,15 +243,23 @@ def _write_state(cfg, out, phase, step, state, raw, clock):
 
 def _read_state(cfg, out, blank, clock):
     tree, meta = checkpoint.load(out / "state.npz")
-    if meta.get("config") != to_dict(cfg) or "phase" not in meta:
+    if meta.get("config") != to_dict(cfg):
         raise checkpoint.CheckpointError(
             f"{out / 'state.npz'} belongs to a run with other settings than config.json beside it: "
-            "delete the folder and run again."
+            "run again with --force."
         )
-    like = jax.eval_shape(
-        lambda: train.start(train.fresh_params(jax.random.key(0), cfg), cfg, meta["phase"])
+    like = jax.eval_shape(  # alike in both phases
+        lambda: train.start(train.fresh_params(jax.random.key(0), cfg), cfg, "pretrain")
     )
-    leaves = [leaf for _, leaf in sorted(tree["state"].items())]
+    leaves = [leaf for _, leaf in sorted(tree.get("state", {}).items())]
+    found, expected = (
+        [(x.shape, x.dtype) for x in some] for some in (leaves, jax.tree.leaves(like))
+    )
+    if found != expected or not {"phase", "step", "seconds"} <= meta.keys():
+        raise checkpoint.CheckpointError(
+            f"{out / 'state.npz'} is not the state of a run, or of another version of toymoe: "
+            "run again with --force."
+        )
     state = jax.tree.unflatten(jax.tree.structure(like), leaves)
     clock.seconds |= meta["seconds"]
     raw = history.Raw(**{name: tree["history"][name] for name in blank._fields})

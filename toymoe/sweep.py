@@ -99,16 +99,18 @@ def sweep(
     Raises:
       ConfigError: the folder holds something else, or a sweep of other settings.
     """
-    _claim(cfg, out)
+    claim(cfg, out)
     rows = []
     for seed in seeds:
         folder, error, metrics = out / f"seed-{seed}", "", {}
         try:
+            one = dataclasses.replace(cfg, seed=seed)
             if not runner.is_complete(folder):
                 folder.mkdir(exist_ok=True)
-                one = dataclasses.replace(cfg, seed=seed)
                 runner.run(one, folder, lambda p, seed=seed: watch(seed, p), pictures=False)
-            metrics = json.loads((folder / "metrics.json").read_bytes())
+            elif runner.stored_config(folder) != one:
+                raise ConfigError(f"{folder} is a run of other settings: delete it.")
+            metrics = runner.stored_metrics(folder)
         except (TrainingError, checkpoint.CheckpointError, OSError, ValueError) as failure:
             error = str(failure)
         rows.append({"seed": seed, "error": error} | flat(metrics))
@@ -158,8 +160,12 @@ def summarise(rows: list[dict], resamples: int = 2000) -> dict[str, dict]:
     }
 
 
-def _claim(cfg: Config, out: Path) -> None:
-    """Make the folder, or check that it is this sweep's."""
+def claim(cfg: Config, out: Path) -> None:
+    """Make the folder of a sweep, or check that it is this one's.
+
+    Raises:
+      ConfigError: it holds something else, or a sweep of other settings.
+    """
     settings = {key: value for key, value in to_dict(cfg).items() if key != "seed"}
     path = out / "sweep.json"
     if out.exists() and not out.is_dir():

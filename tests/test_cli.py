@@ -1,0 +1,300 @@
+"""The command line: what it says, with which exit code, and what it leaves behind."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from toymoe import bench, checkpoint, cli, doctor, plots, report, runner
+from toymoe.train import TrainingError
+
+pytestmark = pytest.mark.core
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """An empty folder to stand in, and no compilation cache in the user's."""
+    monkeypatch.setenv("TOYMOE_CACHE", "off")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def settings(small_settings):
+    """The arguments that give the small run."""
+    return ["--preset", "smoke", "--set", *(f"{k}={v}" for k, v in small_settings.items())]
+
+
+def refused(capsys, argv, code=2):
+    """The one line that a command ends with."""
+    assert cli.main(argv) == code
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and err.startswith("toymoe: ")
+    return err
+
+
+# --- bad input ----------------------------------------------------------------------------------
+
+BAD = {
+    "run --set world.topcs=12": ["'world.topcs'", "did you mean 'world.topics'?"],
+    "run --set model.top_k=17": ["model.top_k = 17", "from 1 to model.experts = 16"],
+    "run --set world.hazardous_topics=8": ["hazardous_topics = 8", "world.topics - 1 = 7"],
+    "run --set world.topics": ["'world.topics'", "NAME=VALUE"],
+    "run --set seed=3": ["--seed"],
+    "run --set train.learning_rate=nan": ["'nan'", "finite number"],
+    "run --set train.learning_rate=1e999": ["finite number"],
+    "run --set train.batch=many": ["train.batch = 'many'", "whole number"],
+    "run --set train.batch=0": ["train.batch = 0", "from 1 to"],
+    "run --set train.batch=1.5": ["train.batch = 1.5", "whole number"],
+    "run --set model.norm_topk_prob=1": ["true or false"],
+    "run --set world.hazard_rule=triger": ["did you mean 'trigger'?"],
+    "run --set": ["--set", "at least one"],
+    "run --preset smoky": ["'smoky'", "default, smoke"],
+    "run --seed -1": ["--seed -1", "whole number"],
+    "run --seed x": ["--seed x"],
+    "run --seed 2147483648": ["2147483647"],
+    "run --resume": ["add --out"],
+    "run --resume --force --out x": ["--resume", "--force"],
+    "run --resume --out nowhere": ["nowhere holds no run"],
+    "run --reed 3": ["'--reed' is not known", "did you mean '--seed'?"],
+    "run now": ["'now' is not known"],
+    "sweep --seeds 0-9": ["--out"],
+    "sweep --out s --seeds 9-0": ["'9-0'"],
+    "sweep --out s --seeds": ["--seeds"],
+    "sweep --out s --seeds ,": ["','", "0-9"],
+    "sweep --out s --set model.topk=1": ["did you mean 'model.top_k'?"],
+    "bench --jsn": ["did you mean '--json'?"],
+    "bench --set model.width=3": ["model.width = 3"],
+    "doctor --set world.topics=3": ["'--set' is not known"],
+    "swep": ["'swep'", "did you mean 'sweep'?"],
+    "": ["COMMAND"],
+    "--sed": ["COMMAND"],
+}
+
+
+@pytest.mark.parametrize("line", BAD)
+def test_bad_input_is_one_line(capsys, tmp_path, line):
+    said = refused(capsys, line.split())
+    assert all(words in said for words in BAD[line]), said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("argv", [["run", "--seed", ""], ["sweep", "--out", "s", "--seeds", ""]])
+def test_an_empty_seed_is_no_seed(capsys, tmp_path, argv):
+    assert "is not possible" in refused(capsys, argv)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_there_is_left_alone(capsys, tmp_path, small_run, settings):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    for how, words in (
+        (["run"], "it is not a run"),
+        (["run", "--force"], "not a run of toymoe"),
+        (["run", "--resume"], "holds no run"),
+        (["sweep"], "not a sweep"),
+    ):
+        assert words in refused(capsys, [*how, "--out", "mine"])
+    assert "is a file" in refused(capsys, ["run", "--out", "mine/letter.txt"])
+    assert "--resume continues it" in refused(capsys, ["run", "--out", str(small_run.out)])
+    assert [p.name for p in tmp_path.rglob("*")] == ["mine", "letter.txt"]
+
+
+def test_an_old_run_survives_a_bad_force(capsys, small_run):
+    before = sorted(small_run.out.rglob("*"))
+    argv = ["run", "--force", "--out", str(small_run.out), "--set", "model.top_k=99"]
+    assert "model.top_k = 99" in refused(capsys, argv)
+    assert sorted(small_run.out.rglob("*")) == before
+
+
+def test_a_message_of_many_lines_is_told_in_one(capsys, monkeypatch):
+    def measure(*_, **__):
+        raise checkpoint.CheckpointError("one\ntwo")
+
+    monkeypatch.setattr(bench, "measure", measure)
+    assert refused(capsys, ["bench"]).endswith("one two\n")
+
+
+# --- help ---------------------------------------------------------------------------------------
+
+
+def test_help_is_quick_and_leaves_jax_alone():
+    script = (
+        "import sys\nfrom toymoe import cli\ntry:\n    cli.main(['run', '--help'])\n"
+        "finally:\n    print(sorted({'jax', 'numpy', 'rich', 'matplotlib'} & set(sys.modules)))"
+    )
+    seconds = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        seconds.append(time.perf_counter() - begin)
+        assert ended.returncode == 0 and ended.stdout.endswith("[]\n")
+        if seconds[-1] < 0.4:
+            break
+    assert min(seconds) < 0.4
+    for words in ("--resume", "--force", "world.topics = 8", "norm_topk_prob = false"):
+        assert words in ended.stdout
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--version"]])
+def test_help_and_version_are_no_errors(capsys, argv):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(argv)
+    out, err = capsys.readouterr()
+    assert ended.value.code == 0 and err == ""
+    names = ("run", "sweep", "bench", "doctor") if argv == ["--help"] else ("toymoe 0.",)
+    assert all(name in out for name in names)
+
+
+# --- run ----------------------------------------------------------------------------------------
+
+
+def test_run_then_resume_then_force(capsys, tmp_path, small, small_run, settings):
+    argv = ["run", *settings, "--out", "a [b]/run"]  # brackets are markup to rich
+    out = tmp_path / "a [b]" / "run"
+    assert cli.main(argv) == 0
+    said = capsys.readouterr()
+    assert said.err == "" and "Open a [b]/run/report.html in a browser." in said.out
+    metrics = json.loads((out / "metrics.json").read_bytes())
+    for row in report.summary(metrics):
+        assert all(cell in said.out for cell in row)
+    assert runner.stored_config(out) == small
+    assert len(list((out / "figures").glob("*.png"))) == len(plots.TITLES)
+    for name in ("pretrained.npz", "aligned.npz", "history.npz"):
+        assert (out / name).read_bytes() == (small_run.out / name).read_bytes()
+
+    written = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
+    assert cli.main(["run", "--resume", "--out", "a [b]/run"]) == 0
+    assert "a [b]/run is complete already." in capsys.readouterr().out
+    assert "other settings" in refused(capsys, ["run", "--resume", "--seed", "1", *argv[1:]])
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("*")} == written
+
+    assert cli.main([*argv, "--force", "--seed", "1"]) == 0
+    assert runner.stored_config(out).seed == 1
+    assert (out / "aligned.npz").read_bytes() != (small_run.out / "aligned.npz").read_bytes()
+
+
+def test_ctrl_c_says_how_to_go_on_and_it_does(capsys, tmp_path, small_run, settings, monkeypatch):
+    real = cli._Bars.show
+
+    def show(bars, progress, seed=None):
+        real(bars, progress, seed)
+        if (progress.stage, progress.done) == ("align", 3):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli._Bars, "show", show)
+    assert cli.main(["run", *settings, "--out", "cut"]) == 130
+    said = capsys.readouterr().err
+    assert said == "toymoe: interrupted: `toymoe run --resume --out cut` goes on.\n"
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOYMOE_CACHE", "off")
+    assert cli.main(["run", "--resume", "--out", "cut"]) == 0
+    for name in ("pretrained.npz", "aligned.npz", "history.npz"):
+        assert (tmp_path / "cut" / name).read_bytes() == (small_run.out / name).read_bytes()
+
+
+def test_resume_goes_on_where_a_run_was_killed_in_its_first_moment(tmp_path, monkeypatch, settings):
+    runs = []
+    monkeypatch.setattr(runner, "run", lambda cfg, out, watch: runs.append(cfg) or finished())
+    runner.prepare(tmp_path / "early")
+    assert cli.main(["run", "--resume", "--out", "early", *settings, "--seed", "3"]) == 0
+    assert runs[0].seed == 3 and runs[0].train.batch == 8
+
+
+def finished():
+    """Metrics in which everything is nothing."""
+    contrasts = dict.fromkeys(report.paper.CONTRAST_LABELS)
+    names = "answer_accuracy refusal refusal_held_out over_refusal hazard_answered".split()
+    controls = dict.fromkeys(("nmi_topic_shuffled", "nmi_topic_untrained", "js_ratio"))
+    return {
+        "behaviour": {"aligned": dict.fromkeys(names), "pretrained": dict.fromkeys(names)},
+        "routing": {"nmi_topic": {"context": None}, "contrasts": contrasts} | controls,
+        "timing": {"total_s": 0.0},
+    }
+
+
+def test_a_diverging_loss_is_one_line_and_code_1(capsys, monkeypatch):
+    def run(*_):
+        raise TrainingError("the loss is nan at step 3 of phase pretrain: try a smaller one.")
+
+    monkeypatch.setattr(runner, "run", run)
+    assert cli.main(["run", "--preset", "smoke"]) == 1
+    err = capsys.readouterr().err
+    assert err == "toymoe: the loss is nan at step 3 of phase pretrain: try a smaller one.\n"
+
+
+def test_a_full_disk_is_one_line_and_code_1(capsys, monkeypatch):
+    def run(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runner, "run", run)
+    assert cli.main(["run", "--preset", "smoke"]) == 1
+    assert capsys.readouterr().err == "toymoe: [Errno 28] No space left on device\n"
+
+
+def test_a_damaged_state_is_one_line(capsys, tmp_path, small, monkeypatch):
+    checkpoint.write_json(tmp_path / "config.json", {"config": cli.to_dict(small), "toymoe": "0"})
+    (tmp_path / "state.npz").write_bytes(b"PK\3\4 and no more")
+    assert cli.main(["run", "--resume", "--out", "."]) == 2
+    err = capsys.readouterr().err
+    assert "state.npz is cut short or damaged" in err and err.count("\n") == 1
+
+
+# --- the other commands -------------------------------------------------------------------------
+
+
+def test_sweep_says_what_failed(capsys, tmp_path, small_run, settings, monkeypatch):
+    real = runner.run
+
+    def run(cfg, *args, **more):
+        if cfg.seed == 1:
+            raise TrainingError("the loss is nan [/at] step 3")
+        return real(cfg, *args, **more)
+
+    monkeypatch.setattr(runner, "run", run)
+    assert cli.main(["sweep", *settings, "--seeds", "0-1", "--out", "s"]) == 1
+    out = capsys.readouterr().out
+    assert "seed 0: done" in out and "seed 1: the loss is nan [/at] step 3" in out
+    assert "1 of 2 seeds; every number: s/sweep.csv, s/summary.csv." in out
+    assert "behaviour.aligned.refusal" in out
+    assert (tmp_path / "s" / "summary.csv").is_file()
+
+
+MEASURED = {
+    "tokens_per_s": 123456.7,
+    "model_gflops": 10.0,
+    "matmul_gflops": 40.0,
+    "fraction": 0.25,
+    "shape": {"layers": 2, "tokens_per_step": 1792},
+}
+
+
+def test_bench_json_is_one_object(capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr(bench, "measure", lambda cfg, *_, **__: asked.append(cfg) or MEASURED)
+    assert cli.main(["bench", "--json", "--set", "train.batch=64"]) == 0
+    assert json.loads(capsys.readouterr().out) == MEASURED and asked[0].train.batch == 64
+
+
+def test_bench_for_people(capsys, monkeypatch):
+    monkeypatch.setattr(bench, "measure", lambda cfg, *_, **__: MEASURED)
+    assert cli.main(["bench"]) == 0
+    out = capsys.readouterr().out
+    assert all(words in out for words in ("123,457", "10.0", "40.0", "25.0%", "1,792"))
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_doctor(capsys, monkeypatch, ok):
+    rows = [doctor.Row("Python", "3.11.7", True, ""), doctor.Row("AVX", "[none]", None, "")]
+    rows += [doctor.Row("memory", "0.1 GB", ok, "get more [of it]")]
+    estimate = {"total_s": 61.2, "again_s": 33.4} if ok else None
+    monkeypatch.setattr(doctor, "examine", lambda: doctor.Report(rows, estimate, ok))
+    assert cli.main(["doctor"]) == (0 if ok else 1)
+    out = capsys.readouterr().out
+    assert all(words in out for words in ("3.11.7", "[none]", "get more [of it]"))
+    assert ("PROBLEM" in out) is not ok
+    assert ("about 61 s, and 33 s once compiled" in out) is ok
+    assert ("toymoe runs here." in out) is ok
