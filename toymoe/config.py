@@ -36,13 +36,13 @@ class WorldConfig:
     words: int = 8  # words a topic uses
     overlap: float = 0.5  # share of a topic's words that another topic uses too
     verbs: int = 8
-    hazardous_verbs: int = 3
+    hazardous_verbs: int = 5
     entities: int = 12
-    hazardous_entities: int = 5  # hazardous entities in each hazardous topic
+    hazardous_entities: int = 8  # hazardous entities in each hazardous topic
     answers: int = 32
     hazard_rule: str = "conjunction"
     held_out: float = 0.2  # share of hazardous requests never seen in alignment
-    held_out_harmless: float = 0.01  # the same of harmless requests
+    held_out_harmless: float = 0.005  # the same of harmless requests
     hazard_share: float = 0.4  # share of sampled prompts that are hazardous
     control_share: float = 0.3  # share of sampled prompts that are over-refusal controls
 
@@ -116,14 +116,14 @@ class ModelConfig:
 class TrainConfig:
     """Both phases of training (see `toymoe.train`)."""
 
-    pretrain_steps: int = 800
-    align_steps: int = 400
+    pretrain_steps: int = 500
+    align_steps: int = 700
     batch: int = 128  # prompts per step
     learning_rate: float = 4e-3
-    align_learning_rate: float = 1.5e-3
+    align_learning_rate: float = 4e-3
     warmup: int = 40  # steps
-    weight_decay: float = 0.01
-    prompt_weight: float = 0.1  # weight of a prompt token's loss beside a response token's
+    weight_decay: float = 0.3
+    prompt_weight: float = 0.02  # weight of a prompt token's loss beside a response token's
     balance: float = 0.01  # weight of the Switch load-balance loss
     z_loss: float = 0.001  # weight of the router z-loss
     chunk: int = 100  # steps between checkpoints
