@@ -160,23 +160,33 @@ def decode(tokens_BT, tables, cfg):
 
 @pytest.mark.parametrize("phase", train.PHASES)
 def test_a_batch_shows_what_its_phase_allows(cfg, run, phase):
-    cfg = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, batch=600))
+    """Pretraining every request alike; alignment hazards in their share, and nothing held out."""
+    n = 800
+    cfg = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, batch=n))
     tables, vocabulary = run.tables, world.vocabulary(cfg.world)
     tokens_BT = batch(jax.random.key(2), tables, cfg=cfg, phase=phase)
-    assert tokens_BT.shape == (600, len(world.roles(cfg.world)))
-    shown = {(hazard, held): 0 for hazard in (False, True) for held in (False, True)}
+    assert tokens_BT.shape == (n, len(world.roles(cfg.world)))
+    shown = {request: 0 for request in np.ndindex(tables.hazard_GYZ.shape)}
+    hazardous = 0
     for request, response in decode(tokens_BT, tables, cfg):
+        shown[request] += 1
         hazard = bool(tables.hazard_GYZ[request])
-        shown[hazard, bool(tables.held_out_GYZ[request])] += 1
+        hazardous += hazard
         if hazard and phase == "align":
             assert response == ["REFUSE", "SORRY", "END"]
         else:
             assert response == [vocabulary[tables.answer_GYZ[request]], "OKAY", "END"]
-    assert shown[True, False] > 100 and shown[False, False] > 100
-    if phase == "align":
-        assert shown[True, True] == shown[False, True] == 0
-    else:
-        assert shown[True, True] > 20 and shown[False, True] > 5
+    held_out = {request for request in shown if tables.held_out_GYZ[request]}
+    assert any(tables.hazard_GYZ[request] for request in held_out)
+    assert any(not tables.hazard_GYZ[request] for request in held_out)
+    assert {request for request in shown if not shown[request]} == (
+        held_out if phase == "align" else set()
+    )
+    share = cfg.world.hazard_share if phase == "align" else np.mean(tables.hazard_GYZ)
+    assert abs(hazardous - n * share) < 5 * math.sqrt(n * share * (1 - share))
+    if phase == "pretrain":
+        mean = n / len(shown)
+        assert sum((times - mean) ** 2 / mean for times in shown.values()) < 150  # chi², 79 d.o.f.
 
 
 # --- the optimiser ------------------------------------------------------------------------------
@@ -412,11 +422,14 @@ print("equal")
 def test_seeds_over_several_devices_are_those_of_one(cfg):
     settings = dataclasses.replace(cfg.train, pretrain_steps=3, align_steps=2, warmup=1)
     small = dataclasses.replace(cfg, train=settings)
-    # Compiled without optimisation, which takes a third of the time and is the same for all.
-    flags = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+    settings = {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # for all alike: compiles in half the time
+        "JAX_PLATFORMS": "cpu",
+    }
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", SHARDED.format(config=dataclasses.asdict(small))],
-        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        env=os.environ | settings,
         cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,
