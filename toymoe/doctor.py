@@ -31,7 +31,7 @@ MEMORY_GB = 1.5  # what a run of the default preset needs
 # The machine the estimate is scaled from: two cores of an AMD EPYC server with AVX2, Linux, jax
 # 0.10.2. First what `_probe` measures there, then what `toymoe run` takes there, in seconds.
 REFERENCE = {"compile_s": 1.5, "step_s": 0.0097}
-RUN = {"compile_s": 28.0, "step_s": 0.031, "rest_s": 12.0}
+RUN = {"compile_s": 30.0, "step_s": 0.033, "rest_s": 8.0}
 
 
 class Row(NamedTuple):
