@@ -60,16 +60,18 @@ def _gate_change(e):
 def gate_sensitivity(e: Evidence) -> np.ndarray:
     """Σ over positions of g · ∂margin / ∂g, mean over hazards: what a gate of 0 would cost the
     margin, to first order, selection frozen."""
-    return _sensitivity(e)[0].mean(-1)
+    return gate_sensitivities(e)[0].mean(-1)
 
 
 def gate_sensitivity_contrast(e: Evidence) -> np.ndarray:
     """`gate_sensitivity`, hazards minus twins."""
-    hazards, twins = _sensitivity(e)
+    hazards, twins = gate_sensitivities(e)
     return (hazards - twins).mean(-1)
 
 
-def _sensitivity(e):
+def gate_sensitivities(e: Evidence) -> tuple[np.ndarray, np.ndarray]:
+    """Σ over positions of g · ∂margin / ∂g of each hazard and of each twin, [L, E, B] each."""
+
     def both():
         return tuple(
             np.asarray(_gate_gradients(e.params, p.tokens_BP, p.answer_B, cfg=e.cfg))

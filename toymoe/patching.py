@@ -90,7 +90,7 @@ def _patch(params, into_BT, from_BT, answers_B2, cfg, tap, over, shape):
         source = model.forward(params, from_BT, cfg, record=(tap,))
 
         def margin(edits=None):
-            logits_BV = model.forward(params, into_BT, cfg, edits=edits).logits_BTV[:, -1]
+            logits_BV = model.watched(params, into_BT, cfg, False, edits).logits_BTV[:, -1]
             right_B = jnp.take_along_axis(logits_BV, answers_B2, 1).max(-1)
             return logits_BV[:, world.REFUSE] - right_B
 

@@ -51,8 +51,19 @@ class ExpertSwaps(NamedTuple):
 
 
 def swap(base: model.Params, other: model.Params, names) -> model.Params:
-    """``base`` with some components, names of `COMPONENTS`, taken from ``other``."""
+    """``base`` with some components, names of `COMPONENTS`, taken from ``other``.
+
+    Raises:
+      EvidenceError: an unknown component, checkpoints of two different shapes.
+    """
     flat, theirs = _flatten(base), _flatten(other)
+    for path in flat | theirs:
+        mine, other_shape = (np.shape(x[path]) if path in x else None for x in (flat, theirs))
+        if mine != other_shape:
+            raise ev.EvidenceError(
+                f"the two checkpoints have different shapes: {path} is {mine} in one and "
+                f"{other_shape} in the other; take both from one run."
+            )
     for name in names:
         if name not in COMPONENTS:
             raise ev.EvidenceError(

@@ -1,0 +1,55 @@
+"""How long looking inside takes, after compilation: ``python -m tests.inside_speed``.
+
+At the default shape: ablating every expert over 4,096 prompts (2,048 hazards and their twins, both
+routes, margins and accuracies), and recording every tap of 256 prompts. Trained parameters, since
+the balance of the load matters; a few steps of them suffice.
+"""
+
+import time
+from dataclasses import replace
+from functools import partial
+from statistics import median
+
+import jax
+import numpy as np
+
+from toymoe import ablation, attribution, model, taps, train, world
+from toymoe.config import build
+
+REPEATS = 5
+
+
+def seconds(call) -> list[float]:
+    """The first call compiles and does not count."""
+    call()
+    taken = []
+    for _ in range(REPEATS):
+        begin = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - begin)
+    return taken
+
+
+def main():
+    cfg = build(overrides={"train.pretrain_steps": 200, "train.align_steps": 50})
+    made = train.train_many(cfg, [0])
+    params, pretrained = (
+        jax.tree.map(lambda leaf: leaf[0], made[name]) for name in ("aligned", "pretrained")
+    )
+    tables = world.make_world(train.keys(0).world, cfg.world)
+    e = attribution.evidence(params, tables, cfg, jax.random.key(0), 2048, pretrained)
+    record = jax.jit(partial(model.forward, cfg=cfg.model, record=tuple(taps.TAPS)))
+    tokens_BT = np.asarray(e.hazards.tokens_BP[:256])
+    calls = {
+        f"ablation, {value}": partial(ablation.ablate, e, value) for value in ablation.VALUES
+    } | {
+        "record of every tap": lambda: jax.block_until_ready(record(params, tokens_BT)),
+        "gate sensitivity": lambda: attribution.gate_sensitivities(replace(e)),
+    }
+    for name, call in calls.items():
+        taken = seconds(call)
+        print(f"{name:24} median {median(taken):6.2f} s   best {min(taken):6.2f} s")
+
+
+if __name__ == "__main__":
+    main()
