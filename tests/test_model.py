@@ -297,9 +297,9 @@ def test_layout_and_count_at_default_size(init):
         if name.endswith("_norm"):
             assert (leaf == 1).all()
             continue
-        # Variance 1 / fan-in, of the embedding 1. The spread of an estimated variance is
+        # Variance 1 / fan-in, of the embedding 0.01. The spread of an estimated variance is
         # sqrt(2 / n) of it, and that of a mean sqrt(variance / n).
-        variance = 1 if name == "embed" else 1 / leaf.shape[-2]
+        variance = 0.01 if name == "embed" else 1 / leaf.shape[-2]
         assert np.var(leaf) / variance == pytest.approx(1, abs=5 * (2 / leaf.size) ** 0.5), name
         assert np.mean(leaf) == pytest.approx(0, abs=5 * (variance / leaf.size) ** 0.5), name
 
