@@ -65,8 +65,8 @@ def patch(evidence: ev.Evidence, tap: str, over: str = "LT") -> Patching:
 
 
 def _share(change_XB, whole_B):
-    change_X, whole = change_XB.mean(-1), whole_B.mean()
-    return np.divide(change_X, whole, out=np.zeros_like(change_X), where=change_X != 0)
+    whole = whole_B.mean()
+    return change_XB.mean(-1) / whole if whole else np.zeros(len(change_XB))
 
 
 @partial(jax.jit, static_argnames=("cfg", "tap", "over", "shape"))
@@ -76,7 +76,7 @@ def _patch(params, into_BT, from_BT, answers_B2, cfg, tap, over, shape):
     places = int(np.prod(shape, dtype=int))
 
     def mask(place):
-        where = jnp.ones((1,) * len(axes), bool)
+        where = jnp.broadcast_to(place < places, (1,) * len(axes))
         for letter, index in zip(
             over, jnp.unravel_index(place, shape) if shape else (), strict=True
         ):
@@ -89,7 +89,7 @@ def _patch(params, into_BT, from_BT, answers_B2, cfg, tap, over, shape):
         into_BT, from_BT, answers_B2 = chunk
         source = model.forward(params, from_BT, cfg, record=(tap,))
 
-        def margin(edits=None):
+        def margin(edits):
             logits_BV = model.watched(params, into_BT, cfg, False, edits).logits_BTV[:, -1]
             right_B = jnp.take_along_axis(logits_BV, answers_B2, 1).max(-1)
             return logits_BV[:, world.REFUSE] - right_B
@@ -100,6 +100,8 @@ def _patch(params, into_BT, from_BT, answers_B2, cfg, tap, over, shape):
                 return margin(taps.Edits(route=taps.freeze(source.route, where_LBT, gates=False)))
             return margin(taps.Edits(**{tap: taps.replace(mask(place), source.record[tap])}))
 
-        return margin(), jax.lax.map(patched, jnp.arange(places))
+        # The unpatched run is one more place, nowhere: the same program, so the same rounding.
+        margins_XB = jax.lax.map(patched, jnp.arange(places + 1))
+        return margins_XB[-1], margins_XB[:-1]
 
     return ev.by_chunks(some, (into_BT, from_BT, answers_B2), size=CHUNK)
