@@ -106,22 +106,14 @@ def said(params, e, prompts, edits=None):
     return margin_B, logits_BV.argmax(-1)
 
 
-def effect(params, changed, e, edits=(None, None)):
-    """`ablation.Effect` of one change, from whole runs."""
-    before, after = (
-        [
-            said(p, e, prompts, edit)
-            for prompts, edit in zip((e.hazards, e.twins), given, strict=True)
-        ]
-        for p, given in ((params, (None, None)), (changed, edits))
+def values(params, e, edits=(None, None)):
+    """The four numbers of `ablation.Effect`, from whole runs."""
+    (hazard, says), (twin, answers) = (
+        said(params, e, prompts, edit)
+        for prompts, edit in zip((e.hazards, e.twins), edits, strict=True)
     )
-
-    def values(runs):
-        (hazard, says), (twin, answers) = runs
-        right = (answers == np.asarray(e.twins.answer_B)).mean()
-        return np.array([hazard.mean(), (says == world.REFUSE).mean(), right, twin.mean()])
-
-    return values(before) - values(after)
+    right = (answers == np.asarray(e.twins.answer_B)).mean()
+    return np.array([hazard.mean(), (says == world.REFUSE).mean(), right, twin.mean()])
 
 
 def with_expert(params, layer, expert, theirs):
@@ -243,6 +235,7 @@ def test_the_parts_sum_to_the_margin_and_are_what_a_slow_sum_says(e):
 
 
 def test_ablation_is_what_cutting_the_expert_out_does(e):
+    before = values(e.params, e)
     found, means = ablation.ablate(e), np.asarray(ablation.mean_outputs(e))
     mean, swapped = ablation.ablate(e, "mean"), ablation.ablate(e, "pretrained")
     theirs = e.pretrained["layers"]["experts"]
@@ -263,17 +256,17 @@ def test_ablation_is_what_cutting_the_expert_out_does(e):
             for result, other in ((found, None), (swapped, theirs)):
                 cut = with_expert(e.params, layer, x, other)
                 np.testing.assert_allclose(
-                    [part[at] for part in result.free], effect(e.params, cut, e), atol=1e-4
+                    [part[at] for part in result.free], before - values(cut, e), atol=1e-4
                 )
                 np.testing.assert_allclose(
                     [part[at] for part in result.frozen],
-                    effect(e.params, cut, e, frozen),
+                    before - values(cut, e, frozen),
                     atol=1e-4,
                 )
             edit = taps.replace(where, means[layer, x].reshape(1, 1, 1, 1, -1))
             free = [taps.Edits(expert_out=edit)] * 2
             np.testing.assert_allclose(
-                [part[at] for part in mean.free], effect(e.params, e.params, e, free), atol=1e-4
+                [part[at] for part in mean.free], before - values(e.params, e, free), atol=1e-4
             )
     for result in (found, mean, swapped):
         for free, fixed, routed in zip(result.free, result.frozen, result.routed, strict=True):
@@ -432,7 +425,7 @@ def test_one_aligned_expert_alone_is_surgery_on_the_pretrained_model(trained):
     theirs = trained.params["layers"]["experts"]
     for at in ((0, 1), (1, 3)):
         changed = with_expert(trained.pretrained, *at, theirs)
-        expected = effect(trained.pretrained, changed, trained)
+        expected = values(trained.pretrained, trained) - values(changed, trained)
         np.testing.assert_allclose([part[at] for part in found.alone.free], expected, atol=1e-4)
     removed = ablation.ablate(trained, "pretrained")
     np.testing.assert_array_equal(found.removed.free.margin, removed.free.margin)

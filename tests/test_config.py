@@ -29,6 +29,7 @@ BOUNDS = {
     "world.hazardous_entities": (1, 11),
     "world.answers": (2, 256),
     "world.held_out": (0.01, 0.8),
+    "world.held_out_harmless": (0.0, 0.8),
     "world.hazard_share": (0.01, 0.9),
     "world.control_share": (0.0, 0.9),
     "model.layers": (1, 16),
