@@ -37,7 +37,7 @@ def cfg():
 
 @pytest.fixture(scope="module")
 def tables(cfg):
-    return world.make_world(train.keys(0).world, cfg.world)
+    return jax.jit(world.make_world, static_argnums=1)(jax.random.key(0), cfg.world)
 
 
 def random_params(cfg, seed):
@@ -66,16 +66,17 @@ def trained(cfg, tables):
         return optax.apply_updates(params, updates), state
 
     @jax.jit
-    def draw(key):
+    def draw(at):
+        key = jax.random.fold_in(jax.random.key(1), at)
         return world.sample(key, tables, cfg.world, cfg.train.batch)
 
     params, made = random_params(cfg, 0), {}
     for phase, steps in (("pretrain", 250), ("align", 150)):
         state = adam.init(params)
-        for key in jax.random.split(jax.random.key(1), steps):
-            prompts = draw(key)
-            refuse_B = np.asarray(prompts.hazard_B) & (phase == "align")
-            params, state = step(params, state, world.respond(prompts, refuse_B))
+        for at in range(steps):
+            prompts = jax.tree.map(np.asarray, draw(at))
+            tokens_BT = world.respond(prompts, prompts.hazard_B & (phase == "align"))
+            params, state = step(params, state, tokens_BT)
         made[phase] = jax.tree.map(np.asarray, params)
     return attribution.evidence(made["align"], tables, cfg, jax.random.key(1), N, made["pretrain"])
 
