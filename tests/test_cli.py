@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from toymoe import bench, checkpoint, cli, doctor, plots, report, runner
+from toymoe import bench, checkpoint, cli, doctor, plots, report, runner, screen
+from toymoe.config import to_dict
 from toymoe.train import TrainingError
 
 pytestmark = pytest.mark.core
@@ -177,14 +178,14 @@ def test_run_then_resume_then_force(capsys, tmp_path, small, small_run, settings
 
 
 def test_ctrl_c_says_how_to_go_on_and_it_does(capsys, tmp_path, small_run, settings, monkeypatch):
-    real = cli._Bars.show
+    real = screen.Bars.show
 
     def show(bars, progress, seed=None):
         real(bars, progress, seed)
         if (progress.stage, progress.done) == ("align", 3):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli._Bars, "show", show)
+    monkeypatch.setattr(screen.Bars, "show", show)
     assert cli.main(["run", *settings, "--out", "cut"]) == 130
     said = capsys.readouterr().err
     assert said == "toymoe: interrupted: `toymoe run --resume --out cut` goes on.\n"
@@ -236,7 +237,7 @@ def test_a_full_disk_is_one_line_and_code_1(capsys, monkeypatch):
 
 
 def test_a_damaged_state_is_one_line(capsys, tmp_path, small, monkeypatch):
-    checkpoint.write_json(tmp_path / "config.json", {"config": cli.to_dict(small), "toymoe": "0"})
+    checkpoint.write_json(tmp_path / "config.json", {"config": to_dict(small), "toymoe": "0"})
     (tmp_path / "state.npz").write_bytes(b"PK\3\4 and no more")
     assert cli.main(["run", "--resume", "--out", "."]) == 2
     err = capsys.readouterr().err

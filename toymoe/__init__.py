@@ -4,7 +4,7 @@ Data flows one way through the modules, and no module imports one further down:
 
     config -> world -> moe -> taps -> probe -> model -> behaviour, routing -> train -> checkpoint
            -> evidence -> ablation, decomposition, patching, swaps -> attribution
-           -> measure -> plots -> report -> runner -> cli
+           -> measure -> plots -> report -> runner -> sweep -> screen -> commands -> cli
 
 Axis letters, the same everywhere (einsum strings use them in lower case)::
 

@@ -1,0 +1,51 @@
+"""``toymoe bench`` and ``toymoe doctor``."""
+
+import json
+
+from .common import config_of, start_jax
+
+
+def add(command) -> None:
+    speed = command("bench", _bench, "Training speed, beside this machine's matmul rate")
+    speed.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    command("doctor", _doctor, "Can this machine run toymoe, and how fast?", settings=False)
+
+
+def _bench(args) -> int:
+    cfg = config_of(args)
+    start_jax()
+    from .. import bench, screen
+
+    console = screen.Console(stderr=True)
+    with console.status("compiling and measuring, about half a minute"):
+        result = bench.measure(cfg)
+    if args.json:
+        print(json.dumps(result))
+        return 0
+    rows = [
+        ("training, tokens per second", f"{result['tokens_per_s']:,.0f}"),
+        ("training, GFLOP/s", f"{result['model_gflops']:.1f}"),
+        ("this machine's float32 matmul, GFLOP/s", f"{result['matmul_gflops']:.1f}"),
+        ("fraction", f"{result['fraction']:.1%}"),
+        *((name.replace("_", " "), f"{value:,}") for name, value in result["shape"].items()),
+    ]
+    screen.Console().print(screen.table(("", "median of windows"), rows))
+    return 0
+
+
+def _doctor(args) -> int:
+    from .. import doctor, screen
+
+    console = screen.Console(markup=False)
+    with console.status("looking and measuring, about three seconds"):
+        found = doctor.examine()
+    mark = {True: "ok", False: "PROBLEM", None: "?"}
+    rows = [(row.name, row.value, mark[row.ok], row.advice) for row in found.rows]
+    console.print(screen.table(("", "found", "", "what to do"), rows))
+    if found.estimate:
+        first, again = found.estimate["total_s"], found.estimate["again_s"]
+        console.print(
+            f"`toymoe run` will take about {first:.0f} s, and {again:.0f} s once compiled."
+        )
+    console.print("toymoe runs here." if found.ok else "toymoe does not run here yet.")
+    return 0 if found.ok else 1

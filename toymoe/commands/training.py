@@ -1,0 +1,91 @@
+"""``toymoe run`` and ``toymoe sweep``."""
+
+from pathlib import Path
+
+from ..config import ConfigError, to_dict
+from .common import config_of, start_jax
+
+
+def add(command) -> None:
+    run = command(
+        "run", _run, "Train, measure and draw one model; writes a folder with report.html"
+    )
+    run.add_argument("--seed", default=None, metavar="N", help="default 0")
+    run.add_argument("--out", default=None, metavar="DIR", help="default runs/PRESET-seed-N")
+    how = run.add_mutually_exclusive_group()
+    how.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    how.add_argument("--force", action="store_true", help="replace the run in --out")
+    many = command("sweep", _sweep, "Many seeds: sweep.csv, a row each, with median and interval")
+    many.add_argument("--seeds", default="0-9", help="such as 0-9 (the default) or 0,2,5-7")
+    many.add_argument("--out", required=True, metavar="DIR", help="goes on if it holds this sweep")
+
+
+def _run(args) -> int:
+    if args.resume and args.out is None:
+        raise ConfigError("--resume needs the folder of the run: add --out DIR.")
+    out = Path(args.out or f"runs/{args.preset or 'default'}-seed-{args.seed or 0}")
+    args.out = out
+    cfg = config_of(args, "0" if args.seed is None else args.seed)
+    start_jax()
+    from .. import report, runner, screen
+
+    console = screen.Console(markup=False)
+    if args.resume and not runner.is_startable(out):
+        raise ConfigError(f"{out} holds no run: there is nothing to resume.")
+    if args.resume and (out / "config.json").is_file():
+        stored = runner.storedconfig_of(out)
+        given = args.preset or args.seed or args.set
+        if given and to_dict(stored) != to_dict(cfg):
+            raise ConfigError(
+                f"{out} was started with other settings, which --resume keeps: leave --preset, "
+                "--seed and --set away."
+            )
+        cfg = stored
+    elif not args.resume:
+        runner.prepare(out, args.force)
+    if args.resume and runner.is_complete(out):
+        console.print(f"{out} is complete already.", soft_wrap=True)
+        metrics = runner.stored_metrics(out)
+    else:
+        with screen.Bars(console) as bars:
+            metrics = runner.run(cfg, out, bars.show)
+    console.print(screen.table(("", "this run", "paper"), report.summary(metrics)))
+    seconds = metrics["timing"]["total_s"]
+    end = f"{seconds:.0f} s. Open {out / 'report.html'} in a browser."
+    console.print(end, highlight=False, soft_wrap=True)
+    return 0
+
+
+def _sweep(args) -> int:
+    cfg = config_of(args)
+    start_jax()
+    from .. import report, screen, sweep
+
+    seeds, out, console = (
+        sweep.parse_seeds(args.seeds),
+        Path(args.out),
+        screen.Console(markup=False),
+    )
+    sweep.claim(cfg, out)  # before the bars, so that an error is all that is said
+    with screen.Bars(console) as bars:
+
+        def done(seed, error):
+            bars.finish(f"seed {seed}: {error or 'done'}")
+
+        rows, summary = sweep.sweep(cfg, seeds, out, lambda seed, p: bars.show(p, seed), done)
+    shown = []
+    for name, sign in sweep.HEADLINES.items():
+        if name in summary:
+            s = summary[name]
+            worst = "" if not sign else report.number(s["min"] if sign > 0 else s["max"], 4)
+            low, high = report.number(s["low"], 4), report.number(s["high"], 4)
+            shown.append((name, report.number(s["median"], 4), f"{low} – {high}", worst))
+    failed = [row["seed"] for row in rows if row["error"]]
+    console.print(screen.table(("", "median", "95 % interval", "worst"), shown))
+    console.print(
+        f"{len(rows) - len(failed)} of {len(rows)} seeds; every number: {out / 'sweep.csv'}, "
+        f"{out / 'summary.csv'}.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return 1 if failed else 0
