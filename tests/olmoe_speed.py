@@ -48,7 +48,7 @@ def toymoe_call():
     keys = train.keys(0)
     tables = world.make_world(keys.world, cfg.world)
     probe_BP = world.sample(keys.measure, tables, cfg.world, 1).tokens_BP
-    state = train.start(train.fresh_params(keys.init, cfg), cfg, "pretrain")
+    state = train.start(train.fresh_params(keys.init, cfg), cfg)
     chunks = train.run_phase(state, 0, tables, probe_BP, cfg, "pretrain")
     tokens = cfg.train.chunk * cfg.train.batch * (len(world.roles(cfg.world)) - 1)
 
@@ -70,7 +70,8 @@ def batches(n=8):
     cfg = Config()
     keys = train.keys(0)
     tables = world.make_world(keys.world, cfg.world)
-    draw = jax.jit(lambda key: train.batch(key, tables, cfg, "pretrain"))
+    mix = train.mixture(tables, cfg, "pretrain")
+    draw = jax.jit(lambda key: train.batch(key, tables, cfg, mix))
     return [np.array(draw(key)) for key in jax.random.split(keys.pretrain, n)], cfg
 
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from jax.test_util import check_grads
+from oracle import random_params
 
 from toymoe import model
 from toymoe.config import ModelConfig
@@ -27,20 +28,6 @@ def fast(function, **static):
 
 def normal(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def random_params(cfg, seed=0):
-    """Float64, with norms that are not one."""
-    rng = np.random.default_rng(seed)
-    like = jax.eval_shape(lambda: model.init(jax.random.key(0), cfg, VOCABULARY))
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: (
-            rng.uniform(0.5, 1.5, leaf.shape)
-            if path[-1].key.endswith("_norm")
-            else rng.normal(size=leaf.shape) / leaf.shape[-2] ** 0.5
-        ),
-        like,
-    )
 
 
 def single(params):
@@ -125,7 +112,7 @@ def slow_forward(params, tokens_BT, cfg):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_whole_model_equals_the_slow_one_gradients_too(name):
     cfg, tokens_BT = CONFIGS[name], random_tokens()
-    params = random_params(cfg)
+    params = jax.tree.map(np.float64, random_params(cfg, VOCABULARY))
     slow_BTV, chosen = slow_forward(params, tokens_BT, cfg)
     assert np.abs(slow_BTV).max() > 1
     weights_BTV = normal(*slow_BTV.shape, seed=2)
@@ -153,7 +140,7 @@ def test_whole_model_equals_the_slow_one_gradients_too(name):
 
 def test_grouped_takes_another_path():
     cfg = CONFIGS["top two"]
-    like = single(random_params(cfg))
+    like = random_params(cfg, VOCABULARY)
     each = f"[10,{cfg.experts},{cfg.expert_width}]"  # hidden units of every expert on every token
     for grouped in (False, True):
         run = partial(model.forward, cfg=cfg, grouped=grouped)
@@ -167,7 +154,7 @@ def test_grouped_takes_another_path():
 def test_the_future_and_other_prompts_are_unseen(grouped):
     cfg = CONFIGS["top two"]
     run = fast(model.forward, cfg=cfg, grouped=grouped)
-    params, tokens_BT = single(random_params(cfg)), random_tokens(B=3, T=6)
+    params, tokens_BT = random_params(cfg, VOCABULARY), random_tokens(B=3, T=6)
     before_BTV = np.asarray(run(params, tokens_BT).logits_BTV)
     for t in range(6):
         changed_BT = tokens_BT.copy()
@@ -180,7 +167,7 @@ def test_the_future_and_other_prompts_are_unseen(grouped):
 def test_routes_have_layer_prompt_and_position():
     cfg = CONFIGS["top two"]
     run = fast(model.forward, cfg=cfg)
-    out = run(single(random_params(cfg)), random_tokens(B=3, T=4))
+    out = run(random_params(cfg, VOCABULARY), random_tokens(B=3, T=4))
     assert out.logits_BTV.shape == (3, 4, VOCABULARY)
     assert out.route.logits_NE.shape == out.route.probs_NE.shape == (2, 3, 4, 5)
     assert out.route.experts_NA.shape == out.route.gates_NA.shape == (2, 3, 4, 2)

@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from oracle import random_params
 
 from toymoe import checkpoint, model, moe
 from toymoe.config import ModelConfig
@@ -33,25 +34,11 @@ def blocks():
     return re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S)
 
 
-def random_params(cfg, seed=0):
-    """Norms are not one, matrices larger than at the start: everything shows in the logits."""
-    rng = np.random.default_rng(seed)
-    like = jax.eval_shape(lambda: model.init(jax.random.key(0), cfg, VOCABULARY))
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: (
-            rng.uniform(0.5, 1.5, leaf.shape)
-            if path[-1].key.endswith("_norm")
-            else 1.5 * rng.normal(size=leaf.shape) / leaf.shape[-2] ** 0.5
-        ).astype(np.float32),
-        like,
-    )
-
-
 @pytest.fixture(params=CONFIGS)
 def converted(request, tmp_path, monkeypatch):
     """A checkpoint as toymoe writes it, and what the page makes of it: its variables."""
     cfg = CONFIGS[request.param]
-    params = random_params(cfg)
+    params = random_params(cfg, VOCABULARY)
     checkpoint.save(tmp_path / "aligned.npz", params, {})
     checkpoint.write_json(tmp_path / "config.json", {"model": asdict(cfg)})
     monkeypatch.chdir(tmp_path)
@@ -94,7 +81,7 @@ def test_tensors_of_the_page_give_the_same_logits(converted):
 def test_the_comparison_would_notice():
     """Each entry of a checkpoint matters: changed, it changes the logits by more than allowed."""
     cfg = CONFIGS["top two, normalised"]
-    params = random_params(cfg)
+    params = random_params(cfg, VOCABULARY)
     tokens_BT = np.random.default_rng(1).integers(0, VOCABULARY, (64, 17))
     run = jax.jit(model.forward, static_argnames="cfg")
     before_BTV = np.asarray(run(params, tokens_BT, cfg=cfg).logits_BTV)
@@ -106,7 +93,7 @@ def test_the_comparison_would_notice():
 
 def test_every_entry_is_on_the_page():
     page = PAGE.read_text(encoding="utf-8")
-    arrays = checkpoint.flatten(random_params(ModelConfig()))
+    arrays = checkpoint.flatten(random_params(ModelConfig(), VOCABULARY))
     rows = dict(re.findall(r"^\| `([\w/]+)` \| \[[\w, ]+\] \| ([\d, ]+) \|", page, re.M))
     assert rows.keys() == arrays.keys()
     for name, shape in rows.items():
@@ -130,7 +117,7 @@ def test_config_of_the_page_is_valid_json_and_complete():
     page = {}
     exec(blocks()[0], page)
     cfg = ModelConfig(norm_topk_prob=True)
-    config = page["olmoe_config"](checkpoint.flatten(random_params(cfg)), asdict(cfg))
+    config = page["olmoe_config"](checkpoint.flatten(random_params(cfg, VOCABULARY)), asdict(cfg))
     theirs = transformers.OlmoeConfig(**json.loads(json.dumps(config))).to_dict()
     theirs |= theirs.get("rope_parameters") or {}
     assert {name: theirs[name] for name in config} == config

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from oracle import random_params
 
 from toymoe import model, moe, taps
 from toymoe.config import ModelConfig
@@ -20,20 +21,6 @@ CONFIGS = {
 CFG = CONFIGS["top two"]
 EDITABLE = [name for name in taps.Edits._fields if name != "route"]
 PAGE = Path(__file__).parent.parent / "docs" / "taps.md"
-
-
-def random_params(cfg, seed=0):
-    """Norms are not one, and matrices are larger than at the start: everything shows."""
-    rng = np.random.default_rng(seed)
-    like = jax.eval_shape(lambda: model.init(jax.random.key(0), cfg, VOCABULARY))
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: (
-            rng.uniform(0.5, 1.5, leaf.shape)
-            if path[-1].key.endswith("_norm")
-            else 1.5 * rng.normal(size=leaf.shape) / leaf.shape[-2] ** 0.5
-        ).astype(np.float32),
-        like,
-    )
 
 
 def random_tokens(seed=1):
@@ -115,7 +102,7 @@ def slow(params, tokens_BT, cfg, change=lambda name, layer, x: x):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_tap_is_what_the_slow_model_has_there(name):
     cfg, tokens_BT = CONFIGS[name], random_tokens()
-    params = random_params(cfg)
+    params = random_params(cfg, VOCABULARY)
     out = run(params, tokens_BT, cfg=cfg, record=tuple(taps.TAPS))
     logits, taken = slow(params, tokens_BT, cfg)
     assert set(out.record) == set(taps.TAPS)
@@ -138,7 +125,7 @@ def random_edit(name, cfg, seed=2):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_edit_is_what_the_slow_model_makes_of_it(name, tap):
     cfg, tokens_BT = CONFIGS[name], random_tokens()
-    params, edit = random_params(cfg), random_edit(tap, cfg)
+    params, edit = random_params(cfg, VOCABULARY), random_edit(tap, cfg)
     if tap == "router_probs":  # equal selection needs probabilities that are far from ties
         edit = edit._replace(value=np.abs(edit.value), scale=np.zeros_like(edit.scale))
 
@@ -183,14 +170,14 @@ def bits(x):
 def idle(name, cfg):
     """An edit that would change everything, nowhere."""
     if name == "route":
-        other = run(random_params(cfg), random_tokens(5), cfg).route
+        other = run(random_params(cfg, VOCABULARY), random_tokens(5), cfg).route
         return taps.freeze(other, np.zeros((cfg.layers, B, T), bool))
     return random_edit(name, cfg)._replace(where=np.zeros(shape_of(name, cfg), bool))
 
 
 def assert_same_bits(cfg, grouped, **asked):
     # Compiled, since fusing operations otherwise is what could round otherwise.
-    given = (random_params(cfg), random_tokens())
+    given = (random_params(cfg, VOCABULARY), random_tokens())
     plain = compiled(*given, cfg=cfg, grouped=grouped)
     out = compiled(*given, cfg=cfg, grouped=grouped, **asked)
     np.testing.assert_array_equal(bits(out.logits_BTV), bits(plain.logits_BTV))
@@ -212,7 +199,7 @@ def test_all_edits_nowhere_and_a_record_of_everything_are_bitwise_no_edit(groupe
 
 
 def test_nothing_asked_leaves_no_trace_in_the_program():
-    params, tokens_BT = random_params(CFG), random_tokens()
+    params, tokens_BT = random_params(CFG, VOCABULARY), random_tokens()
 
     def program(**asked):
         call = partial(model.forward, cfg=CFG, grouped=True, **asked)
@@ -237,7 +224,7 @@ def cut(params, path, index):
 
 
 def test_zeroed_parts_are_parts_that_were_cut_out():
-    params, tokens_BT = random_params(CFG), random_tokens()
+    params, tokens_BT = random_params(CFG, VOCABULARY), random_tokens()
     for layer in range(CFG.layers):
         for e in range(CFG.experts):
             less = cut(params, ["layers", "experts", "down"], (layer, e))
@@ -260,7 +247,7 @@ def test_zeroed_parts_are_parts_that_were_cut_out():
 
 
 def test_a_closed_router_moves_others_up_and_a_closed_gate_does_not():
-    params, tokens_BT = random_params(CFG), random_tokens()
+    params, tokens_BT = random_params(CFG, VOCABULARY), random_tokens()
     before = run(params, tokens_BT, cfg=CFG, record=("selected", "gates"))
     e = int(np.asarray(before.record["selected"][0]).sum((0, 1)).argmax())
     where = taps.places("gates", CFG, tokens_BT, layer=0, expert=e)
@@ -278,7 +265,7 @@ def test_a_closed_router_moves_others_up_and_a_closed_gate_does_not():
 @pytest.mark.parametrize("grouped", [False, True])
 def test_frozen_route_is_the_reference_route_whatever_the_hidden_state_says(grouped):
     cfg = CONFIGS["top two, normalised"]
-    params, tokens_BT = random_params(cfg), random_tokens()
+    params, tokens_BT = random_params(cfg, VOCABULARY), random_tokens()
     record = ("selected", "gates", "router_probs", "resid_post")
     theirs = run(params, random_tokens(7), cfg=cfg, record=record)
     mine = run(params, tokens_BT, cfg=cfg, record=record)
@@ -307,7 +294,7 @@ def test_frozen_route_is_the_reference_route_whatever_the_hidden_state_says(grou
 
 
 def test_everything_patched_from_another_run_is_that_run():
-    params, tokens_BT = random_params(CFG), random_tokens()
+    params, tokens_BT = random_params(CFG, VOCABULARY), random_tokens()
     other = run(params, random_tokens(3), cfg=CFG, record=("resid_pre", "resid_mid", "resid_post"))
     for tap, value in other.record.items():
         given = taps.edits(CFG, tokens_BT, **{tap: taps.replace(True, value)})
@@ -316,7 +303,7 @@ def test_everything_patched_from_another_run_is_that_run():
 
 
 def test_a_sweep_over_every_expert_is_one_compilation():
-    params, tokens_BT, traced = random_params(CFG), random_tokens(), []
+    params, tokens_BT, traced = random_params(CFG, VOCABULARY), random_tokens(), []
 
     def once(params, where):
         traced.append(1)
@@ -339,7 +326,7 @@ def test_a_sweep_over_every_expert_is_one_compilation():
 
 def test_resume_is_the_end_of_forward():
     cfg, tokens_BT = CONFIGS["top two, normalised"], random_tokens()
-    params = random_params(cfg)
+    params = random_params(cfg, VOCABULARY)
     out = run(params, tokens_BT, cfg=cfg, record=("resid_pre", "resid_post"))
     other = run(params, random_tokens(7), cfg=cfg)
     for first in range(cfg.layers):
@@ -422,7 +409,7 @@ BAD = {
 
 
 def look(tokens, **asked):
-    return model.forward(random_params(CFG), tokens, CFG, **asked)
+    return model.forward(random_params(CFG, VOCABULARY), tokens, CFG, **asked)
 
 
 def edit(tokens, **given):

@@ -124,21 +124,23 @@ def _training(cfg: Config):
     def set_up(seed):
         keys = train.keys(seed)
         params = train.fresh_params(keys.init, cfg)
-        return world.make_world(keys.world, cfg.world), train.start(params, cfg, "pretrain")
+        tables = world.make_world(keys.world, cfg.world)
+        mix = train.mixture(tables, cfg, "pretrain")
+        return tables, mix, train.start(params, cfg)
 
     @jax.jit
-    def scan(state, key, tables, first):
+    def scan(state, key, tables, mix, first):
         def step(state, at):
-            tokens_BT = train.batch(jax.random.fold_in(key, at), tables, cfg, "pretrain")
-            return train.update(state, tokens_BT, cfg, "pretrain")
+            tokens_BT = train.batch(jax.random.fold_in(key, at), tables, cfg, mix)
+            return train.update(state, tokens_BT, cfg.train.learning_rate, cfg)
 
         return jax.lax.scan(step, state, first + jnp.arange(STEPS))
 
-    key, (tables, state), first = train.keys(cfg.seed).pretrain, set_up(cfg.seed), 0
+    key, (tables, mix, state), first = train.keys(cfg.seed).pretrain, set_up(cfg.seed), 0
 
     def further():
         nonlocal state, first
-        state, losses = jax.block_until_ready(scan(state, key, tables, first))
+        state, losses = jax.block_until_ready(scan(state, key, tables, mix, first))
         train._check_finite(np.asarray(losses), first, cfg, "pretrain")
         first += STEPS
 

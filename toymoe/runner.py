@@ -208,7 +208,7 @@ def _train(cfg, out, tables, prompts, clock, watch):
             current, step, state, raw = _read_state(cfg, out, raw, clock)
         else:
             current = "pretrain"
-            state = train.start(_untrained(cfg), cfg, current)
+            state = train.start(_untrained(cfg), cfg)
     for phase in train.PHASES[train.PHASES.index(current) :]:
         total = train.steps(cfg, phase)
         watch(Progress(phase, step, total))
@@ -229,7 +229,7 @@ def _train(cfg, out, tables, prompts, clock, watch):
             checkpoint.save(out / f"{NAMES[phase]}.npz", params, meta)
             step = 0
             if phase == "pretrain":
-                state = train.start(state.params, cfg, "align")
+                state = train.start(state.params, cfg)
                 _write_state(cfg, out, "align", 0, state, raw, clock)
     pretrained, _ = checkpoint.load(out / "pretrained.npz", params)
     return raw, {"pretrained": pretrained, "aligned": params}
@@ -249,7 +249,7 @@ def _read_state(cfg, out, blank, clock):
             "run again with --force."
         )
     like = jax.eval_shape(  # alike in both phases
-        lambda: train.start(train.fresh_params(jax.random.key(0), cfg), cfg, "pretrain")
+        lambda: train.start(train.fresh_params(jax.random.key(0), cfg), cfg)
     )
     leaves = [leaf for _, leaf in sorted(tree.get("state", {}).items())]
     found, expected = (

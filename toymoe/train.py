@@ -71,16 +71,22 @@ def record_steps(total: int) -> list[int]:
 # --- one step -----------------------------------------------------------------------------------
 
 
-def optimiser(cfg: Config, phase: str) -> optax.GradientTransformation:
-    """AdamW after clipping, learning rate warmed up and then lowered to zero by a cosine."""
+def learning_rates(cfg: Config, phase: str) -> np.ndarray:
+    """Of every step of a phase: warmed up, and then lowered to zero by a cosine; float32."""
     peak = {"pretrain": cfg.train.learning_rate, "align": cfg.train.align_learning_rate}[phase]
     total = steps(cfg, phase)
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, peak, min(cfg.train.warmup, max(total // 2, 1)), total
-    )
+    warmup = min(cfg.train.warmup, max(total // 2, 1))
+    at_S = np.arange(total)
+    falling_S = 0.5 * (1 + np.cos(np.pi * (at_S - warmup) / max(total - warmup, 1)))
+    return (peak * np.where(at_S < warmup, at_S / max(warmup, 1), falling_S)).astype(np.float32)
+
+
+def optimiser(cfg: Config) -> optax.GradientTransformation:
+    """AdamW after clipping, but for the learning rate, which comes from outside: `update`."""
     return optax.chain(
         optax.clip_by_global_norm(1.0),
-        optax.adamw(schedule, b2=0.98, weight_decay=cfg.train.weight_decay, mask=_is_matrix),
+        optax.scale_by_adam(b2=0.98),
+        optax.add_decayed_weights(cfg.train.weight_decay, mask=_is_matrix),
     )
 
 
@@ -110,24 +116,38 @@ def loss(params: model.Params, tokens_BT, cfg: Config):
     return cross_entropy + cfg.train.balance * balance + cfg.train.z_loss * z_loss
 
 
-def batch(key, tables: world.World, cfg: Config, phase: str):
-    """Training tokens [B, T]: all requests answered; or the hazardous refused, none held out."""
-    align = phase == "align"
-    kind, held_out = ("mixed", False) if align else ("any", None)
-    prompts = world.sample(key, tables, cfg.world, cfg.train.batch, kind, held_out)
-    return world.respond(prompts, prompts.hazard_B & align)
+class Mixture(NamedTuple):
+    """The data mixture that the batches of a phase are drawn from."""
+
+    weights_GYZ: jax.Array  # of each request, see `world.draw`
+    refuse: jax.Array  # whether hazards are refused, bool
 
 
-def update(state: State, tokens_BT, cfg: Config, phase: str) -> tuple[State, jax.Array]:
-    """One step of gradient descent; returns the loss too."""
+def mixture(tables: world.World, cfg: Config, phase: str) -> Mixture:
+    """Pretraining: all requests, answered. Alignment: the hazardous refused, none held out."""
+    if phase == "pretrain":
+        return Mixture(world.request_weights(tables, cfg.world, "any"), jnp.array(False))
+    weights_GYZ = world.request_weights(tables, cfg.world, "mixed")
+    return Mixture(jnp.where(tables.held_out_GYZ, 0, weights_GYZ), jnp.array(True))
+
+
+def batch(key, tables: world.World, cfg: Config, mix: Mixture):
+    """Training tokens [B, T]."""
+    prompts = world.draw(key, tables, cfg.world, cfg.train.batch, mix.weights_GYZ)
+    return world.respond(prompts, prompts.hazard_B & mix.refuse)
+
+
+def update(state: State, tokens_BT, rate, cfg: Config) -> tuple[State, jax.Array]:
+    """One step of gradient descent with learning rate ``rate``; returns the loss too."""
     value, grads = jax.value_and_grad(loss)(state.params, tokens_BT, cfg)
-    updates, opt_state = optimiser(cfg, phase).update(grads, state.optimiser, state.params)
-    return State(optax.apply_updates(state.params, updates), opt_state), value
+    updates, opt_state = optimiser(cfg).update(grads, state.optimiser, state.params)
+    params = jax.tree.map(lambda param, step: param - rate * step, state.params, updates)
+    return State(params, opt_state), value
 
 
-def start(params: model.Params, cfg: Config, phase: str) -> State:
+def start(params: model.Params, cfg: Config) -> State:
     """The state before a phase's first step."""
-    return State(params, optimiser(cfg, phase).init(params))
+    return State(params, optimiser(cfg).init(params))
 
 
 def fresh_params(key, cfg: Config) -> model.Params:
@@ -144,22 +164,26 @@ def snapshot(params: model.Params, tokens_BP, cfg: Config) -> Snapshot:
     return Snapshot(out.route.experts_NA.astype(jnp.uint8), jnp.argmax(out.logits_BTV[:, -1], -1))
 
 
-def _scan(state, key, tables, probe_BP, at_S, record_S, cfg, phase):
-    """Steps ``at_S``, with a snapshot of the probes before each step flagged in ``record_S``."""
+def _scan(state, key, tables, mix, probe_BP, at_S, rate_S, record_S, cfg):
+    """Steps ``at_S``, with a snapshot of the probes before each step flagged in ``record_S``.
+
+    What differs between the phases is traced, so that both run one compiled program.
+    """
     take = partial(snapshot, tokens_BP=probe_BP, cfg=cfg)
     blank = jax.tree.map(jnp.zeros_like, jax.eval_shape(take, state.params))
 
     def step(state, now):
-        at, record = now
+        at, rate, record = now
         shot = jax.lax.cond(record, take, lambda _: blank, state.params)
-        tokens_BT = batch(jax.random.fold_in(key, at), tables, cfg, phase)
-        state, value = update(state, tokens_BT, cfg, phase)
+        tokens_BT = batch(jax.random.fold_in(key, at), tables, cfg, mix)
+        state, value = update(state, tokens_BT, rate, cfg)
         return state, (value, shot)
 
-    return jax.lax.scan(step, state, (at_S, record_S))
+    return jax.lax.scan(step, state, (at_S, rate_S, record_S))
 
 
-_scan_jit = jax.jit(_scan, static_argnames=("cfg", "phase"))
+_scan_jit = jax.jit(_scan, static_argnames="cfg")
+_mixture_jit = jax.jit(mixture, static_argnames=("cfg", "phase"))
 _snapshot_jit = jax.jit(snapshot, static_argnames="cfg")
 
 
@@ -181,13 +205,14 @@ def run_phase(state: State, first: int, tables: world.World, probe_BP, cfg: Conf
     """
     key = getattr(keys(cfg.seed), phase)
     cfg = without_seed(cfg)
-    total = steps(cfg, phase)
+    total, rates = steps(cfg, phase), learning_rates(cfg, phase)
     record = set(record_steps(total))
+    mix = _mixture_jit(tables, cfg=cfg, phase=phase)
     while first < total:
         at_S = np.arange(first, min(first + cfg.train.chunk, total))
         record_S = np.isin(at_S, list(record))
         state, (losses, shots) = _scan_jit(
-            state, key, tables, probe_BP, at_S, record_S, cfg=cfg, phase=phase
+            state, key, tables, mix, probe_BP, at_S, rates[at_S], record_S, cfg=cfg
         )
         losses = np.asarray(losses)
         _check_finite(losses, first, cfg, phase)
@@ -254,13 +279,15 @@ def _train_one(cfg: Config, seed):
     tables = world.make_world(key.world, cfg.world)
     params, result = fresh_params(key.init, cfg), {}
     for phase, name in zip(PHASES, ("pretrained", "aligned"), strict=True):
+        mix = mixture(tables, cfg, phase)
 
-        def step(state, at, phase=phase):
-            tokens_BT = batch(jax.random.fold_in(getattr(key, phase), at), tables, cfg, phase)
-            return update(state, tokens_BT, cfg, phase)
+        def step(state, now, phase=phase, mix=mix):
+            at, rate = now
+            tokens_BT = batch(jax.random.fold_in(getattr(key, phase), at), tables, cfg, mix)
+            return update(state, tokens_BT, rate, cfg)
 
-        state = start(params, cfg, phase)
-        state, losses = jax.lax.scan(step, state, jnp.arange(steps(cfg, phase)))
+        at_S, rate_S = jnp.arange(steps(cfg, phase)), learning_rates(cfg, phase)
+        state, losses = jax.lax.scan(step, start(params, cfg), (at_S, rate_S))
         params = state.params
         result |= {name: params, f"loss_{phase}": losses}
     return result

@@ -33,7 +33,7 @@ def _run(args) -> int:
     if args.resume and not runner.is_startable(out):
         raise ConfigError(f"{out} holds no run: there is nothing to resume.")
     if args.resume and (out / "config.json").is_file():
-        stored = runner.storedconfig_of(out)
+        stored = runner.stored_config(out)
         given = args.preset or args.seed or args.set
         if given and to_dict(stored) != to_dict(cfg):
             raise ConfigError(
