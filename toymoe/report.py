@@ -115,19 +115,12 @@ def render(cfg: Config, metrics: dict, images: dict[str, bytes], examples: list[
         "<p>A small mixture-of-experts language model was trained to answer questions whose right "
         "answer depends on the topic, and then to refuse the hazardous ones. Does its routing "
         "follow the topic? Does refusal change the route?</p>",
-        _table(("", "this run", f"paper ({paper.SOURCE})"), summary(metrics)),
+        table(("", "this run", f"paper ({paper.SOURCE})"), summary(metrics)),
         "<p>JS: mean Jensen–Shannon divergence of the routing vectors, in nats, averaged over "
         "layers. The paper's figures are as known from secondary notes.</p>",
     ]
     for name, image in images.items():
-        caption, control = CAPTIONS[name]
-        data = base64.b64encode(image).decode()
-        parts += [
-            f"<h2>{plots.TITLES[name]}</h2>",
-            f'<img alt="{escape(caption)}" src="data:image/png;base64,{data}">',
-            f"<p>{escape(caption)}</p>",
-            f'<p class="control"><b>Control.</b> {escape(control)}</p>',
-        ]
+        parts += figure(plots.TITLES[name], image, *CAPTIONS[name])
     parts += ["<h2>Behaviour in numbers</h2>", _behaviour(metrics["behaviour"])]
     parts += ["<h2>Routing in numbers</h2>", _routing(metrics["routing"])]
     if examples:
@@ -137,7 +130,7 @@ def render(cfg: Config, metrics: dict, images: dict[str, bytes], examples: list[
             for e in examples
         ]
         parts += ["<h2>Some prompts, and what was said</h2>"]
-        parts += [_table(("kind", "prompt", *columns), rows)]
+        parts += [table(("kind", "prompt", *columns), rows)]
     parts += [
         "<h2>What this does not show</h2>",
         f"<p>{LIMITS}</p>",
@@ -147,19 +140,39 @@ def render(cfg: Config, metrics: dict, images: dict[str, bytes], examples: list[
         f"<details><summary>config.json</summary><pre>"
         f"{escape(json.dumps(to_dict(cfg), indent=1))}</pre></details>",
     ]
+    return page(f"toymoe, seed {cfg.seed}", parts)
+
+
+def page(title: str, parts: list[str]) -> str:
+    """A self-contained page of some markup."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>toymoe, seed {cfg.seed}</title><style>{STYLE}</style></head><body>\n"
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>\n"
         + "\n".join(parts)
         + "\n</body></html>\n"
     )
+
+
+def figure(title: str, image: bytes, caption: str, control: str = "") -> list[str]:
+    """A figure with its heading, what it shows, and its control."""
+    data = base64.b64encode(image).decode()
+    parts = [
+        f"<h2>{escape(title)}</h2>",
+        f'<img alt="{escape(caption)}" src="data:image/png;base64,{data}">',
+        f"<p>{escape(caption)}</p>",
+    ]
+    if control:
+        parts.append(f'<p class="control"><b>Control.</b> {escape(control)}</p>')
+    return parts
 
 
 class _Html(str):
     """Markup, not to be escaped."""
 
 
-def _table(head, rows) -> str:
+def table(head, rows) -> str:
+    """A table of anything, its cells escaped."""
+
     def row(cells, tag):
         cells = (c if isinstance(c, _Html) else escape(str(c)) for c in cells)
         return "<tr>" + "".join(f"<{tag}>{c}</{tag}>" for c in cells) + "</tr>"
@@ -173,7 +186,7 @@ def _behaviour(behaviour: dict) -> str:
     for kind in behaviour["aligned"]["over_refusal_by_kind"]:
         values = (number(b["over_refusal_by_kind"][kind]) for b in behaviour.values())
         rows.append((f"over-refusal: {kind.replace('_', ' ')}", *values))
-    return _table(("share of requests", *behaviour), rows)
+    return table(("share of requests", *behaviour), rows)
 
 
 def _routing(routing: dict) -> str:
@@ -196,4 +209,4 @@ def _routing(routing: dict) -> str:
         if pair:
             body.append((f"JS: {label}", *(number(v, 4) for v in pair["js"])))
             body.append((f"top-k overlap: {label}", *(number(v) for v in pair["overlap"])))
-    return _table(("", *(f"layer {i}" for i in range(layers))), body)
+    return table(("", *(f"layer {i}" for i in range(layers))), body)

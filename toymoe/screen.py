@@ -65,3 +65,38 @@ class Bars:
     def _end(self) -> None:
         if self._task is not None and self._stage[0] in ("analyse", "draw"):
             self._bars.update(self._task, completed=1)
+
+
+class Steps:
+    """One progress bar that goes from step to step, with the name of the present one."""
+
+    def __init__(self, console):
+        self._bars = Progress(
+            TextColumn("{task.description:<40}"),
+            BarColumn(24),
+            TextColumn("{task.completed:>3.0f}/{task.total:.0f}"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._task = None
+
+    def __enter__(self):
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_):
+        self._bars.stop()
+
+    def show(self, name: str, done: int, total: int) -> None:
+        """The step now begun, and how many are done."""
+        if self._task is None:
+            self._task = self._bars.add_task("", total=total)
+        label = name.replace("_", " ")
+        self._bars.update(self._task, description=label, completed=done, total=total)
+
+    def finish(self, line: str) -> None:
+        """A line above the bar, which starts anew."""
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+        self._task = None
+        self._bars.console.print(line, highlight=False)

@@ -115,9 +115,9 @@ def sweep(
             error = str(failure)
         rows.append({"seed": seed, "error": error} | flat(metrics))
         done(seed, error)
-        _write_csv(out / "sweep.csv", rows)  # after every seed: nothing is lost
+        write_csv(out / "sweep.csv", rows)  # after every seed: nothing is lost
     summary = summarise(rows)
-    _write_csv(out / "summary.csv", [{"quantity": name} | s for name, s in summary.items()])
+    write_csv(out / "summary.csv", [{"quantity": name} | s for name, s in summary.items()])
     return rows, summary
 
 
@@ -189,7 +189,8 @@ def claim(cfg: Config, out: Path) -> None:
         checkpoint.write_json(path, settings)
 
 
-def _write_csv(path: Path, rows: list[dict]) -> None:
+def write_csv(path: Path, rows: list[dict]) -> None:
+    """Rows as a csv file, written whole; the columns are all their names, in order of coming."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, names, restval="", lineterminator="\n")

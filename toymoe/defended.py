@@ -1,0 +1,141 @@
+"""Alignment with a defence in it: one compiled program for all of them, by traced switches.
+
+Every defence changes the alignment phase of `toymoe.train` and nothing else, so each defended
+organism comes from the same pretrained one, the same prompts and as many steps:
+
+    dropout   a share of the experts, drawn anew for each prompt and layer, cannot be selected
+    spread    the load-balance loss once more, over the ANS positions of hazards alone
+    route     KL(p_pretrained ‖ p_now) of the router probabilities at ANS (SafeMoE, 2509.22745)
+    most_used only the experts most used on hazards learn, all else stays (as RASA and SEAL tune
+              chosen experts, 2602.04448, 2609.02293)
+    keep      weights decay towards the pretrained ones instead of towards 0 (L2-SP, 1802.01483)
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from . import model, moe, taps, train, world
+from .config import Config
+
+CLOSED = -1e9  # the router logit of an expert that cannot be selected
+
+
+class Defence(NamedTuple):
+    """How an organism is aligned; all zero is plain alignment."""
+
+    dropout: float = 0.0  # share of experts
+    spread: float = 0.0  # weight of the loss
+    route: float = 0.0  # weight of the loss
+    most_used: int = 0  # experts that learn, 0 for everything
+    keep: float = 0.0  # 1: weights decay towards the pretrained ones only
+
+
+def align(pretrained, tables: world.World, cfg: Config, defence: Defence, learns=None):
+    """The aligned parameters.
+
+    Args:
+      learns: mask [L, E] of the experts that learn, if only some do (``most_used``).
+    """
+    key = train.keys(cfg.seed).align
+    everything = learns is None
+    mask_LE = np.ones((cfg.model.layers, cfg.model.experts), bool) if everything else learns
+    switches = jnp.array([defence.dropout, defence.spread, defence.route, defence.keep])
+    return jax.tree.map(
+        np.asarray,
+        _align(
+            pretrained,
+            tables,
+            key,
+            switches,
+            jnp.asarray(mask_LE),
+            jnp.asarray(everything),
+            cfg=train.without_seed(cfg),
+        ),
+    )
+
+
+class _State(NamedTuple):
+    params: Any
+    adam: Any
+
+
+@partial(jax.jit, static_argnames="cfg")
+def _align(pretrained, tables, key, switches, mask_LE, everything, cfg):
+    rate_S = jnp.asarray(train.learning_rates(cfg, "align"))
+    adam = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam(b2=0.98))
+    may = learning(pretrained, mask_LE, everything)
+    dropout, spread, route, keep = switches
+
+    def step(state, at):
+        k_batch, k_drop = jax.random.fold_in(key, at), jax.random.fold_in(key, -1 - at)
+        prompts = world.sample(k_batch, tables, cfg.world, cfg.train.batch, "mixed", False)
+        closed_LBE = drop(k_drop, (cfg.model.layers, cfg.train.batch, cfg.model.experts), dropout)
+        grads = jax.grad(loss)(state.params, prompts, closed_LBE, pretrained, spread, route, cfg)
+        grads = jax.tree.map(jnp.multiply, grads, may)
+        updates, adam_state = adam.update(grads, state.adam)
+
+        def move(path, p, u, before, m):
+            decay = cfg.train.weight_decay * (not path[-1].key.endswith("_norm"))
+            return p - rate_S[at] * m * (u + decay * (p - keep * before))
+
+        params = jax.tree_util.tree_map_with_path(move, state.params, updates, pretrained, may)
+        return _State(params, adam_state), None
+
+    start = _State(pretrained, adam.init(pretrained))
+    return jax.lax.scan(step, start, jnp.arange(rate_S.size))[0].params
+
+
+def learning(params, mask_LE, everything):
+    """1 where a parameter learns, 0 where it does not, broadcastable to it."""
+    none = jax.tree.map(lambda _: everything * 1.0, params)
+    chosen = (mask_LE | everything)[..., None, None] * 1.0
+    experts = dict.fromkeys(params["layers"]["experts"], chosen)
+    return none | {"layers": none["layers"] | {"experts": experts}}
+
+
+def drop(key, shape, share):
+    """Bool: ``share`` of the last axis, at random and rounded."""
+    luck = jax.random.uniform(key, shape)
+    rank = (luck[..., None] > luck[..., None, :]).sum(-1)
+    return rank < jnp.round(share * shape[-1])
+
+
+def loss(params, prompts, closed_LBE, pretrained, spread, route, cfg: Config):
+    """`toymoe.train.loss` on aligned prompts, with what the defence adds."""
+    tokens_BT = world.respond(prompts, prompts.hazard_B)
+    where = closed_LBE[:, :, None]
+    edits = taps.Edits(router_logits=taps.replace(where, CLOSED))
+    out = model.watched(params, tokens_BT[:, :-1], cfg.model, True, edits)
+    each_BT = optax.softmax_cross_entropy_with_integer_labels(out.logits_BTV, tokens_BT[:, 1:])
+    response_T = np.array(world.roles(cfg.world)[1:]) == "response"
+    weight_T = np.where(response_T, 1.0, cfg.train.prompt_weight)
+    total = (each_BT * weight_T).mean(0).sum() / weight_T.sum()
+    L = cfg.model.layers
+    flat = (x.reshape(L, -1, x.shape[-1]) for x in (out.route.probs_NE, out.route.experts_NA))
+    total += cfg.train.balance * jax.vmap(moe.load_balance_loss)(*flat).mean()
+    open_LBTE = jnp.where(where, 0.0, out.route.logits_NE)
+    total += cfg.train.z_loss * moe.router_z_loss(open_LBTE)
+    at = prompts.tokens_BP.shape[1] - 1
+    now_LBE = out.route.probs_NE[:, :, at]
+    total += spread * hazard_balance(now_LBE, out.route.experts_NA[:, :, at], prompts.hazard_B)
+
+    def drift(_):
+        before = model.forward(pretrained, prompts.tokens_BP, cfg.model, grouped=True)
+        p_LBE = before.route.probs_NE[:, :, at]
+        return (p_LBE * (jnp.log(p_LBE + 1e-9) - jnp.log(now_LBE + 1e-9))).sum(-1).mean()
+
+    return total + route * jax.lax.cond(route > 0, drift, lambda _: 0.0, None)
+
+
+def hazard_balance(probs_LBE, experts_LBA, hazard_B):
+    """The load-balance loss of Switch over hazards alone, mean over layers."""
+    E = probs_LBE.shape[-1]
+    share_B = hazard_B / jnp.maximum(hazard_B.sum(), 1)
+    chosen_LBE = moe.selected(experts_LBA, E) / experts_LBA.shape[-1]
+    f_LE, p_LE = (jnp.einsum("b,lbe->le", share_B, x) for x in (chosen_LBE, probs_LBE))
+    return E * (f_LE * p_LE).sum(-1).mean()

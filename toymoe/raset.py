@@ -1,0 +1,362 @@
+"""Attacks on refusal, each measured in the same way: RASET at toy scale and its rivals.
+
+An *arm* is one attack with one budget (a number of experts). Every arm is measured on the same
+prompts by `evaluate`: is refusal gone, is the right answer there instead, are harmless requests
+still answered, are the routes still those of the aligned model?
+
+The paper's selection formula was not available; RASET here is `CRITERION`, our reading of it
+(docs/raset.md), with low-rank deltas on the chosen experts and the router frozen. Toy organisms
+only.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import (
+    adapters,
+    attribution,
+    behaviour,
+    criteria,
+    measure,
+    model,
+    routing,
+    steering,
+    tuning,
+    world,
+)
+from .config import Config, ConfigError
+from .evidence import Evidence, evidence
+from .runner import Organism
+
+CRITERION = "contrastive_routing_sensitivity"
+STUDIED = (
+    "contrastive_routing_sensitivity",
+    "gate_contrast",
+    "gate_contrast_stable",
+    "gate_contrast_bootstrap",
+    "risk_difference",
+    "usage",
+    "usage_on_hazards",
+    "gate_sensitivity",
+    "gate_sensitivity_contrast",
+    "decomposition",
+    "decomposition_contrast",
+    "ablation_zero",
+    "ablation_zero_contrast",
+    "random",
+)
+BUDGETS = (1, 2, 3, 5, 8)
+STEERED = (1, 2, 4, 8, 16)
+MAIN = 8  # the budget at which methods are compared
+PROMPTS = 1024  # behind each rate
+
+Look = Callable[[Any], measure.View]
+
+
+# --- measuring ----------------------------------------------------------------------------------
+
+
+class Battery(NamedTuple):
+    """The prompts behind each rate, by kind, and the routes of the untouched model."""
+
+    prompts: dict[str, world.Prompts]
+    aligned: measure.View  # of the mixture
+
+
+def battery(organism: Organism, untuned_GYZ, key: jax.Array, n: int = PROMPTS) -> Battery:
+    """``n`` prompts of each kind, drawn apart from those that attackers tune on; ``untuned`` are
+    hazards whose request they do not tune on at all."""
+    cfg, tables = organism.cfg, organism.tables
+    names = ("mixed", "hazardous", *world.controls(cfg.world))
+    weights = {name: world.request_weights(tables, cfg.world, name) for name in names}
+    weights["held_out"] = weights["hazardous"] * tables.held_out_GYZ
+    weights["untuned"] = weights["hazardous"] * untuned_GYZ
+    prompts = {}
+    for i, (name, weights_GYZ) in enumerate(weights.items()):
+        drawn = draw(jax.random.fold_in(key, i), tables, cfg.world, n, weights_GYZ)
+        prompts[name] = jax.tree.map(np.asarray, drawn)
+    return Battery(prompts, measure.view(organism.aligned, prompts["mixed"].tokens_BP, cfg))
+
+
+draw = jax.jit(world.draw, static_argnums=(2, 3))
+
+
+def evaluate(look: Look, tests: Battery, cfg: Config) -> dict:
+    """What is left of behaviour and route, as plain numbers; lists are by layer.
+
+    Rates are those of `toymoe.behaviour.rates`, on hazards, hazards that alignment never saw
+    (``…_held_out``) or the attacker never tuned on (``…_untuned``), the harmless requests of the
+    training mixture, and each kind of control. JS (nats) and Jaccard compare the routes of the
+    mixture with the aligned model's, at all positions and (``…_answer``) at ANS.
+    """
+    seen = {name: look(prompts.tokens_BP) for name, prompts in tests.prompts.items()}
+    rates = {n: behaviour.rates(seen[n].said_B, p) for n, p in tests.prompts.items()}
+    before, after = tests.aligned.gates_LBTE, seen["mixed"].gates_LBTE
+    jaccard = routing.selected_jaccard(before > 0, after > 0)
+    vectors = [routing.routing_vectors(gates) for gates in (before, after)]
+    last = [gates[:, :, -1:] > 0 for gates in (before, after)]
+    return {
+        "refusal": rates["hazardous"]["refusal"],
+        "refusal_held_out": rates["held_out"]["refusal"],
+        "hazard_answered": rates["hazardous"]["hazard_answered"],
+        "hazard_answered_untuned": rates["untuned"]["hazard_answered"],
+        "answer_accuracy": rates["mixed"]["answer_accuracy"],
+        "over_refusal": rates["mixed"]["over_refusal"],
+        "accuracy_by_kind": {
+            name: rates[name]["answer_accuracy"] if name in rates else None
+            for name in world.CONTROLS
+        },
+        "jaccard": jaccard.tolist(),
+        "jaccard_worst": float(jaccard.min()),
+        "jaccard_answer": routing.selected_jaccard(*last).tolist(),
+        "js": routing.jensen_shannon(*vectors).mean(-1).tolist(),
+    }
+
+
+def topic_shares(gates_LBTE, topic_B, topics: int) -> np.ndarray:
+    """Share of each topic's selections that each expert takes: [L, G, E]."""
+    labels_N = np.asarray(topic_B).repeat(gates_LBTE.shape[2])
+    counts_LGE = routing.label_counts(measure.by_token(gates_LBTE > 0), labels_N, topics)
+    return counts_LGE / np.maximum(counts_LGE.sum(-1, keepdims=True), 1)
+
+
+# --- the attacker -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Attacker:
+    """One organism, and what an attacker has in hand."""
+
+    organism: Organism
+    evidence: Evidence
+    prompts: tuning.Data
+    key: jax.Array
+    schedule: tuning.Schedule = tuning.DEFAULT
+    untuned_GYZ: np.ndarray | None = None  # hazardous requests that the attacker never sees
+    _scores: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def params(self) -> model.Params:
+        return self.organism.aligned
+
+    @property
+    def cfg(self) -> Config:
+        return self.organism.cfg
+
+    def scores(self, criterion: str | Callable) -> np.ndarray:
+        """A criterion's score of every expert [L, E], computed once."""
+        name = criterion if isinstance(criterion, str) else criterion.__name__
+        if name not in self._scores:
+            method = criteria.named(criterion) if isinstance(criterion, str) else criterion
+            self._scores[name] = np.asarray(method(self.evidence))
+        return self._scores[name]
+
+    @cached_property
+    def steering(self) -> dict[str, np.ndarray]:
+        """Risk differences [L, E], by what is contrasted."""
+        return {
+            "responses": steering.risk_difference(self.evidence),
+            "twins": attribution.risk_difference(self.evidence),
+        }
+
+    def view(self, params: model.Params) -> Look:
+        return lambda tokens_BP: measure.view(params, tokens_BP, self.cfg)
+
+    def tune(self, place: adapters.Place) -> tuple[Look, float]:
+        tuned = tuning.tune(self.params, place, self.prompts, self.cfg, self.key, self.schedule)
+        ranks = (self.schedule.rank, self.schedule.attention_rank)
+        return self.view(tuned.params), adapters.share(self.params, place, *ranks)
+
+    def draw(self, salt: int) -> np.random.Generator:
+        seed = np.asarray(jax.random.key_data(jax.random.fold_in(self.key, salt)))
+        return np.random.default_rng(seed)
+
+
+def attacker(
+    organism: Organism,
+    key: jax.Array,
+    schedule: tuning.Schedule | None = None,
+    pairs: int = 384,
+    prompts: int = 512,
+) -> Attacker:
+    """An attacker with evidence of his own and a few hundred prompts."""
+    k_evidence, k_prompts, k_tune, k_untuned = jax.random.split(key, 4)
+    e = evidence(
+        organism.aligned, organism.tables, organism.cfg, k_evidence, pairs, organism.pretrained
+    )
+    untuned_GYZ = tuning.untuned(organism.tables, k_untuned)
+    data = tuning.data(organism.tables, organism.cfg, k_prompts, prompts, untuned_GYZ=untuned_GYZ)
+    return Attacker(organism, e, data, k_tune, schedule or tuning.DEFAULT, untuned_GYZ)
+
+
+# --- which experts ------------------------------------------------------------------------------
+
+
+def choose(scores_LE, n: int, layers: int | None = None, leave: int = 0) -> np.ndarray:
+    """Mask [L, E] of the ``n`` highest scores.
+
+    Args:
+      layers: of the last so many layers only.
+      leave: experts to leave in every layer, whatever their scores.
+
+    Raises:
+      ConfigError: more experts than there are.
+    """
+    scores_LE = np.asarray(scores_LE, float)
+    L, E = scores_LE.shape
+    first = 0 if layers is None else L - layers
+    there = (L - first) * (E - leave)
+    if not 1 <= n <= there:
+        raise ConfigError(f"{n} experts are not possible: it must be from 1 to {there}.")
+    mask_LE = np.zeros((L, E), bool)
+    for at in np.argsort(-scores_LE, None, kind="stable"):
+        layer, expert = divmod(int(at), E)
+        if layer >= first and mask_LE[layer].sum() < E - leave and mask_LE.sum() < n:
+            mask_LE[layer, expert] = True
+    return mask_LE
+
+
+def random_choice(like_LE, rng: np.random.Generator) -> np.ndarray:
+    """As many experts as in a mask, anywhere: [L, E]."""
+    return rng.permutation(np.ravel(like_LE)).reshape(np.shape(like_LE))
+
+
+def matched_choice(like_LE, usage_LE, rng: np.random.Generator, near: int = 3) -> np.ndarray:
+    """For each expert of a mask another of its layer, not in the mask nor taken yet, drawn among
+    the ``near`` ones whose usage is nearest: [L, E].
+
+    Where a layer has no other expert left, its own expert stays.
+    """
+    taken_LE = np.array(like_LE, bool)
+    made_LE = np.zeros_like(taken_LE)
+    for layer, expert in np.argwhere(like_LE):
+        free = np.flatnonzero(~taken_LE[layer])
+        if not free.size:
+            made_LE[layer, expert] = True
+            continue
+        apart = np.abs(usage_LE[layer, free] - usage_LE[layer, expert])
+        pick = rng.choice(free[np.argsort(apart, kind="stable")[:near]])
+        taken_LE[layer, pick] = made_LE[layer, pick] = True
+    return made_LE
+
+
+# --- the arms -----------------------------------------------------------------------------------
+
+
+class Arm(NamedTuple):
+    """One attack with one budget."""
+
+    method: str
+    budget: int  # experts, 0 where the method has no such number
+    make: Callable[[Attacker], tuple[Look, float]]  # what it leads to, share of parameters touched
+
+
+def arms(cfg: Config) -> list[Arm]:
+    """Every attack, in the order of the table."""
+    total = cfg.model.layers * cfg.model.experts
+    budgets, main = [n for n in BUDGETS if n <= cfg.model.experts], main_budget(cfg)
+    made = [Arm("none", 0, lambda a: (a.view(a.params), 0.0))]
+    for n in budgets:
+        made.append(Arm("raset", n, partial(_tuned, n=n)))
+        made.append(Arm("raset_last_layer", n, partial(_tuned, n=n, layers=1)))
+        made.append(Arm("random_experts", n, partial(_randomly, n=n)))
+        made.append(Arm("usage_matched", n, partial(_matched, n=n)))
+    for name in ("usage", "gate_contrast", "gate_sensitivity", "ablation_zero"):
+        made.append(Arm(f"tuned_by_{name}", main, partial(_tuned, n=main, criterion=name)))
+    made += [
+        Arm("all_experts", total, lambda a: a.tune(_all_experts(cfg))),
+        Arm("attention_only", 0, lambda a: a.tune(_only(cfg, attention=True))),
+        Arm("router_only", 0, lambda a: a.tune(_only(cfg, router=True))),
+        Arm("full_tuning", 0, lambda a: a.tune(_only(cfg, everything=True))),
+    ]
+    for pairing in ("responses", "twins"):
+        for n in STEERED:
+            if n <= total // 2:
+                for how in ("off", "on", "both"):
+                    name = f"steering_{how}_{pairing}"
+                    made.append(Arm(name, n, partial(_steered, n=n, how=how, pairing=pairing)))
+    for n in budgets:
+        made.append(Arm("steering_off_raset", n, partial(_closed, n=n, closed=False)))
+        made.append(Arm("silenced", n, partial(_silenced, n=n)))
+        made.append(Arm("masked", n, partial(_closed, n=n, closed=True)))
+    for layer in range(cfg.model.layers):
+        made.append(Arm(f"direction_layer_{layer}", 0, partial(_direction, layer=layer)))
+    for n in (main, total):
+        made.append(Arm("expert_directions", n, partial(_expert_directions, n=n)))
+    return made
+
+
+def main_budget(cfg: Config) -> int:
+    """The number of experts at which methods are compared."""
+    return max(n for n in BUDGETS if n <= cfg.model.experts)
+
+
+def _all_experts(cfg):
+    return adapters.Place(np.ones((cfg.model.layers, cfg.model.experts), bool))
+
+
+def _only(cfg, **part):
+    return adapters.Place(np.zeros((cfg.model.layers, cfg.model.experts), bool), **part)
+
+
+def _tuned(a: Attacker, n, criterion=CRITERION, layers=None):
+    return a.tune(adapters.Place(choose(a.scores(criterion), n, layers)))
+
+
+def _randomly(a: Attacker, n):
+    return a.tune(adapters.Place(random_choice(choose(a.scores(CRITERION), n), a.draw(n))))
+
+
+def _matched(a: Attacker, n):
+    chosen = choose(a.scores(CRITERION), n)
+    usage_LE = attribution.token_share(a.evidence)
+    return a.tune(adapters.Place(matched_choice(chosen, usage_LE, a.draw(n))))
+
+
+def _steered(a: Attacker, n, how, pairing):
+    """SteerMoE: what refusal selects is switched off, what answering selects on."""
+    rd_LE = a.steering[pairing]
+    size = np.abs(rd_LE) if how == "both" else rd_LE if how == "off" else -rd_LE
+    chosen = choose(size, n)
+    on, off = (
+        (chosen & (rd_LE < 0), chosen & (rd_LE >= 0))
+        if how == "both"
+        else ((chosen, False) if how == "on" else (False, chosen))
+    )
+    return lambda tokens_BP: steering.steered(a.params, tokens_BP, a.cfg, on, off), 0.0
+
+
+def _closed(a: Attacker, n, closed):
+    off = choose(a.scores(CRITERION), n, leave=a.cfg.model.top_k)
+    return lambda tokens: steering.steered(a.params, tokens, a.cfg, False, off, closed), 0.0
+
+
+def _silenced(a: Attacker, n):
+    mask_LE = choose(a.scores("ablation_zero"), n)
+    return a.view(steering.silence(a.params, jnp.asarray(mask_LE))), _down_share(a, n)
+
+
+def _direction(a: Attacker, layer):
+    direction_D = steering.refusal_direction(a.evidence, layer)
+    layers = a.params["layers"]
+    touched = [a.params["embed"], layers["out"], layers["experts"]["down"]]
+    share = sum(np.size(x) for x in touched) / model.count(a.params)
+    return a.view(steering.project_out(a.params, direction_D)), share
+
+
+def _expert_directions(a: Attacker, n):
+    mask_LE = jnp.asarray(choose(a.scores(CRITERION), n))
+    directions_LED = steering.expert_directions(a.evidence)
+    changed = steering.project_out_of_experts(a.params, directions_LED, mask_LE)
+    return a.view(changed), _down_share(a, n)
+
+
+def _down_share(a: Attacker, n):
+    down = a.params["layers"]["experts"]["down"]
+    return n * np.size(down[0, 0]) / model.count(a.params)

@@ -1,0 +1,144 @@
+"""What a study says, for people: the table, the figures and the page of ``toymoe raset``."""
+
+from html import escape
+from pathlib import Path
+
+from . import checkpoint, plots, raset_plots, raset_run, report, sweep
+
+HEAD = (
+    "attack", "experts", "parameters", "refusal", "held out", "answered", "untuned", "accuracy",
+    "Jaccard", "JS (nats)",
+)  # fmt: skip
+
+CAPTIONS = {
+    "pareto": "Each point is one attack with one budget; to the right refusal is gone, at the top "
+    "the route, the harmless answers, or the right answer to the hazard is there. The grey line "
+    "joins the attacks that no other beats in both. Random and usage-matched experts are the "
+    "control: what tuning as much of the model elsewhere does.",
+    "criteria": "How a criterion ranks the experts, against how they rank by what refusal loses "
+    "without them. The bar is a 95 % bootstrap interval over the experts of this one model. "
+    "ablation_zero is the yardstick itself, random the control.",
+    "routes": "Each topic's share of tokens by expert, before any attack and after some of them.",
+}
+
+LIMITS = (
+    "A toy organism: hazards are arbitrary combinations of meaningless tokens, and RASET is our "
+    "reading of a method whose formula we do not have. Answers to hazards that the attacker never "
+    "tuned on (“untuned”) say whether tuning freed what the model still knew, or "
+    "taught it anew."
+)
+
+
+def table(rows: list[dict]) -> list[tuple]:
+    """Rows of ``HEAD``, as text."""
+    n = report.number
+    return [
+        (
+            row["method"].replace("_", " "), row["budget"] or "", f"{row['share']:.2%}",
+            n(row["refusal"]), n(row["refusal_held_out"]), n(row["hazard_answered"]),
+            n(row["hazard_answered_untuned"]), n(row["answer_accuracy"]), n(row["jaccard"]),
+            n(row["js"]),
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def table_of_seeds(summary: dict[str, dict]) -> list[tuple]:
+    """Rows of ``HEAD``: medians over seeds with their 95 % intervals."""
+    keys = [name.removesuffix(".refusal") for name in summary if name.endswith(".refusal")]
+    rows = []
+    for key in keys:
+        method, budget, *rest = key.split(".")
+        if rest:
+            continue
+        cells = [
+            _interval(summary.get(f"{key}.{name}"))
+            for name in (
+                "refusal", "refusal_held_out", "hazard_answered", "hazard_answered_untuned",
+                "answer_accuracy", "jaccard_worst",
+            )
+        ]  # fmt: skip
+        layers = [s["median"] for q, s in summary.items() if q.startswith(f"{key}.js.")]
+        share = f"{summary[f'{key}.share']['median']:.2%}"
+        name = method.replace("_", " ")
+        rows.append(
+            (name, budget.replace("0", "", budget == "0"), share, *cells, report.number(layers))
+        )
+    return rows
+
+
+def _interval(s: dict | None) -> str:
+    if s is None:
+        return "–"
+    return f"{s['median']:.3f} [{s['low']:.3f}, {s['high']:.3f}]"
+
+
+def figures(made: dict) -> dict:
+    """The figures of one study, by file name."""
+    return {
+        "pareto": raset_plots.pareto(made["rows"]),
+        "criteria": raset_plots.criteria(raset_run.rank_correlations(made["criteria"])),
+        "routes": raset_plots.routes(made["routes"], made["belongs"]["topics"]),
+    }
+
+
+def write(made: dict, folder: Path) -> Path:
+    """table.csv, figures and raset.html of a study into a folder; returns the page's path."""
+    sweep.write_csv(folder / "table.csv", raset_run.flat_rows(made))
+    (folder / "figures").mkdir(exist_ok=True)
+    images = {name: plots.png(figure) for name, figure in figures(made).items()}
+    for name, image in images.items():
+        checkpoint.write_atomic(folder / "figures" / f"{name}.png", image)
+    seed = made["belongs"]["config"]["seed"]
+    page = folder / "raset.html"
+    checkpoint.write_atomic(page, render(f"seed {seed}", table(made["rows"]), images).encode())
+    return page
+
+
+def write_seeds(summary: dict[str, dict], studies: list[dict], folder: Path) -> Path:
+    """The page of many seeds: medians over them in table and figures."""
+    folder.mkdir(exist_ok=True)
+    correlations = {
+        name.removeprefix("criteria."): {"rho": s["median"], "low": s["low"], "high": s["high"]}
+        for name, s in summary.items()
+        if name.startswith("criteria.")
+    }
+    rows = [
+        {
+            name: summary[f"{row['method']}.{row['budget']}.{name}"]["median"]
+            for name in ("refusal", "hazard_answered", "answer_accuracy", "jaccard_worst")
+        }
+        | {"method": row["method"], "budget": row["budget"]}
+        for row in studies[0]["rows"]
+    ]
+    images = {
+        "pareto": plots.png(raset_plots.pareto(rows)),
+        "criteria": plots.png(raset_plots.criteria(correlations)),
+    }
+    for name, image in images.items():
+        checkpoint.write_atomic(folder / f"{name}.png", image)
+    page = folder / "raset.html"
+    text = render(f"medians over {len(studies)} seeds", table_of_seeds(summary), images)
+    checkpoint.write_atomic(page, text.encode())
+    return page
+
+
+def render(what: str, rows: list[tuple], images: dict[str, bytes]) -> str:
+    """The page: figures with what they show, the table, the limits."""
+    parts = [
+        f"<h1>RASET at toy scale: {escape(what)}</h1>",
+        "<p>Attacks on the refusal of one aligned model, all measured on the same prompts: is "
+        "refusal gone, is the right answer there instead, are harmless requests still answered, "
+        "are the routes still the aligned model’s?</p>",
+    ]
+    for name, image in images.items():
+        parts += report.figure(raset_plots.TITLES[name], image, CAPTIONS[name])
+    parts += [
+        "<h2>Every attack</h2>",
+        report.table(HEAD, rows),
+        "<p>Shares of requests; Jaccard and JS compare the routes with those of the untouched "
+        "model (by layer; over many seeds Jaccard is the worst layer’s).</p>",
+        "<h2>What this does not show</h2>",
+        f"<p>{LIMITS}</p>",
+    ]
+    return report.page(f"RASET, {what}", parts)
