@@ -1,0 +1,189 @@
+"""The lessons: what is generated is what the sources say, and all of it runs."""
+
+import ast
+import json
+import re
+import time
+
+import pytest
+
+from lessons import build
+from toymoe import lesson, notebook
+from toymoe.checks import LESSONS, lesson_checks
+
+SOURCES = build.sources()
+BUDGET_S = {3: 90}  # of every cell of a solution; the others have 60
+
+
+def number_of(path):
+    return int(path.stem[:2])
+
+
+@pytest.fixture(autouse=True)
+def no_cache(monkeypatch):
+    """No compiled programs in the user's cache."""
+    monkeypatch.setenv("TOYMOE_CACHE", "off")
+
+
+def test_there_are_as_many_lessons_as_the_table_says():
+    assert [number_of(path) for path in SOURCES] == list(lesson.LESSONS) and SOURCES
+    for kind in ("exercises", "solutions"):
+        names = sorted(path.stem for path in (build.HERE / kind).glob("*.ipynb"))
+        assert names == [path.stem for path in SOURCES]
+    assert [path.stem for path in lesson.notebooks()] == [path.stem for path in SOURCES]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_notebooks_are_what_the_source_makes(path):
+    solution, exercise = build.cells_of(path)
+    made = {
+        "exercises": json.loads(build.exercise_text(path)),
+        "solutions": json.loads(notebook.write_ipynb(solution)),
+    }
+    assert build.exercise_text(path) == build.exercise_text(path)
+    for kind, expected in made.items():
+        text = (build.HERE / kind / f"{path.stem}.ipynb").read_text("utf-8")
+        stored, figures = json.loads(text), 0
+        for cell, other in zip(stored["cells"], expected["cells"], strict=True):
+            outputs = cell.pop("outputs", [])
+            figures += sum("image/png" in output.get("data", {}) for output in outputs)
+            other.pop("outputs", None)
+            if kind == "solutions":
+                assert cell.pop("execution_count", 0) is not None
+                other.pop("execution_count", None)
+            else:
+                assert not outputs
+        assert stored == expected, "run `python -m lessons.build`"
+        assert (figures > 0) == (kind == "solutions")
+        ids = [cell["id"] for cell in stored["cells"]]
+        assert len(set(ids)) == len(ids)
+    assert not any(re.search(r"# --- \w+", cell.source) for cell in (*solution, *exercise))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_a_lesson_has_all_its_parts(path):
+    text = path.read_text("utf-8")
+    number = number_of(path)
+    prose = " ".join(cell.source for cell in build.cells_of(path)[0] if cell.kind == "markdown")
+    for part in (
+        "**Claim.**",
+        "you will be able to",
+        "## Predict before you run",
+        "egative control",
+        "aseline",
+        "## Try it yourself",
+        "## What this does not show",
+        "**To discuss.**",
+    ):
+        assert part in prose, part
+    asked = re.findall(
+        rf"## Exercise {number}\.(\d) · .+ \*\(.+ · (easy|medium|hard) · \d+ minutes\)\*", prose
+    )
+    assert [int(n) for n, _ in asked] == list(range(1, len(asked) + 1)) and 3 <= len(asked) <= 6
+    assert len(lesson_checks(number)) == prose.count("<details><summary>Hint") == len(asked)
+    assert "predict(" in text and re.search(r"^ *assert ", text, re.MULTILINE)
+    assert f"lesson.begin({number})" in text and "SEED = 0" in text
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_solution_and_unsolved_exercise_run(path):
+    solution, exercise = build.cells_of(path)
+    begin = time.process_time()  # of a machine that may do other things too
+    outputs = build.run(solution)
+    assert time.process_time() - begin < BUDGET_S.get(number_of(path), 60)
+    said = _printed(outputs)
+    asked = sum(_asks(cell.source) for cell in exercise if cell.kind == "code")
+    assert asked >= len(lesson_checks(number_of(path)))
+    assert "not yet" not in said and "✘" not in said and said.count("✔") == asked
+    said = _printed(build.run(exercise))
+    assert said.count("not yet") == asked and "✘" not in said and "✔" not in said
+
+
+def _asks(source):
+    """Calls of check and predict in a cell."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return sum(getattr(call.func, "id", "") in ("check", "predict") for call in calls)
+
+
+def _printed(outputs):
+    return "".join(
+        "".join(output["text"]) for cell in outputs for output in cell if "text" in output
+    )
+
+
+def test_the_checks_of_every_lesson_are_listed():
+    assert list(LESSONS) == list(lesson.LESSONS)
+
+
+def test_measured_seconds_are_known_for_every_lesson():
+    assert lesson.seconds().keys() == lesson.LESSONS.keys()
+    assert lesson.rounded(3.2) == 5 and lesson.rounded(11) == 15
+
+
+# --- the build ----------------------------------------------------------------------------------
+
+
+def test_a_cell_is_split_at_its_markers():
+    source = "\n".join(
+        [
+            "x = 1",
+            "    # --- solution",
+            "    y = 2",
+            "    # --- exercise",
+            "    # y = ...",
+            "    #",
+            "    #     deeper",
+            "    # --- end",
+            "z = 3",
+        ]
+    )
+    solution, exercise = build.split(source)
+    assert solution == "x = 1\n    y = 2\nz = 3"
+    assert exercise == "x = 1\n    y = ...\n\n        deeper\nz = 3"
+
+
+@pytest.mark.parametrize(
+    "source, says",
+    {
+        "# --- exercise\n# --- end": "out of place",
+        "# --- solution\n# --- end": "out of place",
+        "# --- solution\n# --- exercise": "has no",
+        "# --- solution\n# --- exercise\nx = 1\n# --- end": "not a comment",
+        "# --- answer": "out of place",
+    }.items(),
+)
+def test_misplaced_markers_are_refused(source, says):
+    with pytest.raises(notebook.NotebookError, match=says):
+        build.split(source)
+
+
+def test_percent_cells_are_read():
+    text = "# for editors\n\n# %% [markdown]\n# # Title\n#\n#     code\n\n# %%\nx = 1\n\n\n# %%\n"
+    assert notebook.read_percent(text) == [
+        ("markdown", "# Title\n\n    code"),
+        ("code", "x = 1"),
+        ("code", ""),
+    ]
+    with pytest.raises(notebook.NotebookError, match="line 2"):
+        notebook.read_percent("# %% [markdown]\nno comment")
+    with pytest.raises(notebook.NotebookError, match="'raw'"):
+        notebook.read_percent("# %% [raw]\n# x")
+
+
+def test_a_notebook_is_read_as_it_was_written_and_nothing_in_it_changes():
+    cells = [notebook.Cell("markdown", "# Ä"), *[notebook.Cell("code", "x = 1\ny = 2")] * 2]
+    text = notebook.write_ipynb(cells)
+    assert notebook.read_ipynb(text) == cells and notebook.write_ipynb(cells) == text
+    ids = [cell["id"] for cell in json.loads(text)["cells"]]
+    assert len(set(ids)) == 3 and all(re.fullmatch(r"[a-zA-Z0-9-_]{1,64}", one) for one in ids)
+    # A cell keeps its id when others come before it.
+    assert json.loads(notebook.write_ipynb(cells[1:2]))["cells"][0]["id"] == ids[1]
+
+
+def test_a_run_shows_what_a_notebook_shows():
+    code = ["print('a')\n1 + 1", "x = 3", "None", "from matplotlib.figure import Figure\nFigure()"]
+    outputs = build.run([notebook.Cell("code", source) for source in code])
+    assert outputs[0][0]["text"] == ["a\n"] and outputs[0][1]["data"]["text/plain"] == ["2"]
+    assert outputs[1] == outputs[2] == [] and "image/png" in outputs[3][0]["data"]
+    with pytest.raises(ZeroDivisionError):
+        build.run([notebook.Cell("code", "1 / 0")])

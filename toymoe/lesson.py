@@ -1,0 +1,73 @@
+"""What every lesson begins with, the table of lessons, and where their notebooks lie."""
+
+import json
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).parent
+
+
+class Lesson(NamedTuple):
+    """A row of the table of lessons."""
+
+    title: str
+    minutes: int  # of a student's time
+
+
+LESSONS = {
+    1: Lesson("A small world with topics and hazards", 50),
+}
+
+
+def seconds() -> dict[int, float]:
+    """How long a first run of every cell took, by lesson, where the notebooks were built."""
+    known = json.loads((HERE / "seconds.json").read_text()) if _noted() else {}
+    return {int(number): value for number, value in known.items()}
+
+
+def _noted() -> bool:
+    return (HERE / "seconds.json").is_file()
+
+
+def notebooks() -> list[Path]:
+    """The exercise notebooks, in order: in an installed package, or in the repository."""
+    for folder in (HERE / "exercises", HERE.parent / "lessons" / "exercises"):
+        if found := sorted(folder.glob("*.ipynb")):
+            return found
+    return []
+
+
+def begin(number: int) -> None:
+    """Make a notebook ready: JAX on the processor, compiled programs kept, figures shown.
+
+    Says which versions run, and how long the lesson takes.
+    """
+    from .commands.common import start_jax
+
+    start_jax()
+    if "IPython" in sys.modules:
+        _show_figures()
+    lesson, took = LESSONS[number], seconds().get(number)
+    computing = "" if took is None else f", of which about {rounded(took)} s of computing"
+    print(f"Lesson {number}: {lesson.title}. About {lesson.minutes} minutes{computing}.")
+    found = ", ".join(f"{name} {metadata.version(name)}" for name in ("toymoe", "jax", "numpy"))
+    print(f"Python {platform.python_version()}, {found}.")
+
+
+def rounded(seconds: float) -> int:
+    """To the next multiple of five."""
+    return 5 * max(1, round(seconds / 5 + 0.49))
+
+
+def _show_figures() -> None:
+    """Let Jupyter draw a figure that stands last in a cell, in every front end alike."""
+    from IPython import get_ipython
+
+    from . import plots
+
+    shell = get_ipython()
+    if shell is not None:
+        shell.display_formatter.formatters["image/png"].for_type(plots.Figure, plots.png)

@@ -1,0 +1,28 @@
+"""The signature figures of the lessons that no other module draws. See `toymoe.plots`."""
+
+import numpy as np
+
+from .plots import BLACK, GREY, SKY, Figure
+from .plots import _figure as figure
+from .plots import _tidy as tidy
+
+
+def what_tokens_tell(shares: dict[str, dict[str, float]], floors: dict[str, float]) -> Figure:
+    """Best possible guess of each label from each thing that can be seen, a panel per label.
+
+    Args:
+      shares: label -> what is seen -> share of right guesses.
+      floors: label -> share of right guesses without looking.
+    """
+    drawn = figure("What does a token alone tell?", 3.4 * len(shares) + 2, 3.4)
+    panels = drawn.subplots(1, len(shares), sharey=True, squeeze=False)[0]
+    for axes, (label, by_seen) in zip(panels, shares.items(), strict=True):
+        rows = np.arange(len(by_seen))[::-1]
+        axes.barh(rows, list(by_seen.values()), 0.7, color=SKY, edgecolor=GREY)
+        for row, share in zip(rows, by_seen.values(), strict=True):
+            axes.text(share + 0.02, row, f"{share:.2f}", va="center", fontsize=9)
+        axes.axvline(floors[label], color=BLACK, linestyle="--", label="without looking")
+        axes.set_yticks(rows, list(by_seen))
+        tidy(axes, title=label, xlabel="share of right guesses", xlim=(0, 1.16))
+    drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    return drawn
