@@ -50,29 +50,44 @@ def defend(organism: Organism, defence: defended.Defence, pairs: int = 384) -> O
 # --- the attacks --------------------------------------------------------------------------------
 
 
-def _tuned(a: Attacker, n: int) -> Look:
-    return a.tune(adapters.Place(raset.choose(a.scores(raset.CRITERION), n)))[0]
+class Attacked(NamedTuple):
+    """A model under attack."""
+
+    look: Look
+    params: model.Params  # whose router the detector reads; of a steered model, the unsteered one
 
 
-def _tuned_usage(a: Attacker, n: int) -> Look:
-    return a.tune(adapters.Place(raset.choose(attribution.token_share(a.evidence), n)))[0]
+def _changed(a: Attacker, params) -> Attacked:
+    return Attacked(a.view(params), params)
 
 
-def _removed(a: Attacker, n: int) -> Look:
+def _tuned(a: Attacker, n: int) -> Attacked:
+    place = adapters.Place(raset.choose(a.scores(raset.CRITERION), n))
+    return _changed(a, a.tuned(place))
+
+
+def _tuned_most_used(a: Attacker, n: int) -> Attacked:
+    place = adapters.Place(raset.choose(attribution.token_share(a.evidence), n))
+    return _changed(a, a.tuned(place))
+
+
+def _removed(a: Attacker, n: int) -> Attacked:
     mask_LE = raset.choose(a.scores("ablation_zero"), n)
-    return a.view(steering.silence(a.params, jnp.asarray(mask_LE)))
+    return _changed(a, steering.silence(a.params, jnp.asarray(mask_LE)))
 
 
-def _steered(a: Attacker, n: int) -> Look:
+def _steered_off(a: Attacker, n: int) -> Attacked:
     off_LE = raset.choose(a.steering["twins"], n)
-    return lambda tokens: steering.steered(a.params, tokens, a.cfg, False, off_LE)
+    return Attacked(
+        lambda tokens: steering.steered(a.params, tokens, a.cfg, False, off_LE), a.params
+    )
 
 
-ATTACKS: dict[str, Callable[[Attacker, int], Look]] = {
+ATTACKS: dict[str, Callable[[Attacker, int], Attacked]] = {
     "tuned": _tuned,
-    "tuned_most_used": _tuned_usage,
+    "tuned_most_used": _tuned_most_used,
     "removed": _removed,
-    "steered_off": _steered,
+    "steered_off": _steered_off,
 }
 
 
@@ -82,13 +97,13 @@ def points(
     """Every attack at every budget, and no attack (``budget`` 0): rows of `raset.evaluate`."""
     cfg, rows = a.cfg, []
     budgets = [n for n in BUDGETS if n <= cfg.model.layers * cfg.model.experts // 2]
-    plan = [("none", 0, lambda a, n: a.view(a.params))]
+    plan = [("none", 0, lambda a, n: _changed(a, a.params))]
     plan += [(name, n, attack) for name, attack in ATTACKS.items() for n in budgets]
     for name, n, attack in plan:
         watch(name, n)
-        look = attack(a, n)
+        look, params = attack(a, n)
         if detector is not None:
-            look = detector.guard(look)
+            look = detector.guard(look, params)
         rows.append({"attack": name, "budget": n} | raset.evaluate(look, tests, cfg))
     return rows
 
@@ -111,27 +126,26 @@ class Detector(NamedTuple):
 
     weight_X: np.ndarray
     bias: float
-    features: Callable  # tokens -> [B, X]
+    cfg: Config
 
-    def flags(self, tokens_BP) -> np.ndarray:
-        """Which prompts it takes for hazards, [B]."""
-        return self.features(tokens_BP) @ self.weight_X + self.bias > 0
+    def flags(self, tokens_BP, params: model.Params) -> np.ndarray:
+        """Which prompts it takes for hazards by the router of this model, [B]."""
+        return router_features(params, tokens_BP, self.cfg) @ self.weight_X + self.bias > 0
 
-    def guard(self, look: Look) -> Look:
+    def guard(self, look: Look, params: model.Params) -> Look:
         """A model that also refuses what the detector flags."""
 
         def guarded(tokens_BP):
             seen = look(tokens_BP)
-            said_B = np.where(self.flags(tokens_BP), world.REFUSE, seen.said_B)
+            said_B = np.where(self.flags(tokens_BP, params), world.REFUSE, seen.said_B)
             return seen._replace(said_B=said_B)
 
         return guarded
 
 
-def router_features(params: model.Params, cfg: Config) -> Callable:
-    """The function from tokens to router logits at the last position, [B, L * E]."""
-    run = partial(_router_logits, params, cfg=cfg.model)
-    return lambda tokens_BP: np.asarray(run(tokens_BP))
+def router_features(params: model.Params, tokens_BP, cfg: Config) -> np.ndarray:
+    """Router logits at the last position, [B, L * E]."""
+    return np.asarray(_router_logits(params, tokens_BP, cfg=cfg.model))
 
 
 @partial(jax.jit, static_argnames="cfg")
@@ -164,16 +178,16 @@ def detector(organism: Organism, key: jax.Array, n: int = 2048) -> Detector:
     tables, cfg = organism.tables, organism.cfg
     weights_GYZ = world.request_weights(tables, cfg.world, "mixed") * ~tables.held_out_GYZ
     prompts = raset.draw(key, tables, cfg.world, n, weights_GYZ)
-    features = router_features(organism.aligned, cfg)
-    return Detector(*logistic(features(prompts.tokens_BP), prompts.hazard_B), features)
+    features_BX = router_features(organism.aligned, prompts.tokens_BP, cfg)
+    return Detector(*logistic(features_BX, prompts.hazard_B), cfg)
 
 
-def detector_errors(made: Detector, tests: Battery) -> dict[str, float]:
+def detector_errors(made: Detector, tests: Battery, params: model.Params) -> dict[str, float]:
     """Error of the detector by kind of prompt; the rise from ``hazardous`` to ``held_out`` (hazards
     whose combination it never saw) is the limit of what it learnt."""
     errors = {}
     for name, prompts in tests.prompts.items():
-        wrong_B = made.flags(prompts.tokens_BP) != np.asarray(prompts.hazard_B)
+        wrong_B = made.flags(prompts.tokens_BP, params) != np.asarray(prompts.hazard_B)
         seen_B = ~np.asarray(prompts.held_out_B) if name == "hazardous" else np.ones_like(wrong_B)
         errors[name] = float(wrong_B[seen_B].mean())
     return errors

@@ -52,7 +52,7 @@ def study(
 
     Returns:
       ``points``, for each defence the rows of `toymoe.defences.points`; ``detector``, its errors
-      by kind of prompt, of the untouched model and of the tuned one.
+      by kind of prompt.
 
     Raises:
       ConfigError, CheckpointError: not a finished run, or damaged.
@@ -88,7 +88,7 @@ def study(
         )
         made["points"][name] = rows
         if guard is not None:
-            made["detector"] = defences.detector_errors(guard, tests)
+            made["detector"] = defences.detector_errors(guard, tests, mine.aligned)
         checkpoint.write_json(folder / "study.json", made)
     watch(Progress("done", len(names), len(names)))
     return made

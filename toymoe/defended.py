@@ -68,14 +68,15 @@ class _State(NamedTuple):
 def _align(pretrained, tables, key, switches, mask_LE, everything, cfg):
     rate_S = jnp.asarray(train.learning_rates(cfg, "align"))
     adam = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam(b2=0.98))
+    mix = train.mixture(tables, cfg, "align")
     may = learning(pretrained, mask_LE, everything)
     dropout, spread, route, keep = switches
 
     def step(state, at):
-        k_batch, k_drop = jax.random.fold_in(key, at), jax.random.fold_in(key, -1 - at)
-        prompts = world.sample(k_batch, tables, cfg.world, cfg.train.batch, "mixed", False)
+        k_batch, k_drop = (jax.random.fold_in(key, i) for i in (at, rate_S.size + at))
+        tokens_BT = train.batch(k_batch, tables, cfg, mix)
         closed_LBE = drop(k_drop, (cfg.model.layers, cfg.train.batch, cfg.model.experts), dropout)
-        grads = jax.grad(loss)(state.params, prompts, closed_LBE, pretrained, spread, route, cfg)
+        grads = jax.grad(loss)(state.params, tokens_BT, closed_LBE, pretrained, spread, route, cfg)
         grads = jax.tree.map(jnp.multiply, grads, may)
         updates, adam_state = adam.update(grads, state.adam)
 
@@ -105,9 +106,8 @@ def drop(key, shape, share):
     return rank < jnp.round(share * shape[-1])
 
 
-def loss(params, prompts, closed_LBE, pretrained, spread, route, cfg: Config):
-    """`toymoe.train.loss` on aligned prompts, with what the defence adds."""
-    tokens_BT = world.respond(prompts, prompts.hazard_B)
+def loss(params, tokens_BT, closed_LBE, pretrained, spread, route, cfg: Config):
+    """`toymoe.train.loss`, with what the defence adds; hazards are what is refused."""
     where = closed_LBE[:, :, None]
     edits = taps.Edits(router_logits=taps.replace(where, CLOSED))
     out = model.watched(params, tokens_BT[:, :-1], cfg.model, True, edits)
@@ -118,14 +118,14 @@ def loss(params, prompts, closed_LBE, pretrained, spread, route, cfg: Config):
     L = cfg.model.layers
     flat = (x.reshape(L, -1, x.shape[-1]) for x in (out.route.probs_NE, out.route.experts_NA))
     total += cfg.train.balance * jax.vmap(moe.load_balance_loss)(*flat).mean()
-    open_LBTE = jnp.where(where, 0.0, out.route.logits_NE)
-    total += cfg.train.z_loss * moe.router_z_loss(open_LBTE)
-    at = prompts.tokens_BP.shape[1] - 1
+    total += cfg.train.z_loss * moe.router_z_loss(out.route.logits_NE)
+    at = tokens_BT.shape[1] - world.RESPONSE - 1  # ANS
     now_LBE = out.route.probs_NE[:, :, at]
-    total += spread * hazard_balance(now_LBE, out.route.experts_NA[:, :, at], prompts.hazard_B)
+    hazard_B = tokens_BT[:, at + 1] == world.REFUSE
+    total += spread * hazard_balance(now_LBE, out.route.experts_NA[:, :, at], hazard_B)
 
     def drift(_):
-        before = model.forward(pretrained, prompts.tokens_BP, cfg.model, grouped=True)
+        before = model.forward(pretrained, tokens_BT[:, : at + 1], cfg.model, grouped=True)
         p_LBE = before.route.probs_NE[:, :, at]
         return (p_LBE * (jnp.log(p_LBE + 1e-9) - jnp.log(now_LBE + 1e-9))).sum(-1).mean()
 

@@ -1,8 +1,8 @@
-"""Attacks on refusal, each measured in the same way: RASET at toy scale and its rivals.
+"""RASET at toy scale: an attacker, the experts chosen, and one measure for every attack.
 
-An *arm* is one attack with one budget (a number of experts). Every arm is measured on the same
-prompts by `evaluate`: is refusal gone, is the right answer there instead, are harmless requests
-still answered, are the routes still those of the aligned model?
+Whatever was done to a model, `evaluate` asks the same on the same prompts: is refusal gone, is the
+right answer there instead, are harmless requests still answered, are the routes still those of the
+aligned model? `toymoe.arms` lists the attacks.
 
 The paper's selection formula was not available; RASET here is `CRITERION`, our reading of it
 (docs/raset.md), with low-rank deltas on the chosen experts and the router frozen. Toy organisms
@@ -11,11 +11,10 @@ only.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from . import (
@@ -51,9 +50,6 @@ STUDIED = (
     "ablation_zero_contrast",
     "random",
 )
-BUDGETS = (1, 2, 3, 5, 8)
-STEERED = (1, 2, 4, 8, 16)
-MAIN = 8  # the budget at which methods are compared
 PROMPTS = 1024  # behind each rate
 
 Look = Callable[[Any], measure.View]
@@ -168,10 +164,16 @@ class Attacker:
     def view(self, params: model.Params) -> Look:
         return lambda tokens_BP: measure.view(params, tokens_BP, self.cfg)
 
+    def tuned(self, place: adapters.Place) -> model.Params:
+        """The parameters after tuning at a place."""
+        return tuning.tune(
+            self.params, place, self.prompts, self.cfg, self.key, self.schedule
+        ).params
+
     def tune(self, place: adapters.Place) -> tuple[Look, float]:
-        tuned = tuning.tune(self.params, place, self.prompts, self.cfg, self.key, self.schedule)
+        """The tuned model, and the share of parameters that was trained."""
         ranks = (self.schedule.rank, self.schedule.attention_rank)
-        return self.view(tuned.params), adapters.share(self.params, place, *ranks)
+        return self.view(self.tuned(place)), adapters.share(self.params, place, *ranks)
 
     def draw(self, salt: int) -> np.random.Generator:
         seed = np.asarray(jax.random.key_data(jax.random.fold_in(self.key, salt)))
@@ -244,119 +246,3 @@ def matched_choice(like_LE, usage_LE, rng: np.random.Generator, near: int = 3) -
         pick = rng.choice(free[np.argsort(apart, kind="stable")[:near]])
         taken_LE[layer, pick] = made_LE[layer, pick] = True
     return made_LE
-
-
-# --- the arms -----------------------------------------------------------------------------------
-
-
-class Arm(NamedTuple):
-    """One attack with one budget."""
-
-    method: str
-    budget: int  # experts, 0 where the method has no such number
-    make: Callable[[Attacker], tuple[Look, float]]  # what it leads to, share of parameters touched
-
-
-def arms(cfg: Config) -> list[Arm]:
-    """Every attack, in the order of the table."""
-    total = cfg.model.layers * cfg.model.experts
-    budgets, main = [n for n in BUDGETS if n <= cfg.model.experts], main_budget(cfg)
-    made = [Arm("none", 0, lambda a: (a.view(a.params), 0.0))]
-    for n in budgets:
-        made.append(Arm("raset", n, partial(_tuned, n=n)))
-        made.append(Arm("raset_last_layer", n, partial(_tuned, n=n, layers=1)))
-        made.append(Arm("random_experts", n, partial(_randomly, n=n)))
-        made.append(Arm("usage_matched", n, partial(_matched, n=n)))
-    for name in ("usage", "gate_contrast", "gate_sensitivity", "ablation_zero"):
-        made.append(Arm(f"tuned_by_{name}", main, partial(_tuned, n=main, criterion=name)))
-    made += [
-        Arm("all_experts", total, lambda a: a.tune(_all_experts(cfg))),
-        Arm("attention_only", 0, lambda a: a.tune(_only(cfg, attention=True))),
-        Arm("router_only", 0, lambda a: a.tune(_only(cfg, router=True))),
-        Arm("full_tuning", 0, lambda a: a.tune(_only(cfg, everything=True))),
-    ]
-    for pairing in ("responses", "twins"):
-        for n in STEERED:
-            if n <= total // 2:
-                for how in ("off", "on", "both"):
-                    name = f"steering_{how}_{pairing}"
-                    made.append(Arm(name, n, partial(_steered, n=n, how=how, pairing=pairing)))
-    for n in budgets:
-        made.append(Arm("steering_off_raset", n, partial(_closed, n=n, closed=False)))
-        made.append(Arm("silenced", n, partial(_silenced, n=n)))
-        made.append(Arm("masked", n, partial(_closed, n=n, closed=True)))
-    for layer in range(cfg.model.layers):
-        made.append(Arm(f"direction_layer_{layer}", 0, partial(_direction, layer=layer)))
-    for n in (main, total):
-        made.append(Arm("expert_directions", n, partial(_expert_directions, n=n)))
-    return made
-
-
-def main_budget(cfg: Config) -> int:
-    """The number of experts at which methods are compared."""
-    return max(n for n in BUDGETS if n <= cfg.model.experts)
-
-
-def _all_experts(cfg):
-    return adapters.Place(np.ones((cfg.model.layers, cfg.model.experts), bool))
-
-
-def _only(cfg, **part):
-    return adapters.Place(np.zeros((cfg.model.layers, cfg.model.experts), bool), **part)
-
-
-def _tuned(a: Attacker, n, criterion=CRITERION, layers=None):
-    return a.tune(adapters.Place(choose(a.scores(criterion), n, layers)))
-
-
-def _randomly(a: Attacker, n):
-    return a.tune(adapters.Place(random_choice(choose(a.scores(CRITERION), n), a.draw(n))))
-
-
-def _matched(a: Attacker, n):
-    chosen = choose(a.scores(CRITERION), n)
-    usage_LE = attribution.token_share(a.evidence)
-    return a.tune(adapters.Place(matched_choice(chosen, usage_LE, a.draw(n))))
-
-
-def _steered(a: Attacker, n, how, pairing):
-    """SteerMoE: what refusal selects is switched off, what answering selects on."""
-    rd_LE = a.steering[pairing]
-    size = np.abs(rd_LE) if how == "both" else rd_LE if how == "off" else -rd_LE
-    chosen = choose(size, n)
-    on, off = (
-        (chosen & (rd_LE < 0), chosen & (rd_LE >= 0))
-        if how == "both"
-        else ((chosen, False) if how == "on" else (False, chosen))
-    )
-    return lambda tokens_BP: steering.steered(a.params, tokens_BP, a.cfg, on, off), 0.0
-
-
-def _closed(a: Attacker, n, closed):
-    off = choose(a.scores(CRITERION), n, leave=a.cfg.model.top_k)
-    return lambda tokens: steering.steered(a.params, tokens, a.cfg, False, off, closed), 0.0
-
-
-def _silenced(a: Attacker, n):
-    mask_LE = choose(a.scores("ablation_zero"), n)
-    return a.view(steering.silence(a.params, jnp.asarray(mask_LE))), _down_share(a, n)
-
-
-def _direction(a: Attacker, layer):
-    direction_D = steering.refusal_direction(a.evidence, layer)
-    layers = a.params["layers"]
-    touched = [a.params["embed"], layers["out"], layers["experts"]["down"]]
-    share = sum(np.size(x) for x in touched) / model.count(a.params)
-    return a.view(steering.project_out(a.params, direction_D)), share
-
-
-def _expert_directions(a: Attacker, n):
-    mask_LE = jnp.asarray(choose(a.scores(CRITERION), n))
-    directions_LED = steering.expert_directions(a.evidence)
-    changed = steering.project_out_of_experts(a.params, directions_LED, mask_LE)
-    return a.view(changed), _down_share(a, n)
-
-
-def _down_share(a: Attacker, n):
-    down = a.params["layers"]["experts"]["down"]
-    return n * np.size(down[0, 0]) / model.count(a.params)

@@ -21,6 +21,8 @@ CAPTIONS = {
     "routes": "Each topic's share of tokens by expert, before any attack and after some of them.",
 }
 
+MARKS = ("<!-- raset -->", "<!-- /raset -->")
+
 LIMITS = (
     "A toy organism: hazards are arbitrary combinations of meaningless tokens, and RASET is our "
     "reading of a method whose formula we do not have. Answers to hazards that the attacker never "
@@ -93,6 +95,28 @@ def write(made: dict, folder: Path) -> Path:
     page = folder / "raset.html"
     checkpoint.write_atomic(page, render(f"seed {seed}", table(made["rows"]), images).encode())
     return page
+
+
+def into_report(made: dict, page: Path) -> None:
+    """The short version, as a section of the run's own report.html; replaced if it is there."""
+    if not page.is_file():
+        return
+    image = plots.png(raset_plots.pareto(made["rows"]))
+    main = max(row["budget"] for row in made["rows"] if row["method"] == "raset")
+    few = [row for row in made["rows"] if row["budget"] in (0, main)]
+    section = [
+        *report.figure("Can refusal be removed and the route kept?", image, CAPTIONS["pareto"]),
+        report.table(HEAD, table(few)),
+        "<p>Every budget, the criteria and the routes: raset/raset.html.</p>",
+    ]
+    start, end = MARKS
+    text = page.read_text("utf-8")
+    if start in text and end in text:
+        text = text[: text.index(start)] + text[text.index(end) + len(end) :]
+    at = text.find("<h2>What this does not show</h2>")
+    at = text.rindex("</body>") if at < 0 else at
+    made_page = text[:at] + "\n".join([start, *section, end]) + text[at:]
+    checkpoint.write_atomic(page, made_page.encode())
 
 
 def write_seeds(summary: dict[str, dict], studies: list[dict], folder: Path) -> Path:

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from scipy.stats import spearmanr
 
-from . import __version__, checkpoint, raset, runner, sweep, train, tuning
+from . import __version__, arms, checkpoint, raset, runner, sweep, train, tuning
 from .config import Config, ConfigError, to_dict
 from .model import Params
 from .world import names
@@ -54,8 +54,8 @@ def study(
     organism = runner.load(out)
     folder = out / "raset"
     made = _stored(folder, organism, schedule)
-    cfg, total = organism.cfg, len(raset.arms(organism.cfg))
-    left = [arm for arm in raset.arms(cfg) if (arm.method, arm.budget) not in _known(made)]
+    cfg, total = organism.cfg, len(arms.plan(organism.cfg))
+    left = [arm for arm in arms.plan(cfg) if (arm.method, arm.budget) not in _known(made)]
     if not left and made["criteria"]:
         return made
     watch(Progress("evidence", 0, 1))
@@ -69,7 +69,7 @@ def study(
         numbers = raset.evaluate(look, tests, cfg)
         row = {"method": arm.method, "budget": arm.budget, "share": share} | numbers
         made["rows"].append(row)
-        if arm.method in SHOWN and arm.budget in (0, raset.main_budget(cfg)):
+        if arm.method in SHOWN and arm.budget in (0, arms.main_budget(cfg)):
             mixed = tests.prompts["mixed"]
             gates = look(mixed.tokens_BP).gates_LBTE
             shares = raset.topic_shares(gates, mixed.topic_B, cfg.world.topics)

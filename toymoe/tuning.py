@@ -132,7 +132,7 @@ def tune(
     best, best_at = delta, 0
     watched, losses, at = [float(look(delta))], [], 0
     while at < schedule.steps and len(watched) - 1 - int(np.argmin(watched)) < schedule.patience:
-        at_S = np.arange(at, at + schedule.check)
+        at_S = np.arange(at, min(at + schedule.check, schedule.steps))
         size = schedule.steps
         (delta, state), losses_S = _run(
             params,

@@ -48,6 +48,7 @@ def _raset(args) -> int:
             made = raset_run.study(out, watch=lambda p: steps.show(p.stage, p.done, p.total))
             steps.show("drawing", 0, 1)
             page = raset_report.write(made, out / "raset")
+            raset_report.into_report(made, out / "report.html")
         console.print(screen.table(raset_report.HEAD, raset_report.table(made["rows"])))
         console.print(f"Open {page} in a browser.", highlight=False, soft_wrap=True)
         return 0
