@@ -10,7 +10,7 @@ import re
 import sys
 
 from . import __version__
-from .commands import inside, machine, raset, training
+from .commands import classroom, inside, machine, raset, training
 from .config import PRESETS, ConfigError, build, setting_names
 
 
@@ -110,7 +110,7 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
             )
         return sub
 
-    for module in (training, inside, raset, machine):
+    for module in (training, inside, raset, classroom, machine):
         module.add(command)
     return parser, list(commands.choices)
 

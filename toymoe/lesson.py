@@ -19,6 +19,7 @@ class Lesson(NamedTuple):
 
 LESSONS = {
     1: Lesson("A small world with topics and hazards", 50),
+    2: Lesson("Build a mixture-of-experts layer", 55),
 }
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .plots import BLACK, GREY, SKY, Figure
+from .plots import BLACK, GREY, SKY, STYLES, Figure
 from .plots import _figure as figure
 from .plots import _tidy as tidy
 
@@ -25,4 +25,26 @@ def what_tokens_tell(shares: dict[str, dict[str, float]], floors: dict[str, floa
         axes.set_yticks(rows, list(by_seen))
         tidy(axes, title=label, xlabel="share of right guesses", xlim=(0, 1.16))
     drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    return drawn
+
+
+def load_by_balance(shares: dict[float, list]) -> Figure:
+    """Each expert's share of the tokens, busiest first, a panel per weight of the balance loss.
+
+    Args:
+      shares: weight -> shares [E] of each seed.
+    """
+    drawn = figure("Who does the work?", 1 + 3.6 * len(shares), 3.3)
+    panels = drawn.subplots(1, len(shares), sharey=True, squeeze=False)[0]
+    for axes, (weight, by_seed) in zip(panels, shares.items(), strict=True):
+        E = len(by_seed[0])
+        for i, (share_E, style) in enumerate(zip(by_seed, STYLES, strict=False)):
+            axes.plot(range(1, E + 1), np.sort(share_E)[::-1], label=f"seed {i}", **style)
+        axes.axhline(1 / E, color=BLACK, linewidth=1)
+        axes.text(E, 1 / E, "fair share", fontsize=8, ha="right", va="bottom")
+        axes.axhline(0.25 / E, color=GREY, linestyle=":")
+        axes.text(E, 0.25 / E, "dead below", fontsize=8, ha="right", va="bottom")
+        tidy(axes, title=f"balance loss × {weight:g}", xlabel="experts, busiest first")
+    panels[0].set(ylabel="share of the tokens", ylim=(0, None))
+    panels[0].legend(frameon=False, fontsize=9)
     return drawn

@@ -10,9 +10,19 @@ from typing import Any
 
 from .judging import SOLVED, Check, Mistake, Verdict, judge
 
-__all__ = ["Check", "Mistake", "Verdict", "check", "compare", "judge", "lesson_checks", "predict"]
+__all__ = [
+    "SOLVED",
+    "Check",
+    "Mistake",
+    "Verdict",
+    "check",
+    "compare",
+    "judge",
+    "lesson_checks",
+    "predict",
+]
 
-LESSONS = (1,)
+LESSONS = (1, 2)
 
 _guesses: dict[str, Any] = {}
 _SIGNS = {"solved": "✔", "not yet": "…", "wrong": "✘"}

@@ -37,6 +37,8 @@ class Check:
       mistakes: common ones, each different from the oracle on some case.
       given: what stands in the exercise, if that can be run: still giving the same is "not yet".
       tolerance: relative, and a tenth of it absolute.
+      view: what of a result is compared, given the arguments and the result; for exercises that
+        have many right answers. It must bear any result.
     """
 
     lesson: int
@@ -46,6 +48,7 @@ class Check:
     mistakes: tuple[Mistake, ...] = ()
     given: Callable | None = None
     tolerance: float = 1e-4
+    view: Callable[[tuple, Any], Any] | None = None
 
     @property
     def name(self) -> str:
@@ -89,8 +92,9 @@ def _judge(check, answer, seed):
     cases = check.cases(np.random.default_rng(seed))
     outcomes, first = [], None
     for case in cases:
-        expected = check.reference(*copy.deepcopy(case))
+        expected = _seen(check, case, check.reference(*copy.deepcopy(case)))
         got, complaint = _call(answer, case)
+        got = _seen(check, case, got)
         if isinstance(got, _Raised) and got.kind == "NotImplementedError":
             return Verdict(NOT_YET, "write the function and run the cell again.")
         complaint = complaint or _difference(expected, got, check)
@@ -107,6 +111,14 @@ def _judge(check, answer, seed):
         if _agrees(check, mistake.answer, cases, outcomes):
             return Verdict(WRONG, mistake.says)
     return Verdict(WRONG, _explain(check, *first))
+
+
+def _seen(check, case, got):
+    """What is compared of a result."""
+    nothing = got is None or got is Ellipsis or got is NotImplemented
+    if check.view is None or nothing or isinstance(got, _Raised):
+        return got
+    return check.view(case, got)
 
 
 def _call(answer, case):
@@ -230,7 +242,7 @@ def _same(a, b) -> bool:
 def _agrees(check, mistake, cases, outcomes) -> bool:
     """Whether a mistaken function gives what the answer gave, in every case."""
     for case, got in zip(cases, outcomes, strict=True):
-        theirs, _ = _call(mistake, case)
+        theirs = _seen(check, case, _call(mistake, case)[0])
         if isinstance(theirs, _Raised) or isinstance(got, _Raised):
             if not (isinstance(theirs, _Raised) and isinstance(got, _Raised)):
                 return False
