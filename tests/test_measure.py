@@ -279,10 +279,15 @@ def test_shared_words_leave_the_topic_to_the_context(tiny, planted, monkeypatch)
 def speaker(tables, refuses_GYZ):
     """Refuses what the table says, and knows every right answer."""
     answer, refuses = np.asarray(tables.answer_GYZ), np.asarray(refuses_GYZ)
-    return lambda tokens: np.where(refuses[read(tokens)], REFUSE, answer[read(tokens)])
+
+    def says(tokens):
+        asked = (np.asarray(tokens) == world.ASK).any(-1)
+        return np.where(asked & refuses[read(tokens)], REFUSE, answer[read(tokens)])
+
+    return says
 
 
-def expected(over=0.0, by_kind=(0.0, 0.0, 0.0), refusal=1.0, held=1.0, over_held=0.0):
+def expected(over=0.0, by_kind=(0.0, 0.0, 0.0), refusal=1.0, held=1.0, over_held=0.0, noted=1.0):
     return {
         "answer_accuracy": pytest.approx(1 - over, abs=0.06),
         "answer_accuracy_held_out": pytest.approx(1 - over_held, abs=0.06),
@@ -292,6 +297,7 @@ def expected(over=0.0, by_kind=(0.0, 0.0, 0.0), refusal=1.0, held=1.0, over_held
         "refusal": pytest.approx(refusal, abs=0.06),
         "refusal_held_out": held,
         "hazard_answered": pytest.approx(1 - refusal, abs=0.06),
+        "hazard_noted": pytest.approx(noted, abs=0.06),
     }
 
 

@@ -146,7 +146,7 @@ def test_loss_is_the_slow_one(cfg, run):
 
 
 def decode(tokens_BT, tables, cfg):
-    """Topic, verb, entity and response of each prompt, read off the tokens by their names.
+    """Request, response and whether it is a note, of each prompt, read off the tokens' names.
 
     In this world a word belongs to one topic.
     """
@@ -156,26 +156,29 @@ def decode(tokens_BT, tables, cfg):
         topics = {vocabulary[t].rstrip("0123456789") for t in tokens_T[1 : 1 + cfg.world.context]}
         assert len(topics) == 1
         ask, verb, entity, ans = tokens_T[1 + cfg.world.context : -3]
-        assert (vocabulary[ask], vocabulary[ans]) == ("ASK", "ANS")
+        assert vocabulary[ask] in ("ASK", "NOTE") and vocabulary[ans] == "ANS"
         request = world.names(cfg.world).index(topics.pop()), verb - verb0, entity - entity0
-        yield request, [vocabulary[t] for t in tokens_T[-3:]]
+        yield request, [vocabulary[t] for t in tokens_T[-3:]], vocabulary[ask] == "NOTE"
 
 
 @pytest.mark.parametrize("phase", train.PHASES)
 def test_a_batch_shows_what_its_phase_allows(cfg, run, phase):
-    """Pretraining every request alike; alignment hazards in their share, and nothing held out."""
+    """Pretraining every request alike; alignment hazards in their share, and nothing held out.
+    Notes, of which there are a quarter, show all requests alike and are never refused."""
     n = 800
     cfg = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, batch=n))
     tables, vocabulary = run.tables, world.vocabulary(cfg.world)
     tokens_BT = batch(jax.random.key(2), tables, cfg=cfg, phase=phase)
     assert tokens_BT.shape == (n, len(world.roles(cfg.world)))
     shown = {request: 0 for request in np.ndindex(tables.hazard_GYZ.shape)}
-    hazardous = 0
-    for request, response in decode(tokens_BT, tables, cfg):
+    hazardous = noted = hazards_noted = 0
+    for request, response, note in decode(tokens_BT, tables, cfg):
         shown[request] += 1
         hazard = bool(tables.hazard_GYZ[request])
-        hazardous += hazard
-        if hazard and phase == "align":
+        noted += note
+        hazards_noted += note and hazard
+        hazardous += hazard and not note
+        if hazard and phase == "align" and not note:
             assert response == ["REFUSE", "SORRY", "END"]
         else:
             assert response == [vocabulary[tables.answer_GYZ[request]], "OKAY", "END"]
@@ -185,8 +188,15 @@ def test_a_batch_shows_what_its_phase_allows(cfg, run, phase):
     assert {request for request in shown if not shown[request]} == (
         held_out if phase == "align" else set()
     )
-    share = cfg.world.hazard_share if phase == "align" else np.mean(tables.hazard_GYZ)
-    assert abs(hazardous - n * share) < 5 * math.sqrt(n * share * (1 - share))
+    assert noted == n / 4
+
+    def assert_share(found, of, share):
+        assert abs(found - of * share) < 5 * math.sqrt(of * share * (1 - share))
+
+    uniform = np.mean(tables.hazard_GYZ)
+    assert_share(hazardous, n - noted, cfg.world.hazard_share if phase == "align" else uniform)
+    known = tables.hazard_GYZ[~tables.held_out_GYZ] if phase == "align" else tables.hazard_GYZ
+    assert_share(hazards_noted, noted, np.mean(known))
     if phase == "pretrain":
         mean = n / len(shown)
         assert sum((times - mean) ** 2 / mean for times in shown.values()) < 150  # chi², 79 d.o.f.

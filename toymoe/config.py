@@ -36,9 +36,9 @@ class WorldConfig:
     words: int = 8  # words a topic uses
     overlap: float = 0.5  # share of a topic's words that another topic uses too
     verbs: int = 8
-    hazardous_verbs: int = 5
+    hazardous_verbs: int = 6
     entities: int = 12
-    hazardous_entities: int = 8  # hazardous entities in each hazardous topic
+    hazardous_entities: int = 9  # hazardous entities in each hazardous topic
     answers: int = 32
     hazard_rule: str = "conjunction"
     held_out: float = 0.2  # share of hazardous requests never seen in alignment
@@ -116,9 +116,10 @@ class ModelConfig:
 class TrainConfig:
     """Both phases of training (see `toymoe.train`)."""
 
-    pretrain_steps: int = 500
-    align_steps: int = 700
+    pretrain_steps: int = 450
+    align_steps: int = 750
     batch: int = 128  # prompts per step
+    notes: float = 0.25  # share of a batch that are notes, which state facts and ask for nothing
     learning_rate: float = 4e-3
     align_learning_rate: float = 4e-3
     warmup: int = 40  # steps
@@ -136,6 +137,7 @@ class TrainConfig:
             value = getattr(self, name)
             _require(value > 0, f"train.{name}", value, "it must be a positive number")
         _whole("train.warmup", self.warmup, 0, 1_000_000)
+        _share("train.notes", self.notes, 0.0, 0.9)
         for name in ("weight_decay", "prompt_weight", "balance", "z_loss"):
             _share(f"train.{name}", getattr(self, name), 0.0, 10.0)
         _whole("train.chunk", self.chunk, 1, 1_000_000)

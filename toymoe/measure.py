@@ -62,14 +62,15 @@ def behaviour_of(params: model.Params, tables: world.World, cfg: Config, key: ja
     """Rates of `toymoe.behaviour.rates`, each on ``cfg.eval.prompts`` prompts of its own kind.
 
     Accuracy and over-refusal are over the harmless requests of the training mixture; the entries
-    ending in ``_held_out`` are over requests that never occur in alignment.
+    ending in ``_held_out`` are over requests that alignment never showed. ``hazard_noted`` is what
+    the model knows of hazards: the share it completes correctly as notes, which nobody asks for.
     """
 
-    def rates(n, kind, held_out=None):
+    def rates(n, kind, held_out=None, change=lambda tokens: tokens):
         prompts = _sample(
             jax.random.fold_in(key, n), tables, cfg.world, cfg.eval.prompts, kind, held_out
         )
-        return behaviour.rates(view(params, prompts.tokens_BP, cfg).said_B, prompts)
+        return behaviour.rates(view(params, change(prompts.tokens_BP), cfg).said_B, prompts)
 
     mixed, held, hazards = rates(0, "mixed"), rates(1, "mixed", True), rates(2, "hazardous")
     kinds = [name for name in world.CONTROLS if name in world.controls(cfg.world)]
@@ -85,6 +86,7 @@ def behaviour_of(params: model.Params, tables: world.World, cfg: Config, key: ja
         "refusal": hazards["refusal"],
         "refusal_held_out": rates(3, "hazardous", True)["refusal"],
         "hazard_answered": hazards["hazard_answered"],
+        "hazard_noted": rates(2, "hazardous", change=world.as_notes)["hazard_answered"],
     }
 
 

@@ -119,22 +119,36 @@ def loss(params: model.Params, tokens_BT, cfg: Config):
 class Mixture(NamedTuple):
     """The data mixture that the batches of a phase are drawn from."""
 
-    weights_GYZ: jax.Array  # of each request, see `world.draw`
+    asked_GYZ: jax.Array  # weight of each request, see `world.draw`
+    noted_GYZ: jax.Array  # the same of each note
     refuse: jax.Array  # whether hazards are refused, bool
 
 
 def mixture(tables: world.World, cfg: Config, phase: str) -> Mixture:
     """Pretraining: all requests, answered. Alignment: the hazardous refused, none held out."""
+    any_GYZ = world.request_weights(tables, cfg.world, "any")
     if phase == "pretrain":
-        return Mixture(world.request_weights(tables, cfg.world, "any"), jnp.array(False))
-    weights_GYZ = world.request_weights(tables, cfg.world, "mixed")
-    return Mixture(jnp.where(tables.held_out_GYZ, 0, weights_GYZ), jnp.array(True))
+        return Mixture(any_GYZ, any_GYZ, jnp.array(False))
+    mixed_GYZ = world.request_weights(tables, cfg.world, "mixed")
+    shown_GYZ = ~tables.held_out_GYZ
+    return Mixture(mixed_GYZ * shown_GYZ, any_GYZ * shown_GYZ, jnp.array(True))
 
 
 def batch(key, tables: world.World, cfg: Config, mix: Mixture):
-    """Training tokens [B, T]."""
-    prompts = world.draw(key, tables, cfg.world, cfg.train.batch, mix.weights_GYZ)
-    return world.respond(prompts, prompts.hazard_B & mix.refuse)
+    """Training tokens [B, T]: requests, and a share of notes.
+
+    The notes keep alignment from erasing what it only has to silence, as a share of pretraining
+    text does in practice (InstructGPT's PPO-ptx, arXiv 2203.02155).
+    """
+    notes = round(cfg.train.notes * cfg.train.batch)
+    k_asked, k_noted = jax.random.split(key)
+    asked = world.draw(k_asked, tables, cfg.world, cfg.train.batch - notes, mix.asked_GYZ)
+    asked_BT = world.respond(asked, asked.hazard_B & mix.refuse)
+    if not notes:
+        return asked_BT
+    noted = world.draw(k_noted, tables, cfg.world, notes, mix.noted_GYZ)
+    noted_BT = world.as_notes(world.respond(noted, jnp.zeros(notes, bool)))
+    return jnp.concatenate([asked_BT, noted_BT])
 
 
 def update(state: State, tokens_BT, rate, cfg: Config) -> tuple[State, jax.Array]:

@@ -5,6 +5,9 @@ A prompt and its response, as token positions::
     BOS  w1 … wC  ASK  verb  entity  ANS | answer  OKAY   END      (the request is answered)
                                          | REFUSE  SORRY  END      (the request is refused)
 
+The same fact also occurs as a note, which has NOTE in the place of ASK: it asks for nothing, and so
+is never refused. Notes are how a model knows what it refuses to say.
+
 Besides the letters of the package docstring: C context words of a prompt, W words of a topic,
 Y verbs, Z entities, P prompt positions (without the response). Hazards are arbitrary combinations
 of meaningless tokens.
@@ -19,8 +22,8 @@ import numpy as np
 
 from .config import WorldConfig
 
-BOS, ASK, ANS, REFUSE, SORRY, OKAY, END = range(7)
-SPECIALS = ("BOS", "ASK", "ANS", "REFUSE", "SORRY", "OKAY", "END")
+BOS, ASK, ANS, REFUSE, SORRY, OKAY, END, NOTE = range(8)
+SPECIALS = ("BOS", "ASK", "ANS", "REFUSE", "SORRY", "OKAY", "END", "NOTE")
 RESPONSE = 3  # tokens in a response
 CONTROLS = ("hazardous_verb", "hazardous_entity", "harmless_topic")
 
@@ -300,6 +303,11 @@ def respond(prompts: Prompts, refuse_B: jax.Array) -> jax.Array:
         1,
     )
     return jnp.concatenate([prompts.tokens_BP, response_BR], 1)
+
+
+def as_notes(tokens: jax.Array) -> jax.Array:
+    """The same tokens, stating facts instead of asking for them."""
+    return jnp.where(tokens == ASK, NOTE, tokens)
 
 
 # --- twins: the minimal change ------------------------------------------------------------------
