@@ -1,13 +1,16 @@
 """What several test modules share: one tiny run, whose every size is small or odd."""
 
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import jax
+import numpy as np
+import optax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from toymoe import runner, world
+from toymoe import runner, train, world
 from toymoe.config import Config, EvalConfig, ModelConfig, TrainConfig, WorldConfig, build
 
 SMALL = {
@@ -95,3 +98,73 @@ def small_run(small, tmp_path_factory):
     return SimpleNamespace(
         out=out, cache=cache, metrics=metrics, told=told, wall_s=wall_s, positions=positions
     )
+
+
+@pytest.fixture(scope="session")
+def taught() -> SimpleNamespace:
+    """A model of two layers of five experts, pretrained and aligned; ``random`` ones by seed.
+
+    Trained by a plain loop here, because that compiles in half the time.
+    """
+    settings = {
+        "model.width": 16,
+        "model.heads": 2,
+        "model.experts": 5,
+        "model.expert_width": 8,
+        "world.context": 4,
+        "world.topics": 2,
+        "world.hazardous_topics": 1,
+        "train.pretrain_steps": 150,
+        "train.align_steps": 80,
+        "train.batch": 32,
+        "eval.prompts": 24,
+    }
+    cfg, adam = build("smoke", overrides=settings), optax.adam(4e-3)
+    tables = jax.jit(world.make_world, static_argnums=1)(train.keys(0).world, cfg.world)
+
+    @jax.jit
+    def step(params, state, tokens_BT):
+        grads = jax.grad(train.loss)(params, tokens_BT, cfg)
+        updates, state = adam.update(grads, state)
+        return optax.apply_updates(params, updates), state
+
+    @jax.jit
+    def draw(at):
+        key = jax.random.fold_in(jax.random.key(1), at)
+        return world.sample(key, tables, cfg.world, cfg.train.batch)
+
+    random = partial(_random_params, cfg)
+    params, made = random(0), {}
+    for phase, steps in (("pretrained", 250), ("aligned", 150)):
+        state = adam.init(params)
+        for at in range(steps):
+            prompts = jax.tree.map(np.asarray, draw(at))
+            tokens_BT = world.respond(prompts, prompts.hazard_B & (phase == "aligned"))
+            params, state = step(params, state, tokens_BT)
+        made[phase] = jax.tree.map(np.asarray, params)
+    return SimpleNamespace(cfg=cfg, tables=tables, random=random, **made)
+
+
+def _random_params(cfg, seed):
+    """Norms are not one, so that they show."""
+    rng = np.random.default_rng(seed)
+    like = jax.eval_shape(partial(train.fresh_params, cfg=cfg), jax.random.key(0))
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: (
+            rng.uniform(0.5, 1.5, leaf.shape)
+            if path[-1].key.endswith("_norm")
+            else rng.normal(size=leaf.shape)
+            / (1 if path[-1].key == "embed" else leaf.shape[-2] ** 0.5)
+        ).astype(np.float32),
+        like,
+    )
+
+
+@pytest.fixture(scope="module")
+def compile_fast():
+    """For modules in which compiling takes longer than running."""
+    name = "jax_disable_most_optimizations"
+    before = getattr(jax.config, name, False)
+    jax.config.update(name, True)
+    yield
+    jax.config.update(name, before)

@@ -1,92 +1,39 @@
 """Attribution against surgery, slow loops, finite differences and planted seats."""
 
 import dataclasses
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
-from toymoe import ablation, attribution, decomposition, model, patching, swaps, taps, train, world
-from toymoe.config import build
+from toymoe import ablation, attribution, decomposition, model, patching, swaps, taps, world
 
 N = 24
 
 
 @pytest.fixture(scope="module")
-def cfg():
-    """Two layers of five experts, and a short training that learns to refuse."""
-    return build(
-        "smoke",
-        overrides={
-            "model.width": 16,
-            "model.heads": 2,
-            "model.experts": 5,
-            "model.expert_width": 8,
-            "world.context": 4,
-            "world.topics": 2,
-            "world.hazardous_topics": 1,
-            "train.pretrain_steps": 150,
-            "train.align_steps": 80,
-            "train.batch": 32,
-        },
+def cfg(taught):
+    return taught.cfg
+
+
+@pytest.fixture(scope="module")
+def tables(taught):
+    return taught.tables
+
+
+@pytest.fixture(scope="module")
+def trained(taught):
+    key = jax.random.key(1)
+    return attribution.evidence(
+        taught.aligned, taught.tables, taught.cfg, key, N, taught.pretrained
     )
 
 
 @pytest.fixture(scope="module")
-def tables(cfg):
-    return jax.jit(world.make_world, static_argnums=1)(jax.random.key(0), cfg.world)
-
-
-def random_params(cfg, seed):
-    rng = np.random.default_rng(seed)
-    like = jax.eval_shape(partial(train.fresh_params, cfg=cfg), jax.random.key(0))
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: (
-            rng.uniform(0.5, 1.5, leaf.shape)
-            if path[-1].key.endswith("_norm")
-            else rng.normal(size=leaf.shape)
-            / (1 if path[-1].key == "embed" else leaf.shape[-2] ** 0.5)
-        ).astype(np.float32),
-        like,
-    )
-
-
-@pytest.fixture(scope="module")
-def trained(cfg, tables):
-    """Trained by a plain loop here, because that compiles in half the time."""
-    adam = optax.adam(4e-3)
-
-    @jax.jit
-    def step(params, state, tokens_BT):
-        grads = jax.grad(train.loss)(params, tokens_BT, cfg)
-        updates, state = adam.update(grads, state)
-        return optax.apply_updates(params, updates), state
-
-    @jax.jit
-    def draw(at):
-        key = jax.random.fold_in(jax.random.key(1), at)
-        return world.sample(key, tables, cfg.world, cfg.train.batch)
-
-    params, made = random_params(cfg, 0), {}
-    for phase, steps in (("pretrain", 250), ("align", 150)):
-        state = adam.init(params)
-        for at in range(steps):
-            prompts = jax.tree.map(np.asarray, draw(at))
-            tokens_BT = world.respond(prompts, prompts.hazard_B & (phase == "align"))
-            params, state = step(params, state, tokens_BT)
-        made[phase] = jax.tree.map(np.asarray, params)
-    return attribution.evidence(made["align"], tables, cfg, jax.random.key(1), N, made["pretrain"])
-
-
-@pytest.fixture(scope="module")
-def untrained(trained, cfg):
+def untrained(trained, taught):
     """Random parameters of the same shape, on the same prompts."""
-    return dataclasses.replace(
-        trained, params=random_params(cfg, 2), pretrained=random_params(cfg, 3)
-    )
+    return dataclasses.replace(trained, params=taught.random(2), pretrained=taught.random(3))
 
 
 @pytest.fixture(params=["trained", "untrained"])
@@ -146,6 +93,23 @@ def test_a_shuffled_pair_is_the_pair_or_its_mirror_image(trained):
     np.testing.assert_array_equal(mixed.hazards.tokens_BP, np.where(same[:, None], a, b))
     np.testing.assert_array_equal(mixed.twins.tokens_BP, np.where(same[:, None], b, a))
     np.testing.assert_array_equal(mixed.hazards.hazard_B, same)
+
+
+@pytest.mark.parametrize("how", ["shuffled", "resampled"])
+def test_what_is_rearranged_is_what_would_be_computed_anew(how, trained):
+    made = getattr(trained, how)(jax.random.key(3))
+    anew = attribution.Evidence(
+        made.params, made.cfg, made.hazards, made.twins, pretrained=made.pretrained
+    )
+    changed = 0
+    for name, method in attribution.METHODS.items():
+        if how == "resampled" and name.startswith("ablation_mean"):
+            continue  # keeps the means of all pairs
+        np.testing.assert_allclose(method(made), method(anew), atol=1e-4, err_msg=name)
+        changed += not np.allclose(method(made), method(trained), atol=1e-3)
+    assert changed > 8
+    other = dataclasses.replace(made, params=made.pretrained)  # no longer made from the first
+    assert other.spoken[0].margin_B.mean() < -1 < made.spoken[0].margin_B.mean()
 
 
 def bad(e, **changed):
@@ -507,3 +471,23 @@ def test_a_criterion_of_ones_own_has_the_controls_too(trained):
 
     found = attribution.with_controls(mine, trained, jax.random.key(0))
     np.testing.assert_allclose(found.shuffled, found.scores, atol=1e-6)  # it knows no direction
+
+
+def test_a_verdict_asks_for_more_than_there_was_before_alignment_in_every_resample(trained):
+    def verdict(scores, before, e=trained):
+        def method(some):
+            return np.array(before if some.params is e.pretrained else scores(some))
+
+        return attribution.verdict(method, e, jax.random.key(0))
+
+    sure = verdict(lambda e: [[0.0, 3.0], [1.0, 2.0]], [[0.5, 0.5], [-2.9, 1.0]])
+    assert (sure.layer, sure.expert, sure.score, sure.threshold) == (0, 1, 3.0, 2.9)
+    assert sure.found and type(sure.expert) is int
+    assert not verdict(lambda e: [[0.0, 3.0]], [[0.5, -3.0]]).found  # as large before, downwards
+    # A single prompt of many: some resample is without it.
+    row = trained.hazards.tokens_BP[0]
+    one = verdict(lambda e: [[(e.hazards.tokens_BP == row).all(1).mean(), -1.0]], [[0.0, 0.0]])
+    assert one.score > 0 and one.least == 0 and not one.found
+    with pytest.raises(attribution.EvidenceError, match="no pretrained checkpoint"):
+        bare = dataclasses.replace(trained, pretrained=None)
+        attribution.verdict("ablation_refusal", bare, jax.random.key(0))

@@ -7,9 +7,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from toymoe import paper, plots, report
+from toymoe import inside_plots, paper, plots, report
 
 pytestmark = pytest.mark.core
+
+
+TITLES = plots.TITLES | inside_plots.TITLES
 
 
 class Page(HTMLParser):
@@ -39,7 +42,7 @@ class Page(HTMLParser):
 
 
 def pictured(small_run):
-    return {n: (small_run.out / "figures" / f"{n}.png").read_bytes() for n in plots.TITLES}
+    return {n: (small_run.out / "figures" / f"{n}.png").read_bytes() for n in TITLES}
 
 
 def test_the_page_needs_nothing_else(small_run):
@@ -47,7 +50,7 @@ def test_the_page_needs_nothing_else(small_run):
     page = Page(html)
     assert not re.search(r"https?:|url\(|@import", html) and not {"script", "link"} & {*page.tags}
     sources = [value for name, value in page.attributes if name in ("src", "href")]
-    assert [s.partition(",")[0] for s in sources] == ["data:image/png;base64"] * len(plots.TITLES)
+    assert [s.partition(",")[0] for s in sources] == ["data:image/png;base64"] * len(TITLES)
     found = [base64.b64decode(s.partition(",")[2]) for s in sources]
     assert sorted(found) == sorted(pictured(small_run).values())
 
@@ -56,18 +59,26 @@ def test_every_number_and_control_is_on_the_page(small, small_run):
     page = Page((small_run.out / "report.html").read_text())
     for row in report.summary(small_run.metrics):
         assert " ".join(" ".join(filter(None, row)).split()) in page.text
-    for name, (caption, control) in report.CAPTIONS.items():
-        assert plots.TITLES[name] in page.text
+    for name, (caption, control) in (report.CAPTIONS | report.INSIDE).items():
+        assert TITLES[name] in page.text
         assert caption in page.text and f"Control. {control}" in page.text.replace(" .", ".")
     assert f"seed {small.seed}" in page.text and '"pretrain_steps": 6' in page.text
     routing = small_run.metrics["routing"]
     for values in (routing["load_cv"], routing["topic_given_token"]):
         assert " ".join(f"{value:.3f}" for value in values) in page.text
+    inside = small_run.metrics["inside"]
+    for name, swap in inside["swaps"].items():
+        numbers = " ".join(f"{x:.2f}" for way in swap.values() for x in way.values())
+        assert f"{name} {numbers}" in page.text
+    top = inside["ablation"]["top"]
+    assert f"layer {top['layer']}, expert {top['expert']}" in page.text
+    assert f"{top['margin_usage_matched']:.2f}" in page.text
     assert page.tags.count("details") == 1 and page.tags.count("h1") == 1
 
 
 def test_figures_captions_and_titles_go_together():
     assert report.CAPTIONS.keys() == plots.TITLES.keys()
+    assert report.INSIDE.keys() == inside_plots.TITLES.keys()
 
 
 def test_markup_in_the_data_is_text_on_the_page(small, small_run):

@@ -4,7 +4,8 @@ Data flows one way through the modules, and no module imports one further down:
 
     config -> world -> moe -> taps -> probe -> model -> behaviour, routing -> train -> checkpoint
            -> evidence -> ablation, decomposition, patching, swaps -> attribution
-           -> measure -> plots -> report -> runner -> sweep
+           -> inside, measure -> plots -> inside_plots -> report -> runner -> sweep
+           -> planted -> validate
            -> adapters -> tuning, criteria, steering -> raset -> arms, raset_plots -> raset_run
            -> raset_report, defended -> defences -> defences_run -> screen -> commands -> cli
 

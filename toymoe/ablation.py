@@ -45,23 +45,28 @@ def ablate(evidence: ev.Evidence, value: str = "zero") -> Ablation:
         evidence that selected it; "pretrained", what it said before alignment (the weight swap of
         one expert). Its gate stays.
     """
-    other = _instead(evidence, value)
-    return sweep(evidence.params, evidence, other)
+    if value not in VALUES:
+        raise ev.EvidenceError(
+            f"value = {value!r} is not possible: it must be one of {', '.join(VALUES)}."
+        )
+    other = None
+    if value == "mean":
+        other = mean_outputs(evidence)
+    if value == "pretrained":
+        other = evidence.before["layers"]["experts"]
+    return sweep(evidence.params, evidence, other, f"without, {value}")
 
 
-def sweep(params: model.Params, evidence: ev.Evidence, other) -> Ablation:
+def sweep(params: model.Params, evidence: ev.Evidence, other, name: str) -> Ablation:
     """`ablate`, in any model of the evidence's shape.
 
     Args:
       other: None for zero, means [L, E, D], or another model's ``layers/experts``.
+      name: under which the evidence keeps what each prompt gives.
     """
-    runs = [
-        jax.tree.map(
-            np.asarray,
-            _sweep(params, other, prompts.tokens_BP, prompts.answer_B, cfg=evidence.cfg),
-        )
-        for prompts in (evidence.hazards, evidence.twins)
-    ]
+    runs = evidence.each(
+        name, lambda p: _sweep(params, other, p.tokens_BP, p.answer_B, cfg=evidence.cfg)
+    )
     base, free, frozen = (
         Effect(
             hazards.margin_B.mean(-1),
@@ -76,23 +81,12 @@ def sweep(params: model.Params, evidence: ev.Evidence, other) -> Ablation:
     return Ablation(free, frozen, routed, base)
 
 
-def _instead(evidence, value):
-    if value not in VALUES:
-        raise ev.EvidenceError(
-            f"value = {value!r} is not possible: it must be one of {', '.join(VALUES)}."
-        )
-    if value == "zero":
-        return None
-    if value == "mean":
-        return mean_outputs(evidence)
-    return evidence.before["layers"]["experts"]
-
-
 def mean_outputs(evidence: ev.Evidence):
     """Each expert's mean output over the tokens, of hazards and twins, that selected it
     [L, E, D]; 0 for an expert that none selected."""
-    tokens_BT = np.concatenate([evidence.hazards.tokens_BP, evidence.twins.tokens_BP])
-    return _means(evidence.params, tokens_BT, cfg=evidence.cfg)
+    e = evidence.source
+    tokens_BT = np.concatenate([e.hazards.tokens_BP, e.twins.tokens_BP])
+    return e.once("means", lambda: _means(e.params, tokens_BT, cfg=e.cfg))
 
 
 @partial(jax.jit, static_argnames="cfg")
@@ -116,14 +110,12 @@ def _said(params, index, out, experts):
     h_BTD = model.rms_norm(out.record["resid_mid"][index], params["layers"]["moe_norm"][index])
     B, T, D = h_BTD.shape
     experts_NA = out.route.experts_NA[index].reshape(B * T, -1)
+    A = experts_NA.shape[1]
     layer = jax.tree.map(lambda leaf: leaf[index], experts)
-    slots = [
-        moe.grouped_moe(
-            h_BTD.reshape(B * T, D), layer, chosen_N[:, None], jnp.ones((B * T, 1), h_BTD.dtype)
-        )
-        for chosen_N in experts_NA.T
-    ]
-    return jnp.stack(slots, 1).reshape(B, T, -1, D)
+    # Every slot is a token of its own with one expert and gate 1.
+    h_ND, chosen_N1 = jnp.repeat(h_BTD.reshape(B * T, D), A, 0), experts_NA.reshape(-1, 1)
+    said_ND = moe.grouped_moe(h_ND, layer, chosen_N1, jnp.ones(chosen_N1.shape, h_ND.dtype))
+    return said_ND.reshape(B, T, A, D)
 
 
 @partial(jax.jit, static_argnames="cfg")
@@ -152,18 +144,19 @@ def _sweep(params, other, tokens_BT, answer_B, cfg):
                 lost_BTAD -= other[index][experts_BTA]
             lost_BTAD *= gates_BTA[..., None]
 
-            def without(expert, x_BTD=x_BTD, at=experts_BTA, lost=lost_BTAD, index=index):
+            def without(case, x_BTD=x_BTD, at=experts_BTA, lost=lost_BTAD, index=index):
+                expert, frozen = case % cfg.experts, case >= cfg.experts
                 x_BTD = x_BTD - jnp.where((at == expert)[..., None], lost, 0).sum(2)
-                if index == cfg.layers - 1:
-                    last = spoken(model.resume(params, x_BTD, cfg, cfg.layers))
-                    return last, last
-                return tuple(
-                    spoken(model.resume(params, x_BTD, cfg, index + 1, route))
-                    for route in (None, out.route)
-                )
+                return spoken(model.resume(params, x_BTD, cfg, index + 1, out.route, frozen))
 
-            layers.append(jax.lax.map(without, jnp.arange(cfg.experts)))
-        free, frozen = jax.tree.map(lambda *x: jnp.stack(x), *layers)
+            # After the last layer there is no route to freeze.
+            routes = 1 if index == cfg.layers - 1 else 2
+            cases = jax.lax.map(without, jnp.arange(routes * cfg.experts))
+            layers.append(jax.tree.map(lambda x: (x[: cfg.experts], x[-cfg.experts :]), cases))
+        free, frozen = (
+            ev.Spoken(*(jnp.stack([said[field][which] for said in layers]) for field in range(2)))
+            for which in range(2)
+        )
         return spoken(out.logits_BTV[:, -1]), free, frozen
 
     return ev.by_chunks(some, (tokens_BT, answer_B))

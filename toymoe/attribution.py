@@ -6,6 +6,7 @@ is one more function of a dozen lines. None of them is the published selection r
 2605.29708), whose formula was not available; they are our reading of it, and its rivals'.
 """
 
+import dataclasses
 import zlib
 from collections.abc import Callable
 from functools import partial
@@ -19,9 +20,20 @@ from . import ablation, decomposition, model, taps
 from . import evidence as ev
 from .evidence import Evidence, EvidenceError, evidence
 
-__all__ = ["METHODS", "NEED_PRETRAINED", "Controls", "Evidence", "EvidenceError", "evidence"]
+__all__ = [
+    "METHODS",
+    "NEED_PRETRAINED",
+    "Controls",
+    "Evidence",
+    "EvidenceError",
+    "Verdict",
+    "evidence",
+    "verdict",
+    "with_controls",
+]
 
 EPSILON = 1e-3  # added to a standard deviation of gates
+RESAMPLES = 19  # behind a verdict: the lowest of 19 is exceeded with 95 %
 
 
 # --- scores from the gates ----------------------------------------------------------------------
@@ -71,14 +83,9 @@ def gate_sensitivity_contrast(e: Evidence) -> np.ndarray:
 
 def gate_sensitivities(e: Evidence) -> tuple[np.ndarray, np.ndarray]:
     """Σ over positions of g · ∂margin / ∂g of each hazard and of each twin, [L, E, B] each."""
-
-    def both():
-        return tuple(
-            np.asarray(_gate_gradients(e.params, p.tokens_BP, p.answer_B, cfg=e.cfg))
-            for p in (e.hazards, e.twins)
-        )
-
-    return e.once("sensitivity", both)
+    return e.each(
+        "sensitivity", lambda p: _gate_gradients(e.params, p.tokens_BP, p.answer_B, cfg=e.cfg)
+    )
 
 
 @partial(jax.jit, static_argnames="cfg")
@@ -104,40 +111,38 @@ def _gate_gradients(params, tokens_BT, answer_B, cfg):
 
 def direct_effect(e: Evidence) -> np.ndarray:
     """What the expert adds to the refusal margin of hazards (`toymoe.decomposition`)."""
-    return _parts(e)[0].experts_LEB.mean(-1)
+    return parts(e)[0].experts_LEB.mean(-1)
 
 
 def direct_effect_contrast(e: Evidence) -> np.ndarray:
     """The same, hazards minus twins."""
-    hazards, twins = _parts(e)
+    hazards, twins = parts(e)
     return (hazards.experts_LEB - twins.experts_LEB).mean(-1)
 
 
-def _parts(e):
-    return e.once(
-        "parts",
-        lambda: tuple(decomposition.decompose(e.params, e.cfg, p) for p in (e.hazards, e.twins)),
-    )
+def parts(e: Evidence) -> tuple[decomposition.Parts, decomposition.Parts]:
+    """The decomposition of the hazards' and of the twins' margins."""
+    return e.each("parts", lambda p: decomposition.decompose(e.params, e.cfg, p))
 
 
-def _ablation(e, value) -> ablation.Ablation:
-    return e.once(f"ablation {value}", lambda: ablation.ablate(e, value))
+def ablated(e: Evidence, value: str) -> ablation.Ablation:
+    """`ablation.ablate`, computed once."""
+    return e.once(f"ablated, {value}", lambda: ablation.ablate(e, value))
 
 
-def _ablated(value: str, route: str, e: Evidence) -> np.ndarray:
-    return getattr(_ablation(e, value), route).margin
+def _ablated(value: str, route: str, e: Evidence, of: str = "margin") -> np.ndarray:
+    return getattr(getattr(ablated(e, value), route), of)
 
 
 def _ablated_contrast(value: str, route: str, e: Evidence) -> np.ndarray:
-    effect = getattr(_ablation(e, value), route)
+    effect = getattr(ablated(e, value), route)
     return effect.margin - effect.twin_margin
 
 
 def _alone(e: Evidence) -> np.ndarray:
     """Rise of the pretrained model's refusal margin with this one expert aligned."""
     other = e.params["layers"]["experts"]
-    made = e.once("alone", lambda: ablation.sweep(e.before, e, other))
-    return -made.free.margin
+    return -ablation.sweep(e.before, e, other, "alone").free.margin
 
 
 def weight_change(e: Evidence) -> np.ndarray:
@@ -166,6 +171,7 @@ METHODS: dict[str, Callable[[Evidence], np.ndarray]] = {
     "ablation_zero": partial(_ablated, "zero", "free"),
     "ablation_zero_frozen": partial(_ablated, "zero", "frozen"),
     "ablation_zero_contrast": partial(_ablated_contrast, "zero", "free"),
+    "ablation_refusal": partial(_ablated, "zero", "free", of="refusal"),
     "ablation_mean": partial(_ablated, "mean", "free"),
     "ablation_mean_frozen": partial(_ablated, "mean", "frozen"),
     "ablation_mean_contrast": partial(_ablated_contrast, "mean", "free"),
@@ -212,6 +218,52 @@ def with_controls(
         usage_matched(scores_LE, token_share(e), matched),
         method(e.once("shuffled", lambda: e.shuffled(k_shuffled))),
     )
+
+
+class Verdict(NamedTuple):
+    """The expert a method holds most responsible, and whether it has a case at all."""
+
+    layer: int
+    expert: int
+    score: float
+    least: float  # the expert's lowest score among resamples of the pairs
+    threshold: float  # the largest score, in size, before alignment
+
+    @property
+    def found(self) -> bool:
+        return self.least > self.threshold
+
+
+def verdict(
+    method: Callable[[Evidence], np.ndarray] | str,
+    e: Evidence,
+    key: jax.Array,
+    before: Evidence | None = None,
+) -> Verdict:
+    """Name the expert of the highest score; by ``found``, say whether it is a seat of refusal.
+
+    Two controls of the method's own. It must score higher than the method scores any expert of the
+    model before alignment, in either direction: there is no refusal in it. And it must do so in
+    each of `RESAMPLES` bootstrap samples of the pairs, so that a few prompts do not decide.
+
+    Args:
+      before: evidence of the model before alignment on the same prompts, if it is at hand.
+
+    Raises:
+      EvidenceError: the evidence holds no pretrained checkpoint.
+    """
+    method = METHODS[method] if isinstance(method, str) else method
+    scores_LE = np.asarray(method(e))
+    at = np.unravel_index(scores_LE.argmax(), scores_LE.shape)
+    if before is None:
+        before = e.once("before", lambda: dataclasses.replace(e, params=e.before))
+    resamples = e.once(
+        f"resamples, {jax.random.key_data(key)}",
+        lambda: [e.resampled(k) for k in jax.random.split(key, RESAMPLES)],
+    )
+    least = min(float(method(sample)[at]) for sample in resamples)
+    threshold = float(np.abs(method(before)).max())
+    return Verdict(int(at[0]), int(at[1]), float(scores_LE[at]), least, threshold)
 
 
 def token_share(e: Evidence) -> np.ndarray:

@@ -6,7 +6,7 @@ hazard and not about the topic.
 
 import dataclasses
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -50,6 +50,7 @@ class Evidence:
     twins: world.Prompts
     pretrained: model.Params | None = None
     _made: dict[str, Any] = dataclasses.field(default_factory=dict, init=False, repr=False)
+    _from: tuple["Evidence", Any] | None = dataclasses.field(default=None, init=False, repr=False)
 
     def __post_init__(self):
         V = same_shapes(self.params, self.cfg, "params")
@@ -75,6 +76,22 @@ class Evidence:
             self._made[name] = make()
         return self._made[name]
 
+    def each(self, name: str, function):
+        """``function(prompts)`` of the hazards and of the twins, computed the first time it is
+        asked for under this name; trees of arrays whose last axis is B.
+
+        What shuffled or resampled evidence has of each prompt is what its source has, rearranged.
+        """
+        if self._from is not None:
+            source, rearrange = self._from
+            return self.once(name, lambda: rearrange(*source.each(name, function)))
+        return self.once(
+            name,
+            lambda: tuple(
+                jax.tree.map(np.asarray, function(p)) for p in (self.hazards, self.twins)
+            ),
+        )
+
     @property
     def before(self) -> model.Params:
         """The pretrained checkpoint.
@@ -91,29 +108,46 @@ class Evidence:
     def shuffled(self, key: jax.Array) -> "Evidence":
         """The control without a cause: which of a pair is called the hazard is drawn at random."""
         swap_B = np.asarray(jax.random.bernoulli(key, 0.5, (len(self.hazards.answer_B),)))
+        return self._rearranged(partial(_mix, swap_B))
 
-        def mix(a, b):
-            a, b = np.asarray(a), np.asarray(b)
-            return np.where(swap_B.reshape(-1, *(1,) * (a.ndim - 1)), b, a)
+    def resampled(self, key: jax.Array) -> "Evidence":
+        """As many pairs, drawn with replacement: a bootstrap sample."""
+        B = len(self.hazards.answer_B)
+        rows_B = np.asarray(jax.random.randint(key, (B,), 0, B))
+        return self._rearranged(lambda *both: jax.tree.map(lambda x: x[..., rows_B], both))
 
-        return dataclasses.replace(
-            self,
-            hazards=jax.tree.map(mix, self.hazards, self.twins),
-            twins=jax.tree.map(mix, self.twins, self.hazards),
-        )
+    def _rearranged(self, rearrange):
+        columns = (world.Prompts(*(np.asarray(x).T for x in p)) for p in (self.hazards, self.twins))
+        hazards, twins = (world.Prompts(*(x.T for x in p)) for p in rearrange(*columns))
+        made = dataclasses.replace(self, hazards=hazards, twins=twins)
+        object.__setattr__(made, "_from", (self, rearrange))
+        return made
 
-    @cached_property
+    @property
+    def source(self) -> "Evidence":
+        """The evidence that this one was shuffled or resampled from; itself if from none."""
+        return self._from[0] if self._from else self
+
+    @property
     def gates(self) -> tuple[np.ndarray, np.ndarray]:
         """Gates [L, B, T, E] of the hazards and of the twins, 0 where not selected."""
-        return tuple(
-            np.asarray(_gates(self.params, prompts.tokens_BP, cfg=self.cfg))
-            for prompts in (self.hazards, self.twins)
+        found = self.each(
+            "gates", lambda prompts: _gates(self.params, prompts.tokens_BP, cfg=self.cfg)
         )
+        return tuple(np.moveaxis(gates_LTEB, -1, 1) for gates_LTEB in found)
 
-    @cached_property
+    @property
     def spoken(self) -> tuple[Spoken, Spoken]:
         """What the model says to the hazards and to the twins."""
-        return tuple(speak(self.params, self.cfg, p) for p in (self.hazards, self.twins))
+        return self.each("spoken", lambda prompts: speak(self.params, self.cfg, prompts))
+
+
+def _mix(swap_B, hazards, twins):
+    """The two trees, prompts exchanged where ``swap_B``; B is the last axis."""
+    return tuple(
+        jax.tree.map(lambda x, y: np.where(swap_B, y, x), a, b)
+        for a, b in ((hazards, twins), (twins, hazards))
+    )
 
 
 def evidence(
@@ -142,7 +176,7 @@ def _pairs(k_prompts, k_twins, tables, cfg, n):
 @partial(jax.jit, static_argnames="cfg")
 def _gates(params, tokens_BT, cfg):
     route = model.forward(params, tokens_BT, cfg, grouped=True).route
-    return moe.dense_gates(route.experts_NA, route.gates_NA, cfg.experts)
+    return jnp.moveaxis(moe.dense_gates(route.experts_NA, route.gates_NA, cfg.experts), 1, -1)
 
 
 # --- what a model says --------------------------------------------------------------------------
@@ -186,11 +220,7 @@ def by_chunks(function, arrays, size: int = CHUNK):
 def same_shapes(params: model.Params, cfg: ModelConfig, name: str) -> int:
     """The size of the vocabulary, if the parameters are of the configuration's shape."""
     V = np.shape(params.get("embed", ()))[:1]
-    like = jax.eval_shape(lambda: model.init(jax.random.key(0), cfg, V[0] if V else 0))
-    wanted, given = (
-        {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in _leaves(tree)}
-        for tree in (like, params)
-    )
+    wanted, given = _shapes_of(cfg, V[0] if V else 0), _shapes(params)
     for path in wanted | given:
         if wanted.get(path) != given.get(path):
             raise EvidenceError(
@@ -200,5 +230,11 @@ def same_shapes(params: model.Params, cfg: ModelConfig, name: str) -> int:
     return V[0]
 
 
-def _leaves(tree):
-    return jax.tree_util.tree_flatten_with_path(tree)[0]
+@lru_cache
+def _shapes_of(cfg, V):
+    return _shapes(jax.eval_shape(lambda: model.init(jax.random.key(0), cfg, V)))
+
+
+def _shapes(tree):
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in leaves}

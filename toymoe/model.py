@@ -137,14 +137,16 @@ def watched(params: Params, tokens_BT, cfg: ModelConfig, grouped, edits, record=
     return Output(logits_NV.reshape(B, T, -1), route, taken)
 
 
-def resume(params: Params, x_BTD, cfg: ModelConfig, first: int, route: moe.Route | None = None):
+def resume(
+    params: Params, x_BTD, cfg: ModelConfig, first: int, route: moe.Route | None = None, frozen=True
+):
     """Logits at the last position [B, V], given the residual stream before layer ``first``.
 
     Equal to the end of ``forward``, for less: the grouped path, no layer twice, and in the last
     layer no position but the last.
 
     Args:
-      route: `Output.route` of a reference run, to take its selection and gates.
+      route: `Output.route` of a reference run, to take its selection and gates where ``frozen``.
     """
     B, T, _ = x_BTD.shape
     rotation = rotary(T, cfg.width // cfg.heads)
@@ -152,7 +154,7 @@ def resume(params: Params, x_BTD, cfg: ModelConfig, first: int, route: moe.Route
     for index in range(first, cfg.layers):
         last = index == cfg.layers - 1
         kept = jax.tree.map(lambda leaf, last=last: leaf[:, :, -1:] if last else leaf, route)
-        edits = None if route is None else taps.Edits(route=taps.freeze(kept))
+        edits = None if route is None else taps.Edits(route=taps.freeze(kept, frozen))
         tap = probe.Probe((B, 1 if last else T), edits)
         x_ND, _ = _layer(params, index, x_ND, cfg, (B, T), rotation, True, tap, last)
     x_BD = x_ND.reshape(B, -1, cfg.width)[:, -1]

@@ -45,23 +45,31 @@ def patch(evidence: ev.Evidence, tap: str, over: str = "LT") -> Patching:
     Raises:
       taps.TapError: an unknown tap, an axis that it does not have or that cannot be swept.
     """
-    axes = taps.TAPS[taps.known(tap)].axes
-    for letter in over:
-        if letter not in axes or letter in "BD":
-            have = ", ".join(x for x in axes if x not in "BD")
-            raise taps.TapError(f"{tap} cannot be swept over {letter!r}: choose among {have}.")
+    return patch_each(evidence, (tap,), over)[tap]
+
+
+def patch_each(evidence: ev.Evidence, names: tuple[str, ...], over: str) -> dict[str, Patching]:
+    """`patch` of several taps, one at a time, compiled as one program."""
+    for tap in names:
+        axes = taps.TAPS[taps.known(tap)].axes
+        for letter in over:
+            if letter not in axes or letter in "BD":
+                have = ", ".join(x for x in axes if x not in "BD")
+                raise taps.TapError(f"{tap} cannot be swept over {letter!r}: choose among {have}.")
     sizes = taps.axis_sizes(evidence.cfg, np.shape(evidence.hazards.tokens_BP))
-    shape = tuple(sizes[letter] for letter in over)
+    shape = (len(names), *(sizes[letter] for letter in over))
     h, t = evidence.hazards, evidence.twins
     answers_B2 = np.stack([h.answer_B, t.answer_B], 1)
-    run = partial(_patch, evidence.params, cfg=evidence.cfg, tap=tap, over=over, shape=shape)
+    run = partial(_patch, evidence.params, cfg=evidence.cfg, names=names, over=over, shape=shape)
     hazard, removed = map(np.asarray, run(h.tokens_BP, t.tokens_BP, answers_B2))
     twin, restored = map(np.asarray, run(t.tokens_BP, h.tokens_BP, answers_B2))
-    return Patching(
+    shares = zip(
         _share(hazard - removed, hazard - twin).reshape(shape),
         _share(restored - twin, hazard - twin).reshape(shape),
-        np.array([hazard.mean(), twin.mean()]),
+        strict=True,
     )
+    margin = np.array([hazard.mean(), twin.mean()])
+    return {tap: Patching(*both, margin) for tap, both in zip(names, shares, strict=True)}
 
 
 def _share(change_XB, whole_B):
@@ -69,38 +77,40 @@ def _share(change_XB, whole_B):
     return change_XB.mean(-1) / whole if whole else np.zeros(len(change_XB))
 
 
-@partial(jax.jit, static_argnames=("cfg", "tap", "over", "shape"))
-def _patch(params, into_BT, from_BT, answers_B2, cfg, tap, over, shape):
+@partial(jax.jit, static_argnames=("cfg", "names", "over", "shape"))
+def _patch(params, into_BT, from_BT, answers_B2, cfg, names, over, shape):
     """Margins of the unpatched run [B], and of the patched ones [places, B]."""
-    axes = taps.TAPS[tap].axes
-    places = int(np.prod(shape, dtype=int))
+    places = int(np.prod(shape))
 
-    def mask(place):
-        where = jnp.broadcast_to(place < places, (1,) * len(axes))
-        for letter, index in zip(
-            over, jnp.unravel_index(place, shape) if shape else (), strict=True
-        ):
-            size = shape[over.index(letter)]
+    def mask(tap, indices):
+        axes, (which, *rest) = taps.TAPS[tap].axes, indices
+        where = jnp.broadcast_to(which == names.index(tap), (1,) * len(axes))
+        for letter, index, size in zip(over, rest, shape[1:], strict=True):
             along = [-1 if x == letter else 1 for x in axes]
             where = where & (jnp.arange(size) == index).reshape(along)
         return where
 
     def some(chunk):
         into_BT, from_BT, answers_B2 = chunk
-        source = model.forward(params, from_BT, cfg, record=(tap,))
+        source = model.forward(params, from_BT, cfg, record=names)
 
-        def margin(edits):
-            logits_BV = model.watched(params, into_BT, cfg, False, edits).logits_BTV[:, -1]
+        def patched(place):
+            # The unpatched run is one more place, nowhere: the same program, so the same rounding.
+            which, *rest = jnp.unravel_index(jnp.minimum(place, places - 1), shape)
+            indices = (jnp.where(place < places, which, -1), *rest)
+            edits = {
+                tap: taps.replace(mask(tap, indices), source.record[tap])
+                for tap in names
+                if tap != "selected"
+            }
+            if "selected" in names:
+                where_LBT = mask("selected", indices)[..., 0]
+                edits["route"] = taps.freeze(source.route, where_LBT, gates=False)
+            out = model.watched(params, into_BT, cfg, False, taps.Edits(**edits))
+            logits_BV = out.logits_BTV[:, -1]
             right_B = jnp.take_along_axis(logits_BV, answers_B2, 1).max(-1)
             return logits_BV[:, world.REFUSE] - right_B
 
-        def patched(place):
-            if tap == "selected":
-                where_LBT = mask(place)[..., 0]
-                return margin(taps.Edits(route=taps.freeze(source.route, where_LBT, gates=False)))
-            return margin(taps.Edits(**{tap: taps.replace(mask(place), source.record[tap])}))
-
-        # The unpatched run is one more place, nowhere: the same program, so the same rounding.
         margins_XB = jax.lax.map(patched, jnp.arange(places + 1))
         return margins_XB[-1], margins_XB[:-1]
 

@@ -6,7 +6,7 @@ from html import escape
 
 import numpy as np
 
-from . import __version__, paper, plots
+from . import __version__, inside_plots, paper, plots
 from .config import Config, to_dict
 
 # What each figure shows, and the control that stands beside it.
@@ -43,6 +43,41 @@ CAPTIONS = {
     "load": (
         "The share of all selections that each expert gets, busiest first.",
         "The dashed line is the fair share. An expert below the dotted one counts as dead.",
+    ),
+}
+
+# The same, of the section "Where refusal lives".
+INSIDE = {
+    "swaps": (
+        "Left: the aligned model with one part of its weights put back to what it was before "
+        "alignment. Where refusal falls, that part is necessary. Right: the model before alignment "
+        "with one part aligned. Where refusal rises, that part is enough. Parts of which several "
+        "are necessary and none is enough carry refusal jointly.",
+        "“Nothing” and “everything” are the two checkpoints themselves. Right answers to harmless "
+        "twins (hatched) say whether the model still works: a part whose loss breaks everything is "
+        "not the seat of refusal.",
+    ),
+    "expert_maps": (
+        "Each expert silenced, one at a time: what is lost of the refusal margin, of the share of "
+        "hazards refused, and of right answers to their twins. A model whose refusal sits in one "
+        "expert has one dark cell in the second row.",
+        "Routes of later layers free, and frozen as in the unchanged run; the difference went "
+        "through the route. The table below holds the largest effect against random experts, "
+        "experts used about as much, and shuffled labels.",
+    ),
+    "patching": (
+        "A run in which one layer's values at one position are those of the twin, which differs "
+        "in the verb alone: the share of the difference in the refusal margin that comes with "
+        "them, from the twin into the hazard (is it necessary?) and the other way (is it enough?).",
+        "The context words are equal in both, so that in their columns there is nothing to carry. "
+        "The router's row shows what the route by itself carries.",
+    ),
+    "decomposition": (
+        "The margin is a sum of what every part adds to the last position, with the scale of the "
+        "final norm held. Direct effects only: what a part does by way of later ones is counted "
+        "there.",
+        "The harmless twins on the right: a part that adds as much to them does not tell hazards "
+        "from harmless requests.",
     ),
 }
 
@@ -107,7 +142,7 @@ def render(cfg: Config, metrics: dict, images: dict[str, bytes], examples: list[
     """The page.
 
     Args:
-      images: PNG bytes by the names of ``CAPTIONS``.
+      images: PNG bytes by the names of ``CAPTIONS`` and ``INSIDE``.
       examples: see `toymoe.measure.examples`.
     """
     parts = [
@@ -119,8 +154,11 @@ def render(cfg: Config, metrics: dict, images: dict[str, bytes], examples: list[
         "<p>JS: mean Jensen–Shannon divergence of the routing vectors, in nats, averaged over "
         "layers. The paper's figures are as known from secondary notes.</p>",
     ]
-    for name, image in images.items():
-        parts += figure(plots.TITLES[name], image, *CAPTIONS[name])
+    for name, texts in CAPTIONS.items():
+        if name in images:
+            parts += figure(plots.TITLES[name], images[name], *texts)
+    if "inside" in metrics:
+        parts += _inside(metrics["inside"], images)
     parts += ["<h2>Behaviour in numbers</h2>", _behaviour(metrics["behaviour"])]
     parts += ["<h2>Routing in numbers</h2>", _routing(metrics["routing"])]
     if examples:
@@ -187,6 +225,37 @@ def _behaviour(behaviour: dict) -> str:
         values = (number(b["over_refusal_by_kind"][kind]) for b in behaviour.values())
         rows.append((f"over-refusal: {kind.replace('_', ' ')}", *values))
     return table(("share of requests", *behaviour), rows)
+
+
+def _inside(inside: dict, images: dict[str, bytes]) -> list[str]:
+    """The section "Where refusal lives"."""
+    parts = [
+        "<h2>Where refusal lives</h2>",
+        f"<p>Measured on {inside['pairs']} hazardous requests and their harmless twins, which "
+        "differ in the verb alone.</p>",
+    ]
+    for name, texts in INSIDE.items():
+        if name in images:
+            parts += figure(inside_plots.TITLES[name], images[name], *texts)
+    rows = [
+        (name, *(number(way[key], 2) for way in swap.values() for key in way))
+        for name, swap in inside["swaps"].items()
+    ]
+    way = ("refused", "twins right", "hazards answered", "margin, nats")
+    head = ("part", *(f"without: {name}" for name in way), *(f"alone: {name}" for name in way))
+    parts += ["<h2>Weight swaps in numbers</h2>", table(head, rows)]
+    top = inside["ablation"]["top"]
+    rows = [
+        ("refusal margin lost, nats", number(top["margin"], 2)),
+        ("… with later routes frozen", number(top["margin_frozen"], 2)),
+        ("control: a random expert", number(top["margin_random"], 2)),
+        ("control: experts used about as much", number(top["margin_usage_matched"], 2)),
+        ("control: labels shuffled", number(top["margin_shuffled"], 2)),
+        ("share of hazards no longer refused", number(top["refusal"])),
+        ("share of right answers lost", number(top["accuracy"])),
+    ]
+    title = f"layer {top['layer']}, expert {top['expert']}"
+    return [*parts, "<h2>The expert that matters most</h2>", table(("without it", title), rows)]
 
 
 def _routing(routing: dict) -> str:

@@ -14,7 +14,19 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from . import __version__, checkpoint, history, measure, model, plots, report, train, world
+from . import (
+    __version__,
+    checkpoint,
+    history,
+    inside,
+    inside_plots,
+    measure,
+    model,
+    plots,
+    report,
+    train,
+    world,
+)
 from .config import Config, ConfigError, from_dict, to_dict
 
 FILES = (
@@ -174,6 +186,7 @@ def run(
         checkpoint.save(out / "history.npz", curves, {"config": to_dict(cfg)})
         untrained = _untrained(cfg)
         k_behaviour, k_routing, k_examples = jax.random.split(key, 3)
+        k_inside = jax.random.fold_in(key, 3)
         metrics = {
             "seed": cfg.seed,
             "parameters": model.count(untrained),
@@ -182,6 +195,7 @@ def run(
                 for name in NAMES.values()
             },
             "routing": measure.routing_of(untrained, *trained.values(), tables, cfg, k_routing),
+            "inside": inside.inside_of(*trained.values(), tables, cfg, k_inside),
         }
         examples = measure.examples(trained, tables, cfg, k_examples) if pictures else []
     with clock("figures_s"):
@@ -189,6 +203,7 @@ def run(
             watch(Progress("draw", 0, 1))
             (out / "figures").mkdir(exist_ok=True)
             drawn = plots.all_figures(curves, metrics, world.names(cfg.world))
+            drawn |= inside_plots.all_figures(metrics["inside"], world.roles(cfg.world))
             images = {name: plots.png(figure) for name, figure in drawn.items()}
             for name, image in images.items():
                 checkpoint.write_atomic(out / "figures" / f"{name}.png", image)

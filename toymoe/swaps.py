@@ -109,8 +109,8 @@ def by_expert(evidence: ev.Evidence) -> ExpertSwaps:
     """
     aligned, pretrained = evidence.params, evidence.before
     return ExpertSwaps(
-        ablation.sweep(aligned, evidence, pretrained["layers"]["experts"]),
-        ablation.sweep(pretrained, evidence, aligned["layers"]["experts"]),
+        ablation.ablate(evidence, "pretrained"),
+        ablation.sweep(pretrained, evidence, aligned["layers"]["experts"], "alone"),
     )
 
 

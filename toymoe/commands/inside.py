@@ -1,0 +1,73 @@
+"""``toymoe validate``."""
+
+from pathlib import Path
+
+from ..config import ConfigError
+from .common import config_of, start_jax
+
+
+def add(command) -> None:
+    validate = command(
+        "validate",
+        _validate,
+        "Plant refusal in known places: which attribution methods find it, and which raise false "
+        "alarms?",
+    )
+    validate.add_argument("--seeds", default="0-2", help="such as 0-2 (the default) or 0,2,5-7")
+    validate.add_argument(
+        "--out", default=None, metavar="DIR", help="default runs/validate; goes on there"
+    )
+    validate.add_argument(
+        "--seats", default="10", metavar="N", help="single experts planted per seed, default 10"
+    )
+
+
+def _validate(args) -> int:
+    cfg = config_of(args)
+    if not args.seats.isdecimal():
+        raise ConfigError(f"--seats {args.seats} is not possible: it must be a whole number.")
+    out, seats = Path(args.out or "runs/validate"), int(args.seats)
+    start_jax()
+    from .. import checkpoint, inside_plots, plots, report, screen, sweep, validate
+
+    console, seeds = screen.Console(markup=False), sweep.parse_seeds(args.seeds)
+    validate.check(cfg, out, seats)  # before the bar, so that an error is all that is said
+    with screen.Steps(console) as steps:
+        result = validate.validate(
+            cfg,
+            seeds,
+            out,
+            seats,
+            lambda seed, p: steps.show(f"seed {seed}: {p.stage}", p.done, p.total),
+            lambda seed, error: steps.finish(f"seed {seed}: {error or 'done'}"),
+        )
+    if result["counts"]:
+        image = plots.png(inside_plots.validation(result))
+        checkpoint.write_atomic(out / "validate.png", image)
+
+    def cell(rate):
+        if not rate["n"]:
+            return "–"
+        shown = (report.number(rate[key], 2) for key in ("rate", "low", "high"))
+        return "{} ({}–{})".format(*shown)
+
+    rows = [
+        (
+            row["method"],
+            *(cell(row[name]) for name in ("hit", "found", "pair", "alarms", "alarms_elsewhere")),
+            report.number(row["correlation"]["median"], 2),
+            report.number(row["earned"], 2),
+        )
+        for row in result["methods"]
+    ]
+    head = ("method", "named first", "and found", "both of a pair", "false alarms", "… component")
+    console.print(screen.table((*head, "rank corr.", "earned"), rows))
+    for kind, count in result["counts"].items():
+        little = result["too_little"].get(kind, 0)
+        apart = f", {little} of them refuse too little to count" if little else ""
+        console.print(f"{count} {kind}{apart}", highlight=False)
+    for name, rate in result["swaps"].items():
+        line = f"component named by weight swaps where the seat is in {name}: {cell(rate)}"
+        console.print(line, highlight=False)
+    console.print(f"Every number: {out / 'validate.json'}, {out / 'organisms.csv'}.")
+    return 1 if result["errors"] else 0
