@@ -8,7 +8,6 @@ organism comes from the same pretrained one, the same prompts and as many steps:
     route     KL(p_pretrained ‖ p_now) of the router probabilities at ANS (SafeMoE, 2509.22745)
     most_used only the experts most used on hazards learn, all else stays (as RASA and SEAL tune
               chosen experts, 2602.04448, 2609.02293)
-    keep      weights decay towards the pretrained ones instead of towards 0 (L2-SP, 1802.01483)
 """
 
 from functools import partial
@@ -32,7 +31,6 @@ class Defence(NamedTuple):
     spread: float = 0.0  # weight of the loss
     route: float = 0.0  # weight of the loss
     most_used: int = 0  # experts that learn, 0 for everything
-    keep: float = 0.0  # 1: weights decay towards the pretrained ones only
 
 
 def align(pretrained, tables: world.World, cfg: Config, defence: Defence, learns=None):
@@ -44,7 +42,7 @@ def align(pretrained, tables: world.World, cfg: Config, defence: Defence, learns
     key = train.keys(cfg.seed).align
     everything = learns is None
     mask_LE = np.ones((cfg.model.layers, cfg.model.experts), bool) if everything else learns
-    switches = jnp.array([defence.dropout, defence.spread, defence.route, defence.keep])
+    switches = jnp.array([defence.dropout, defence.spread, defence.route])
     return jax.tree.map(
         np.asarray,
         _align(
@@ -70,7 +68,7 @@ def _align(pretrained, tables, key, switches, mask_LE, everything, cfg):
     adam = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam(b2=0.98))
     mix = train.mixture(tables, cfg, "align")
     may = learning(pretrained, mask_LE, everything)
-    dropout, spread, route, keep = switches
+    dropout, spread, route = switches
 
     def step(state, at):
         k_batch, k_drop = (jax.random.fold_in(key, i) for i in (at, rate_S.size + at))
@@ -80,11 +78,11 @@ def _align(pretrained, tables, key, switches, mask_LE, everything, cfg):
         grads = jax.tree.map(jnp.multiply, grads, may)
         updates, adam_state = adam.update(grads, state.adam)
 
-        def move(path, p, u, before, m):
+        def move(path, p, u, m):
             decay = cfg.train.weight_decay * (not path[-1].key.endswith("_norm"))
-            return p - rate_S[at] * m * (u + decay * (p - keep * before))
+            return p - rate_S[at] * m * (u + decay * p)
 
-        params = jax.tree_util.tree_map_with_path(move, state.params, updates, pretrained, may)
+        params = jax.tree_util.tree_map_with_path(move, state.params, updates, may)
         return _State(params, adam_state), None
 
     start = _State(pretrained, adam.init(pretrained))

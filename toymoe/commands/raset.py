@@ -55,8 +55,8 @@ def _raset(args) -> int:
     if args.seeds is None:
         folders = raset_run.seeds_of(out)
     else:
-        sweep.claim(cfg, out)
         folders = {seed: out / f"seed-{seed}" for seed in sweep.parse_seeds(args.seeds)}
+        sweep.claim(cfg, out)
     with screen.Steps(console) as steps:
 
         def watch(seed, p):
