@@ -138,7 +138,8 @@ def test_a_slightly_wrong_answer_is_wrong_on_inputs_of_other_seeds_too(number, n
 
     for seed in (0, 1, 2):
         assert judge(check, check.reference, seed).status == SOLVED
-        assert judge(check, off, seed).status == WRONG
+        if check.view is None:  # else there are many right answers
+            assert judge(check, off, seed).status == WRONG
 
 
 def test_known_relations_between_a_wrong_and_the_right_number_are_said():

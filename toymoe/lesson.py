@@ -20,6 +20,8 @@ class Lesson(NamedTuple):
 LESSONS = {
     1: Lesson("A small world with topics and hazards", 50),
     2: Lesson("Build a mixture-of-experts layer", 55),
+    3: Lesson("Watch routing specialise", 55),
+    4: Lesson("Teach it to refuse", 55),
 }
 
 

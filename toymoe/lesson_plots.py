@@ -48,3 +48,21 @@ def load_by_balance(shares: dict[float, list]) -> Figure:
     panels[0].set(ylabel="share of the tokens", ylim=(0, None))
     panels[0].legend(frameon=False, fontsize=9)
     return drawn
+
+
+def two_rules(js: dict[str, list[float]], across: float) -> Figure:
+    """JS between hazards and their twins by layer, under two hazard rules.
+
+    Args:
+      js: what a hazard is -> JS in nats by layer.
+      across: JS of prompts of different topics, to compare with.
+    """
+    drawn = figure("Does refusing move the route?", 6.5, 3.2)
+    axes = drawn.subplots()
+    for (rule, by_layer), style in zip(js.items(), STYLES, strict=False):
+        axes.plot(range(len(by_layer)), by_layer, label=f"hazard is {rule}", **style)
+    axes.axhline(across, color=BLACK, linestyle=":", label="different topics")
+    axes.set_xticks(range(len(by_layer)))
+    tidy(axes, xlabel="layer", ylabel="JS of hazard and twin (nats)", ylim=(0, None))
+    drawn.legend(loc="outside right center", frameon=False)
+    return drawn
