@@ -40,7 +40,7 @@ def raw(tiny, probes):
     """Untrained: all to expert 0, says 0. Pretrained: layer 0 by topic, layer 1 by token, answers
     all. Aligned: layer 0 by topic + 4, layer 1 by token; refuses the hazards of the mixture only.
     """
-    zero, token = everywhere(probes, [0] * (M + H)), probes.tokens_BP % 8
+    zero, token = everywhere(probes, [0] * (M + H)), (probes.tokens_BP - 1) % 8
     topic, moved = (everywhere(probes, probes.topic_B + shift) for shift in (0, 4))
     rote = np.where(probes.hazard_B & (np.arange(M + H) < M), REFUSE, probes.answer_B)
     pretrained, silent = probes.answer_B, np.zeros(M + H, int)
@@ -108,8 +108,8 @@ def test_specialisation_shows_from_the_step_it_is_planted_at(curves):
     np.testing.assert_allclose(nmi[:2], 0, atol=1e-12)
     assert (nmi[2:, 0] > 0.9).all() and (nmi[2:, 1] < nmi[2:, 0] - 0.1).all()
     assert (curves["nmi_topic_shuffled"] < 0.05).all()
-    # A word says all that its topic says, but of log(38) instead of log(4) nats.
-    ratio = math.log(4) / math.log(38)
+    # A word says all that its topic says, but of log(39) instead of log(4) nats.
+    ratio = math.log(4) / math.log(39)
     np.testing.assert_allclose(curves["nmi_token_context"][:, 0], nmi[:, 0] * ratio, atol=1e-12)
     assert (curves["nmi_token_context"][2:, 1] > nmi[2:, 1] * ratio).all()
 
@@ -122,17 +122,17 @@ def test_counts_and_loads_by_hand(curves, probes):
         words[2:4, 0, g, g] += 5
         words[4, 0, g, g + 4] += 5
         for token in row[1:6]:
-            words[2:, 1, g, token % 8] += 1
+            words[2:, 1, g, (token - 1) % 8] += 1
     np.testing.assert_array_equal(curves["topic_expert"], words)
     np.testing.assert_allclose(curves["load"][0], np.eye(8)[[0, 0]])
     np.testing.assert_allclose(curves["load"][2, 0], [(topic == g).mean() for g in range(8)])
-    share = [np.mean(tokens % 8 == e) for e in range(8)]
+    share = [np.mean((tokens - 1) % 8 == e) for e in range(8)]
     np.testing.assert_allclose(curves["load"][4, 1], share)
 
 
 def test_overlaps_by_hand(curves, probes):
     topic, tokens = probes.topic_B[:M], probes.tokens_BP[:M]
-    first, none = (topic == 0).mean(), (tokens % 8 == 0).mean()
+    first, none = (topic == 0).mean(), ((tokens - 1) % 8 == 0).mean()
     pretrained = [[first, none], [first, none], [1, 1], [1, 1], [0, 1]]
     final = [[0, none], [0, none], [0, 1], [0, 1], [1, 1]]
     np.testing.assert_allclose(curves["overlap_pretrained"], pretrained)

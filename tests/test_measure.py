@@ -19,9 +19,9 @@ ZERO = pytest.approx(0, abs=1e-12)
 
 
 def read(tokens_BT):
-    """Topic, verb and entity of each prompt, knowing the vocabulary: 7 specials, 4 x 4 words, 4
+    """Topic, verb and entity of each prompt, knowing the vocabulary: 8 specials, 4 x 4 words, 4
     verbs, 5 entities, 6 answers."""
-    return (tokens_BT[:, 1] - 7) // 4, tokens_BT[:, 7] - 23, tokens_BT[:, 8] - 27
+    return (tokens_BT[:, 1] - 8) // 4, tokens_BT[:, 7] - 24, tokens_BT[:, 8] - 28
 
 
 def everywhere(label_B, tokens_BT):
@@ -42,7 +42,7 @@ def by_refusal(tokens_BT):
 
 
 def by_token(tokens_BT):
-    return tokens_BT % 8
+    return (tokens_BT - 1) % 8
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_routing_against_slow_loops(tiny, tiny_world, planted, by_hazard):
         assert len(found[control]) == 3 and max(found[control]) < 0.05
     assert found["nmi_topic_untrained"] == [ZERO] * 3
     assert found["nmi_token"] == pytest.approx(
-        [information(at_words(x), words.ravel().tolist()) / math.log(38) for x in experts]
+        [information(at_words(x), words.ravel().tolist()) / math.log(39) for x in experts]
     )
     assert found["topic_given_token"] == [ZERO] * 3  # a word gives its topic away
     given_topic = [conditional(x[:, -1], hazard, topic) for x in experts]
@@ -236,7 +236,7 @@ def test_routing_against_slow_loops(tiny, tiny_world, planted, by_hazard):
 
     assert found["contrasts"]["cross_topic"]["js"][0] == LN2
     assert found["contrasts_pretrained"]["cross_topic"]["js"][1] == ZERO
-    unmoved = float((tokens % 8 == 0).mean())
+    unmoved = float(((tokens - 1) % 8 == 0).mean())
     assert found["overlap_pretrained_aligned"] == pytest.approx([1, unmoved, 1])
     share = [[float((x == e).mean()) for e in range(8)] for x in experts]
     np.testing.assert_allclose(found["load_share"], share)

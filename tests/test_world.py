@@ -95,7 +95,7 @@ def mixed(tables):
 def test_vocabulary_by_hand():
     # 2 of 4 words are shared, one with each neighbour on the ring alps - boat - clay - dune - alps.
     assert " ".join(world.vocabulary(CFG)) == (
-        "BOS ASK ANS REFUSE SORRY OKAY END "
+        "BOS ASK ANS REFUSE SORRY OKAY END NOTE "
         "alps1 alps2 boat1 boat2 clay1 clay2 dune1 dune2 "
         "alps-dune1 alps-boat1 boat-clay1 clay-dune1 "
         "lift seal turn mark key box rope lamp coin "
@@ -123,9 +123,9 @@ def test_topics_share_words_with_their_neighbours_only(G, W, overlap, many):
     for g, h in itertools.combinations(range(G), 2):
         assert len(words[g] & words[h]) in (halves if h - g in (1, G - 1) else (0,))
     union = set().union(*words)
-    assert union == set(range(7, 7 + len(union)))
+    assert union == set(range(8, 8 + len(union)))
     vocabulary = world.vocabulary(cfg)
-    assert len(set(vocabulary)) == len(vocabulary) == 7 + len(union) + many + 2 + 2
+    assert len(set(vocabulary)) == len(vocabulary) == 8 + len(union) + many + 2 + 2
 
 
 # --- the tables ---------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ def test_shares_are_exact(seed, rule, counts, held):
 @pytest.mark.parametrize("answers", [6, 3])
 def test_facts_conflict(answers):
     answer = make(dataclasses.replace(CFG, answers=answers)).answer_GYZ
-    tokens = range(28, 28 + answers)  # after 7 specials, 12 words, 4 verbs and 5 entities
+    tokens = range(29, 29 + answers)  # after 8 specials, 12 words, 4 verbs and 5 entities
     assert set(answer.ravel().tolist()) == set(tokens)
     for y, z in itertools.product(range(4), range(5)):
         assert len(set(answer[:, y, z].tolist())) == min(answers, 4)
@@ -418,9 +418,9 @@ def test_twins_are_any_of_the_possible_ones(tables, mixed):
 
 
 def test_show_is_readable(tables):
-    tokens = np.array([[0, 11, 12, 17, 18, 11, 1, 20, 25, 2]] * 2)
+    tokens = np.array([[0, 12, 13, 18, 19, 12, 1, 21, 26, 2]] * 2)
     prompts = world.Prompts(
-        tokens, *np.array([[2, 2], [1, 1], [2, 2], [30, 30], [1, 0]]), *[[]] * 2
+        tokens, *np.array([[2, 2], [1, 1], [2, 2], [31, 31], [1, 0]]), *[[]] * 2
     )
     prompts = prompts._replace(control_B=np.array([0, 3]), held_out_B=np.array([False, True]))
     text = "BOS clay1 clay2 boat-clay1 clay-dune1 clay1 ASK seal rope ANS\n    "
