@@ -26,6 +26,7 @@ import sys
 import time
 from pathlib import Path
 
+from toymoe import lesson
 from toymoe.notebook import Cell, NotebookError, read_percent, write_ipynb
 
 HERE = Path(__file__).parent
@@ -148,7 +149,32 @@ def main(argv: list[str] | None = None) -> int:
         if not args.exercises:
             print(f"  {_timed(path):.0f} s", end="", flush=True)
         print()
+    readme = HERE / "README.md"
+    _write(readme, with_table(readme.read_text("utf-8"), "lessons", table()))
     return 0
+
+
+def table() -> list[str]:
+    """The table of lessons in README.md."""
+    took = lesson.seconds()
+    head = ["| | lesson | you need | your time | running every cell |", "|---|---|---|---|---|"]
+    return head + [
+        f"| {number} | [{one.title}](solutions/{path.stem}.ipynb) | {one.needs} "
+        f"| {one.minutes} min | {lesson.rounded(took[number]) if number in took else '?'} s |"
+        for path, (number, one) in zip(sources(), lesson.LESSONS.items(), strict=True)
+    ]
+
+
+def with_table(text: str, name: str, rows: list[str]) -> str:
+    """A page with another table between ``<!-- name -->`` and ``<!-- end -->``.
+
+    Raises:
+      NotebookError: the page has no such place.
+    """
+    found = re.search(rf"(<!-- {name} -->\n).*?(<!-- end -->)", text, re.DOTALL)
+    if not found:
+        raise NotebookError(f"there is no <!-- {name} --> … <!-- end --> on the page.")
+    return text[: found.end(1)] + "".join(f"{row}\n" for row in rows) + text[found.start(2) :]
 
 
 def _timed(path: Path) -> float:

@@ -9,7 +9,7 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from lessons import build
+from lessons import build, instructor
 from toymoe import lesson, notebook
 from toymoe.checks import LESSONS, lesson_checks
 
@@ -199,3 +199,38 @@ def test_a_run_shows_what_a_notebook_shows():
     assert outputs[1] == outputs[2] == [] and "image/png" in outputs[3][0]["data"]
     with pytest.raises(ZeroDivisionError):
         build.run([notebook.Cell("code", "1 / 0")])
+
+
+# --- index and guide ----------------------------------------------------------------------------
+
+
+def test_the_index_lists_every_lesson_as_the_table_does():
+    text = (build.HERE / "README.md").read_text("utf-8")
+    assert build.with_table(text, "lessons", build.table()) == text, "run `python -m lessons.build`"
+    assert all(f"solutions/{path.stem}.ipynb" in text for path in SOURCES)
+    with pytest.raises(notebook.NotebookError, match="no <!-- other"):
+        build.with_table(text, "other", [])
+
+
+def test_the_guide_has_a_section_and_todays_messages_for_every_lesson():
+    text = instructor.PAGE.read_text("utf-8")
+    assert instructor.fill(text, None) == text, "run `python -m lessons.instructor`"
+    assert all(f"### Lesson {number} · " in text for number in lesson.LESSONS)
+
+
+def test_ranges_are_taken_from_a_sweep():
+    column = "behaviour.aligned.refusal"
+    rows = [{"seed": str(i), column: x} for i, x in enumerate(("0.5", "", "0.75", "1.0"))]
+    assert instructor.ranges(rows, {"refused": column, "absent": "none"})[2:] == [
+        "| refused | 0.500 | 0.750 | 1.000 |"
+    ]
+    filled = instructor.fill(instructor.PAGE.read_text("utf-8"), rows)
+    assert (
+        "4 seeds: 0, 1, 2, 3" in filled and "| hazards refused | 0.500 | 0.750 | 1.000 |" in filled
+    )
+
+
+def test_minutes_are_expected_in_proportion_to_the_machine():
+    once, twice = lesson.expected(1.0), lesson.expected(2.0)
+    assert [row[0] for row in once] == list(lesson.LESSONS)
+    assert all(b[3] >= 2 * a[3] - 5 and a[2] == b[2] for a, b in zip(once, twice, strict=True))

@@ -15,13 +15,14 @@ class Lesson(NamedTuple):
 
     title: str
     minutes: int  # of a student's time
+    needs: str  # what one should know before
 
 
 LESSONS = {
-    1: Lesson("A small world with topics and hazards", 50),
-    2: Lesson("Build a mixture-of-experts layer", 55),
-    3: Lesson("Watch routing specialise", 55),
-    4: Lesson("Teach it to refuse", 55),
+    1: Lesson("A small world with topics and hazards", 50, "Python and numpy"),
+    2: Lesson("Build a mixture-of-experts layer", 55, "lesson 1; a product of matrices"),
+    3: Lesson("Watch routing specialise", 55, "lessons 1 and 2"),
+    4: Lesson("Teach it to refuse", 55, "lessons 1 and 3"),
 }
 
 
@@ -33,6 +34,19 @@ def seconds() -> dict[int, float]:
 
 def _noted() -> bool:
     return (HERE / "seconds.json").is_file()
+
+
+def expected(slower: float) -> list[tuple[int, str, int, int | None]]:
+    """Number, title, minutes of a student's time and seconds of computing of every lesson.
+
+    Args:
+      slower: how many times longer compiling takes here than where the seconds were measured.
+    """
+    took = seconds()
+    return [
+        (n, one.title, one.minutes, rounded(took[n] * slower) if n in took else None)
+        for n, one in LESSONS.items()
+    ]
 
 
 def notebooks() -> list[Path]:

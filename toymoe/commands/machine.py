@@ -47,5 +47,10 @@ def _doctor(args) -> int:
         console.print(
             f"`toymoe run` will take about {first:.0f} s, and {again:.0f} s once compiled."
         )
+        from .. import lesson
+
+        rows = lesson.expected(found.estimate["compile_s"] / doctor.RUN["compile_s"])
+        shown = [(n, title, f"{m} min", "" if s is None else f"{s} s") for n, title, m, s in rows]
+        console.print(screen.table(("lesson", "", "your time", "of it computing"), shown))
     console.print("toymoe runs here." if found.ok else "toymoe does not run here yet.")
     return 0 if found.ok else 1

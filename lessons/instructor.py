@@ -1,0 +1,84 @@
+"""Fill the tables of INSTRUCTOR.md: ``python -m lessons.instructor SWEEP.csv``.
+
+The file is what ``toymoe sweep --seeds 0-9 --out DIR`` writes: a row per seed.
+"""
+
+import csv
+import sys
+from pathlib import Path
+from statistics import median
+
+from toymoe.checks import lesson_checks
+from toymoe.lesson import LESSONS
+
+from .build import HERE, with_table
+
+PAGE = HERE / "INSTRUCTOR.md"
+
+# What a teacher looks up while the class computes: lesson -> what it is called there -> the column.
+QUANTITIES = {
+    3: {
+        "NMI of expert and topic, best layer": "routing.nmi_topic.context.best",
+        "… untrained router": "routing.nmi_topic_untrained.best",
+        "… topics shuffled": "routing.nmi_topic_shuffled.best",
+        "information beyond the token, nats, best layer": "routing.topic_given_token.best",
+        "dead experts, worst layer": "routing.dead_experts.best",
+    },
+    4: {
+        "hazards refused": "behaviour.aligned.refusal",
+        "held-out hazards refused": "behaviour.aligned.refusal_held_out",
+        "harmless requests answered": "behaviour.aligned.answer_accuracy",
+        "harmless requests refused": "behaviour.aligned.over_refusal",
+        "JS of different topics ÷ JS of intent twins": "routing.js_ratio",
+        "JS of intent twins, layer 0": "routing.contrasts.intent_twins.js.0",
+        "JS of neutral twins, layer 0": "routing.contrasts.neutral_twins.js.0",
+        "JS of different topics, layer 0": "routing.contrasts.cross_topic.js.0",
+    },
+}
+
+
+def ranges(rows: list[dict], columns: dict[str, str]) -> list[str]:
+    """A table: name, smallest, median, largest over the seeds."""
+    found = ["| quantity | smallest | median | largest |", "|---|---|---|---|"]
+    for name, column in columns.items():
+        values = [float(row[column]) for row in rows if row.get(column) not in (None, "")]
+        if values:
+            cells = " | ".join(f"{x:.3f}" for x in (min(values), median(values), max(values)))
+            found.append(f"| {name} | {cells} |")
+    return found
+
+
+def mistakes(lesson: int) -> list[str]:
+    """A table: exercise, and what the common wrong answers are told."""
+    return ["| function | message |", "|---|---|"] + [
+        f"| `{name}` | {mistake.says} |"
+        for name, check in lesson_checks(lesson).items()
+        for mistake in check.mistakes
+    ]
+
+
+def fill(text: str, rows: list[dict] | None) -> str:
+    """The page with its tables made anew; ranges stay as they are without a sweep."""
+    for lesson in LESSONS:
+        text = with_table(text, f"mistakes {lesson}", mistakes(lesson))
+        if rows is not None and lesson in QUANTITIES:
+            text = with_table(text, f"ranges {lesson}", ranges(rows, QUANTITIES[lesson]))
+    if rows is not None:
+        text = with_table(
+            text, "seeds", [f"{len(rows)} seeds: {', '.join(r['seed'] for r in rows)}"]
+        )
+    return text
+
+
+def main(argv: list[str]) -> int:
+    """Rewrite INSTRUCTOR.md."""
+    rows = None
+    if argv:
+        with Path(argv[0]).open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if not row.get("error")]
+    PAGE.write_text(fill(PAGE.read_text("utf-8"), rows), "utf-8", newline="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
