@@ -6,7 +6,7 @@ import pytest
 
 from toymoe import attribution, checkpoint, planted, swaps
 
-KEY, N, STEPS = jax.random.key(7), 24, 60
+KEY, N, STEPS = jax.random.key(7), 24, 200
 
 
 def evidence(taught, params):

@@ -12,7 +12,7 @@ from toymoe.commands import inside
 from toymoe.config import ConfigError, TrainConfig
 from toymoe.train import TrainingError
 
-N, STEPS = 24, 60
+N, STEPS = 24, 200
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from . import attribution, checkpoint, history, planted, swaps, sweep, train, wo
 from .config import Config, ConfigError, to_dict
 
 YARDSTICK = "ablation_zero"
-PAIRS = 256
+PAIRS = 128
 TRIED = ("attention", "router")  # components that are planted too
 
 
