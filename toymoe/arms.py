@@ -14,7 +14,7 @@ from . import adapters, attribution, model, steering
 from .config import Config
 from .raset import CRITERION, Attacker, Look, choose, matched_choice, random_choice
 
-BUDGETS = (1, 2, 3, 5, 8)
+BUDGETS = (1, 2, 4, 8)
 STEERED = (1, 2, 4, 8, 16)
 
 
@@ -33,9 +33,9 @@ def plan(cfg: Config) -> list[Arm]:
     made = [Arm("none", 0, lambda a: (a.view(a.params), 0.0))]
     for n in budgets:
         made.append(Arm("raset", n, partial(_tuned, n=n)))
-        made.append(Arm("raset_last_layer", n, partial(_tuned, n=n, layers=1)))
         made.append(Arm("random_experts", n, partial(_randomly, n=n)))
         made.append(Arm("usage_matched", n, partial(_matched, n=n)))
+    made.append(Arm("raset_last_layer", main, partial(_tuned, n=main, layers=1)))
     for name in ("usage", "gate_contrast", "gate_sensitivity", "ablation_zero"):
         made.append(Arm(f"tuned_by_{name}", main, partial(_tuned, n=main, criterion=name)))
     made += [
@@ -44,14 +44,14 @@ def plan(cfg: Config) -> list[Arm]:
         Arm("router_only", 0, lambda a: a.tune(_only(cfg, router=True))),
         Arm("full_tuning", 0, lambda a: a.tune(_only(cfg, everything=True))),
     ]
-    for pairing in ("responses", "twins"):
+    for how, pairing in (("both", "responses"), ("off", "responses"), ("both", "twins")):
         for n in STEERED:
             if n <= total // 2:
-                for how in ("off", "on", "both"):
-                    name = f"steering_{how}_{pairing}"
-                    made.append(Arm(name, n, partial(_steered, n=n, how=how, pairing=pairing)))
+                name = f"steering_{how}_{pairing}"
+                made.append(Arm(name, n, partial(_steered, n=n, how=how, pairing=pairing)))
+    made.append(Arm("steering_on_responses", main, partial(_steered, n=main, how="on")))
+    made.append(Arm("steering_off_raset", main, partial(_closed, n=main, closed=False)))
     for n in budgets:
-        made.append(Arm("steering_off_raset", n, partial(_closed, n=n, closed=False)))
         made.append(Arm("silenced", n, partial(_silenced, n=n)))
         made.append(Arm("masked", n, partial(_closed, n=n, closed=True)))
     for layer in range(cfg.model.layers):
@@ -88,7 +88,7 @@ def _matched(a: Attacker, n):
     return a.tune(adapters.Place(matched_choice(chosen, usage_LE, a.draw(n))))
 
 
-def _steered(a: Attacker, n, how, pairing):
+def _steered(a: Attacker, n, how, pairing="responses"):
     """SteerMoE: what refusal selects is switched off, what answering selects on."""
     rd_LE = a.steering[pairing]
     size = np.abs(rd_LE) if how == "both" else rd_LE if how == "off" else -rd_LE

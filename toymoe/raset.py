@@ -50,7 +50,7 @@ STUDIED = (
     "ablation_zero_contrast",
     "random",
 )
-PROMPTS = 1024  # behind each rate
+PROMPTS = 512  # behind each rate
 
 Look = Callable[[Any], measure.View]
 

@@ -27,15 +27,15 @@ from .config import Config, _require, _share, _whole
 class Schedule:
     """How a delta is tuned."""
 
-    steps: int = 300
-    learning_rate: float = 1e-2  # of low-rank deltas
+    steps: int = 240
+    learning_rate: float = 2e-2  # of low-rank deltas
     whole_learning_rate: float = 1e-3  # of routers, and of all parameters
     rank: int = 2
     attention_rank: int = 3
     batch: int = 64  # hazards in a step, and as many harmless prompts
     rehearsal: float = 1.0  # weight of the harmless prompts' loss
-    route: float = 0.0  # weight of the routing-preserving term
-    check: int = 50  # steps between looks at the held-out hazards
+    route: float = 60.0  # weight of the routing-preserving term
+    check: int = 60  # steps between looks at the held-out hazards
     patience: int = 2  # looks without improvement before stopping
 
     def __post_init__(self):
