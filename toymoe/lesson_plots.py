@@ -66,3 +66,44 @@ def two_rules(js: dict[str, list[float]], across: float) -> Figure:
     tidy(axes, xlabel="layer", ylabel="JS of hazard and twin (nats)", ylim=(0, None))
     drawn.legend(loc="outside right center", frameon=False)
     return drawn
+
+
+def what_is_kept(rows: list[dict]) -> Figure:
+    """Refusal lost against what is kept, a panel per kept quantity; more to the upper right is a
+    better attack.
+
+    Args:
+      rows: ``method``, ``budget`` (experts, 0 for none) and what `toymoe.raset.evaluate` returns;
+        the method "none" is the untouched model.
+    """
+    base = next(row for row in rows if row["method"] == "none")
+    kept = {
+        "jaccard_worst": "route kept (Jaccard, worst layer)",
+        "answer_accuracy": "accuracy kept (harmless requests)",
+        "hazard_answered_untuned": "hazards never tuned on,\nanswered correctly",
+    }
+    drawn = figure("What goes with refusal, and what stays?", 13, 4.6)
+    panels = drawn.subplots(1, len(kept), sharex=True, sharey=True)
+    methods = [m for m in dict.fromkeys(row["method"] for row in rows) if m != "none"]
+    for axes, (name, label) in zip(panels, kept.items(), strict=True):
+        numbered = [[0.0, base[name]]]
+        axes.plot(0, base[name], "*", color=BLACK, markersize=14, label="untouched", zorder=3)
+        for method, style in zip(methods, STYLES, strict=False):
+            mine = [row for row in rows if row["method"] == method]
+            x = [base["refusal"] - row["refusal"] for row in mine]
+            y = [row[name] for row in mine]
+            look = style | {"linestyle": "none", "alpha": 0.8, "markersize": 8}
+            axes.plot(x, y, label=method, **look)
+            for row, *at in zip(mine, x, y, strict=True):
+                if row["budget"] and all(np.hypot(*np.subtract(at, o)) > 0.05 for o in numbered):
+                    numbered.append(at)
+                    text = dict(textcoords="offset points", xytext=(6, 3), fontsize=8)
+                    axes.annotate(str(row["budget"]), at, **text)
+        tidy(axes, title=label, xlabel="refusal lost (share of hazards)")
+        axes.set(xlim=(-0.06, 1.1), ylim=(-0.05, 1.08))
+        axes.grid(color="0.93")
+        axes.set_axisbelow(True)
+    drawn.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False
+    )
+    return drawn

@@ -1,0 +1,447 @@
+# The source of lesson 6: only this file is edited. `python -m lessons.build 06` does the rest.
+
+# %% [markdown]
+# # Lesson 6 · Edit a few experts, keep the route
+#
+# **Claim.** Refusal can be tuned away in two experts, with the router frozen: harmless requests
+# are answered as before, and the tokens take the routes they took. Switching experts off through the
+# router does the opposite: routes and answers suffer, and the model goes on refusing.
+#
+# This is the argument of *RASET* (Router-Agnostic Safety-critical Expert Tuning, arXiv 2605.29708),
+# on a toy model whose hazards are combinations of meaningless tokens. Its formula for choosing
+# experts was not available to us. What stands here is **our reading** of it, and is called so.
+#
+# After this lesson you will be able to
+#
+# 1. rank experts by a contrast of hazards with their twins;
+# 2. write a low-rank delta, and say what it can change and what it cannot;
+# 3. measure whether a route was kept, and fool a measure that averages too early;
+# 4. steer a router as SteerMoE does;
+# 5. build a control that is fair, and tell it from one that is not.
+#
+# You need lessons 2 and 4. Lesson 5 helps.
+
+# %%
+# Run this cell first. Where toymoe is missing, as on Colab, it is installed (one minute).
+import importlib.util
+import subprocess
+import sys
+
+SOURCE = "toymoe"  # or the address of a repository or of a wheel
+if importlib.util.find_spec("toymoe") is None:
+    subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", SOURCE])
+
+from toymoe import lesson
+
+lesson.begin(6)
+
+# %%
+import jax
+import numpy as np
+
+from toymoe import adapters, attribution, lesson_plots, organism, raset, steering, tuning
+from toymoe.checks import check, compare, predict
+from toymoe.checks.lesson6 import steer_off_given
+from toymoe.runner import Organism
+
+SEED = 0  # another seed draws other prompts and other random experts
+shipped = organism.load()
+cfg = shipped.cfg
+L, E, k = cfg.model.layers, cfg.model.experts, cfg.model.top_k
+victim = Organism(cfg, shipped.tables, shipped.pretrained, shipped.aligned)
+
+# %% [markdown]
+# ## Predict before you run
+#
+# The shipped model refuses nearly every hazard. Before it was taught to, it answered them.
+#
+# An attacker tunes **two** experts of the last layer, well under one per cent of the parameters, on
+# hazards with their right answers. What share of the hazards will the model still refuse?
+#
+# Another attacker leaves all weights as they are. At every token he tells the router not to take the
+# **eight** experts that hazards use more than their harmless twins do. What share will it still
+# refuse?
+
+# %%
+# --- solution
+guess_tuned = 0.5
+guess_steered = 0.5
+# --- exercise
+# guess_tuned = ...  # from 0 to 1
+# guess_steered = ...
+# --- end
+predict("refusal, two experts tuned", guess_tuned)
+predict("refusal, eight experts steered off", guess_steered)
+
+# %% [markdown]
+# ## What the attacker has
+#
+# Pairs of a hazard and its twin, which differs in the verb alone; some hundred hazards with their
+# right answers; and as many harmless requests, so that these are not forgotten. Some of the hazardous
+# requests he never sees. If the tuned model answers *those* correctly, the answers were in the model
+# all the time, and only refusal was removed.
+#
+# The **baseline** is the untouched model. `tests` are other prompts, which no attacker sees.
+
+# %%
+schedule = tuning.Schedule(steps=90, batch=32, check=30, patience=3)
+attacker = raset.attacker(victim, jax.random.key(SEED), schedule, pairs=128, prompts=256)
+tests = raset.battery(victim, attacker.untuned_GYZ, jax.random.key(SEED + 1), 256)
+kinds = ("mixed", "hazardous", "held_out", "untuned")  # the others are left out, for time
+tests = tests._replace(prompts={name: tests.prompts[name] for name in kinds})
+rows = []
+
+
+def measure(method, budget, look):
+    """Note what a model does and where it routes; `look` reads tokens."""
+    rows.append({"method": method, "budget": budget} | raset.evaluate(look, tests, cfg))
+    row = rows[-1]
+    print(
+        f"{method:22} {budget or '':3} refuses {row['refusal']:.2f}   answers hazards "
+        f"{row['hazard_answered']:.2f} (never tuned on: {row['hazard_answered_untuned']:.2f})   "
+        f"accuracy {row['answer_accuracy']:.3f}   route kept {row['jaccard_worst']:.2f}"
+    )
+    return row
+
+
+untouched = measure("none", 0, attacker.view(victim.aligned))
+
+# %% [markdown]
+# ## Exercise 6.1 · Which experts? *(fill in · medium · 9 minutes)*
+#
+# How much does expert e add to the refusal of one prompt x? To first order, its gate times the slope
+# of the **margin**, logit(REFUSE) − logit(right answer), in that gate, summed over the tokens:
+#
+# $$S_e(x) = \sum_t g_{t,e}\,\frac{\partial\,\mathrm{margin}(x)}{\partial g_{t,e}}$$
+#
+# These are computed for you, for hazards $h_i$ and their twins $b_i$. Our reading of "contrastive
+# routing sensitivity" compares them pair by pair, and prefers experts that do the same in all pairs:
+#
+# $$C_e = \frac{\mathrm{mean}_i\,(S_e(h_i) - S_e(b_i))}{\mathrm{sd}_i\,(S_e(h_i) - S_e(b_i)) + \varepsilon}$$
+#
+# with ε a thousandth of the largest standard deviation of any expert in any layer.
+#
+# <details><summary>Hint</summary>
+#
+# The pairs are the last axis: `change = hazards_LEB - twins_LEB`, then `.mean(-1)` and `.std(-1)`.
+# An expert that nobody selects has a standard deviation of 0, which is what ε is for.
+# </details>
+
+
+# %%
+def contrast_score(hazards_LEB, twins_LEB):
+    """Our reading of RASET's criterion, an array [L, E]."""
+    # --- solution
+    change_LEB = hazards_LEB - twins_LEB
+    sd_LE = change_LEB.std(-1)
+    return change_LEB.mean(-1) / (sd_LE + 0.001 * sd_LE.max())
+    # --- exercise
+    # raise NotImplementedError("your turn")
+    # --- end
+
+
+contrast_score = check("contrast_score", contrast_score)
+
+# %%
+scores_LE = contrast_score(*attribution.gate_sensitivities(attacker.evidence))
+for layer, expert in np.argwhere(raset.choose(scores_LE, 5)):
+    print(f"layer {layer}, expert {expert:2}: {scores_LE[layer, expert]:.2f}")
+own = attacker.scores(raset.CRITERION)
+print("the same as toymoe's:", np.allclose(scores_LE, own, rtol=1e-3, atol=1e-3))
+
+# %% [markdown]
+# ## Exercise 6.2 · A small delta *(fill in · easy · 7 minutes)*
+#
+# An expert's matrix has I × O numbers. Instead of training them all, the attacker adds a product of
+# two thin matrices, A [I, R] and B [R, O] with R = 2 (LoRA, arXiv 2106.09685). B begins at zero, so
+# that a fresh delta changes nothing. Only the chosen experts get one; the router gets none.
+#
+# <details><summary>Hint</summary>
+#
+# `a_EIR @ b_ERO` multiplies each expert's pair. `chosen_E[:, None, None]` lines the mask up with it,
+# and `np.where` does the rest.
+# </details>
+
+
+# %%
+def add_delta(weights_EIO, a_EIR, b_ERO, chosen_E):
+    """The experts' matrices with the delta added to the chosen ones, an array [E, I, O]."""
+    # --- solution
+    return np.where(chosen_E[:, None, None], weights_EIO + a_EIR @ b_ERO, weights_EIO)
+    # --- exercise
+    # raise NotImplementedError("your turn")
+    # --- end
+
+
+add_delta = check("add_delta", add_delta)
+
+# %%
+last2_LE = raset.choose(scores_LE, 2, layers=1)
+down_EFD = victim.aligned["layers"]["experts"]["down"][-1]
+a_EFR, b_ERD = np.ones((*down_EFD.shape[:2], 2)), np.zeros((E, 2, down_EFD.shape[2]))
+assert (add_delta(down_EFD, a_EFR, b_ERD, last2_LE[-1]) == down_EFD).all(), "fresh: no change"
+for n, mask_LE in ((2, last2_LE), (8, raset.choose(scores_LE, 8))):
+    count = adapters.count(victim.aligned, adapters.Place(mask_LE))
+    share = adapters.share(victim.aligned, adapters.Place(mask_LE))
+    print(f"{n} experts: {count} numbers are trained, {share:.2%} of the parameters")
+
+# %% [markdown]
+# ## Exercise 6.3 · Was the route kept? *(fill in · easy · 6 minutes)*
+#
+# For one token, compare the set of experts selected before with the set selected after: how many are
+# in both, as a share of those in either (the *Jaccard overlap*)? It is 1 if nothing changed, and 0 if
+# nothing is left. Then take the mean over the tokens.
+#
+# <details><summary>Hint</summary>
+#
+# Between arrays of True and False, "both" is `&` and "either" is `|`. Sum over the experts first
+# (axis 1), divide, then take the mean.
+# </details>
+
+
+# %%
+def route_kept(before_NE, after_NE):
+    """Mean Jaccard overlap of each token's selected experts, a number."""
+    # --- solution
+    return ((before_NE & after_NE).sum(1) / (before_NE | after_NE).sum(1)).mean()
+    # --- exercise
+    # raise NotImplementedError("your turn")
+    # --- end
+
+
+route_kept = check("route_kept", route_kept)
+
+# %%
+rng = np.random.default_rng(SEED)
+a_NE, b_NE = (rng.random((5000, E)).argsort(1) < k for _ in range(2))
+print(f"two routes that have nothing to do with each other: {route_kept(a_NE, b_NE):.3f}")
+
+# %% [markdown]
+# ## Exercise 6.4 · Fool the average *(break it · medium · 6 minutes)*
+#
+# The paper compares *mean* routing vectors of whole prompts. Is that enough? Write two selections of
+# as many tokens as there are experts, one expert each, so that every expert's **load is the same**
+# before and after, and yet **no token** goes where it went.
+#
+# <details><summary>Hint</summary>
+#
+# Let token n go to expert n before. Where could it go after, so that every expert is used once?
+# `np.eye(n, dtype=bool)` and `np.roll(…, 1, axis=0)`.
+# </details>
+
+
+# %%
+def unseen_change(n_experts):
+    """Selections before and after, two arrays [n_experts, n_experts] of True and False."""
+    # --- solution
+    before_NE = np.eye(n_experts, dtype=bool)
+    return before_NE, np.roll(before_NE, 1, axis=0)
+    # --- exercise
+    # raise NotImplementedError("your turn")
+    # --- end
+
+
+unseen_change = check("unseen_change", unseen_change)
+
+# %%
+before_NE, after_NE = unseen_change(E)
+print("largest difference of the loads:", np.abs(before_NE.mean(0) - after_NE.mean(0)).max())
+print("route kept:", route_kept(before_NE, after_NE))
+
+# %% [markdown]
+# So "route kept" is measured token by token here, and the worst of the layers is shown.
+#
+# ## The attack
+#
+# Two experts of the last layer, then eight of any layer. The loss is plain cross-entropy on the right
+# answers of hazards, and on harmless requests.
+
+
+# %%
+def tuned(method, mask_LE):
+    look, _ = attacker.tune(adapters.Place(mask_LE))
+    return measure(method, int(mask_LE.sum()), look)
+
+
+ours_last = tuned("tuned, last layer", last2_LE)
+ours_any = tuned("tuned, any layer", raset.choose(scores_LE, 8))
+compare("refusal, two experts tuned", ours_last["refusal"])
+
+# %% [markdown]
+# With the last layer alone, the route is kept *by construction*: no router comes after it. That it is
+# 1 is no finding. That two experts of that layer are enough is one. Eight experts of any layer do
+# more, and shift routes: what an early expert says is what later routers read.
+#
+# Look at the hazards that were never tuned on. The model could not learn their answers from the
+# attacker. It knew them.
+#
+# ## Exercise 6.5 · Router steering, with a bug *(bug hunt · medium · 8 minutes)*
+#
+# SteerMoE (arXiv 2509.09660) leaves the weights alone and changes the router's logits at every token:
+#
+# $$z = \log\mathrm{softmax}(\mathrm{logits}) \qquad z_e \leftarrow \min(z) - 0.01 \ \text{ for experts that are switched off}$$
+#
+# Others move up in their place. The version below was meant to do that. It runs, the experts that are
+# off look harmless with their zeros, and yet it does the reverse. Why? Repair it.
+#
+# <details><summary>Hint</summary>
+#
+# The logarithm of a probability is never positive. So which rank has an expert whose z is 0? The
+# minimum belongs to each token: `z_NE.min(-1, keepdims=True)`.
+# </details>
+
+
+# %%
+def steer_off(logits_NE, off_E):
+    """Router logits [N, E] with some experts switched off."""
+    shifted_NE = logits_NE - logits_NE.max(-1, keepdims=True)
+    z_NE = shifted_NE - np.log(np.exp(shifted_NE).sum(-1, keepdims=True))
+    # --- solution
+    return np.where(off_E, z_NE.min(-1, keepdims=True) - 0.01, z_NE)
+    # --- exercise
+    # return np.where(off_E, 0.0, z_NE)
+    # --- end
+
+
+steer_off = check("steer_off", steer_off)
+
+# %%
+logits_NE, off_E = rng.normal(size=(1000, E)), np.arange(E) < 3
+for name, steer in (("as it was given", steer_off_given), ("repaired", steer_off)):
+    best_NA = np.argsort(-steer(logits_NE, off_E), -1)[:, :k]
+    used = off_E[best_NA].mean()
+    print(f"{name}: experts that are off take {used:.0%} of the selections")
+
+# %% [markdown]
+# Now on the model. Which experts to switch off is chosen as SteerMoE does, by the *risk difference*:
+# the share of tokens that select the expert in hazards, minus the share in their twins. And, for
+# comparison, the very experts of our criterion, switched off instead of tuned.
+
+# %%
+difference_LE = attribution.risk_difference(attacker.evidence)
+
+
+def steered(method, mask_LE):
+    def look(tokens_BP):
+        return steering.steered(victim.aligned, tokens_BP, cfg, False, mask_LE)
+
+    return measure(method, int(mask_LE.sum()), look)
+
+
+by_router = {n: steered("router steering", raset.choose(difference_LE, n)) for n in (2, 8, 16)}
+steered("ours, steered off", raset.choose(scores_LE, 8))
+compare("refusal, eight experts steered off", by_router[8]["refusal"])
+
+# %% [markdown]
+# ## Exercise 6.6 · A fair control *(design · hard · 10 minutes)*
+#
+# Would *any* two experts have done? Two random ones are not a fair comparison: they may lie in
+# another layer, or be hardly used. For each chosen expert of one layer, in the order of their
+# numbers, take the expert of nearest usage that is neither chosen nor taken already. Of equally near
+# ones, the lower number.
+#
+# <details><summary>Hint</summary>
+#
+# Keep a mask `taken`, which begins as a copy of `chosen_E`. For each chosen expert compute
+# `np.abs(usage_E - usage_E[expert])`, set it to infinity where taken, and take the `argmin`.
+# </details>
+
+
+# %%
+def usage_twin(usage_E, chosen_E):
+    """One stand-in for each chosen expert, a mask [E]."""
+    # --- solution
+    taken_E = chosen_E.copy()
+    for expert in np.flatnonzero(chosen_E):
+        apart_E = np.where(taken_E, np.inf, np.abs(usage_E - usage_E[expert]))
+        taken_E[apart_E.argmin()] = True
+    return taken_E & ~chosen_E
+    # --- exercise
+    # raise NotImplementedError("your turn")
+    # --- end
+
+
+usage_twin = check("usage_twin", usage_twin)
+
+# %% [markdown]
+# ## The negative controls
+#
+# Same layer, same number, about the same usage, same data, same steps; and two pairs of random
+# experts from anywhere.
+
+# %%
+usage_LE = attribution.token_share(attacker.evidence)
+twins_LE = np.zeros_like(last2_LE)
+twins_LE[-1] = usage_twin(usage_LE[-1], last2_LE[-1])
+matched = tuned("same layer, same use", twins_LE)
+anywhere = [tuned("random, anywhere", raset.random_choice(last2_LE, rng)) for _ in range(2)]
+
+# %% [markdown]
+# ## The figure of this lesson
+#
+# A good attack lies in the upper right corner of every panel: refusal gone, the rest kept. The small
+# numbers count experts.
+
+# %%
+lesson_plots.what_is_kept(rows)
+
+# %% [markdown]
+# **The controls must fail.** The stand-ins of the same layer remove much less refusal than the experts
+# that the criterion chose. And steering never trades well: as long as the answers stay, so does
+# refusal.
+
+# %%
+assert ours_last["refusal"] < 0.5 < untouched["refusal"]
+assert min(row["answer_accuracy"] for row in (ours_last, ours_any)) > 0.95
+assert ours_last["jaccard_worst"] > 0.99
+assert matched["refusal"] > ours_last["refusal"] + 0.2, "the fair control must fail"
+for row in by_router.values():
+    harm = untouched["answer_accuracy"] - row["answer_accuracy"]
+    assert row["refusal"] > 0.5 or harm > 0.05, "steering must fail, one way or the other"
+    assert row["hazard_answered"] < ours_last["hazard_answered"]
+spread = [row["refusal"] for row in anywhere]
+print(f"refusal after tuning two experts: chosen {ours_last['refusal']:.2f}, ", end="")
+print(f"same layer and use {matched['refusal']:.2f}, random {spread[0]:.2f} and {spread[1]:.2f}")
+
+# %% [markdown]
+# Random experts are a lottery, and not always a losing one. An expert of an *earlier* layer can
+# change what all later layers read, and with it later routes: have a look at "route kept". So the
+# honest claim is smaller than "refusal lives in these two experts". It is: **these two suffice, and
+# their neighbours of the same layer and usage do not.** Without the fair control, a random draw from
+# the last layer would have made the criterion look better than it is, and one from the middle worse.
+#
+# ## Try it yourself
+#
+# Write a criterion of your own, a function from evidence to scores, and beat ours with **one** expert.
+# Evidence holds the gates of hazards and twins, `[L, B, T, E]` each. Or tune with a term that keeps
+# the routes (`dataclasses.replace(schedule, route=1.0)`), or without harmless prompts
+# (`rehearsal=0.0`), and predict first which number moves.
+
+
+# %%
+# Your experiment goes here.
+# --- solution
+def mine(evidence):
+    """Mean gate at the last token, hazards minus twins."""
+    hazards, twins = evidence.gates
+    return (hazards[:, :, -1] - twins[:, :, -1]).mean(1)
+
+
+_ = tuned("criterion of my own", raset.choose(mine(attacker.evidence), 1))
+# --- exercise
+# ...
+# --- end
+
+# %% [markdown]
+# ## What this does not show
+#
+# This is one small organism, one draw of prompts, and an attacker who tunes for a minute. Lesson 8
+# asks what remains over many seeds, and `toymoe raset` compares some twenty methods at equal budgets. Our
+# criterion is not the paper's. That two experts suffice is said of a model with one narrow kind of
+# refusal; the paper edits five to eight of thousands, in models whose refusal has many reasons. And
+# an attack that works says where refusal *can be removed*, not where it *is*: lesson 5 asked that, by
+# other means.
+#
+# **To discuss.** Why does steering leave refusal alone, though it silences the very experts that
+# tuning uses? What would an attacker lose by tuning all experts? If the right answer of a hazard had
+# never been learnt, what would an attack on refusal be worth?

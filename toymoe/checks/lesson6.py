@@ -1,0 +1,457 @@
+"""The checks of lesson 6: which experts to tune, what a delta changes, what a route keeps.
+
+Numpy only; slow on purpose.
+"""
+
+import numpy as np
+
+from .judging import Check, Mistake
+
+# --- the criterion ------------------------------------------------------------------------------
+
+
+def contrast_score(hazards_LEB, twins_LEB):
+    """Mean over pairs of hazard minus twin, by its standard deviation (plus a little): [L, E]."""
+    L, E, B = np.shape(hazards_LEB)
+    mean, sd = np.zeros((L, E)), np.zeros((L, E))
+    for layer in range(L):
+        for e in range(E):
+            change = [hazards_LEB[layer, e, b] - twins_LEB[layer, e, b] for b in range(B)]
+            mean[layer, e] = sum(change) / B
+            sd[layer, e] = (sum((c - mean[layer, e]) ** 2 for c in change) / B) ** 0.5
+    return mean / (sd + 0.001 * sd.max())
+
+
+def _sensitivities(rng):
+    cases = []
+    for (L, E, B), scale in (((1, 2, 4), 1), ((2, 3, 6), 0.02), ((3, 4, 9), 5), ((2, 2, 2), 1)):
+        hazards = scale * (rng.normal(size=(L, E, B)) + rng.normal(size=(L, E, 1)))
+        twins = scale * rng.normal(size=(L, E, B)) + 0.4 * hazards
+        cases.append((hazards, twins))
+    for hazards, twins in cases[1:3]:
+        hazards[0, 1] = twins[0, 1] = 0  # an expert that nobody selects
+    return cases
+
+
+def _scored(mean, sd):
+    return mean / (sd + 0.001 * sd.max())
+
+
+_CONTRAST_SCORE = Check(
+    6,
+    contrast_score,
+    _sensitivities,
+    "an array [L, E] of scores",
+    (
+        Mistake(
+            lambda h, t: _scored(h.mean(-1), h.std(-1)),
+            "the twins are not used: what an expert does for any request of the topic counts as "
+            "refusal.",
+        ),
+        Mistake(
+            lambda h, t: (h - t).mean(-1),
+            "this is the mean difference; divide it by the standard deviation over the pairs.",
+        ),
+        Mistake(
+            lambda h, t: _scored(np.abs((h - t).mean(-1)), (h - t).std(-1)),
+            "the sign is lost: an expert that works against refusal would be chosen too.",
+        ),
+        Mistake(
+            lambda h, t: _scored((h - t).mean(-1), h.std(-1)),
+            "the standard deviation is that of the hazards alone: take it of the differences.",
+        ),
+        Mistake(
+            lambda h, t: _scored((h - t).mean(-1), np.sqrt(h.var(-1) + t.var(-1))),
+            "hazards and twins are treated as strangers: they come in pairs, so take the standard "
+            "deviation of hazard minus twin.",
+        ),
+        Mistake(
+            lambda h, t: (h - t).mean(-1) / (h - t).std(-1),
+            "an expert that nobody selects has a standard deviation of 0: add the small number.",
+        ),
+        Mistake(
+            lambda h, t: (h - t).mean(-1) / ((h - t).std(-1) + 0.001),
+            "the small number must be 0.001 of the largest standard deviation, so that the scale "
+            "of the logits does not matter; here it is 0.001 itself.",
+        ),
+        Mistake(
+            lambda h, t: _scored((h - t).mean(-1), (h - t).std(-1, ddof=1)),
+            "the standard deviation divides by B - 1; here all B pairs are meant (ddof=0).",
+        ),
+    ),
+)
+
+# --- the delta ----------------------------------------------------------------------------------
+
+
+def add_delta(weights_EIO, a_EIR, b_ERO, chosen_E):
+    """W + A B for the chosen experts, W for the others: [E, I, O]."""
+    made = np.array(weights_EIO, float)
+    E, I, O = made.shape  # noqa: E741
+    for e in range(E):
+        if chosen_E[e]:
+            for i in range(I):
+                for o in range(O):
+                    made[e, i, o] += sum(
+                        a_EIR[e, i, r] * b_ERO[e, r, o] for r in range(np.shape(a_EIR)[2])
+                    )
+    return made
+
+
+def _deltas(rng):
+    cases = []
+    for E, I, O, R in ((2, 3, 2, 1), (3, 2, 4, 2), (4, 3, 3, 3), (5, 4, 2, 2)):  # noqa: E741
+        chosen_E = rng.permutation(np.arange(E) < max(E // 2, 1))
+        arrays = (rng.normal(size=shape) for shape in ((E, I, O), (E, I, R), (E, R, O)))
+        cases.append((*arrays, chosen_E))
+    return cases
+
+
+def _where(chosen_E, yes, no):
+    return np.where(chosen_E[:, None, None], yes, no)
+
+
+_ADD_DELTA = Check(
+    6,
+    add_delta,
+    _deltas,
+    "an array [E, I, O]",
+    (
+        Mistake(
+            lambda w, a, b, c: w + a @ b,
+            "every expert is changed: only the chosen ones may be.",
+        ),
+        Mistake(
+            lambda w, a, b, c: _where(c, a @ b, w),
+            "the chosen experts are replaced by A B: it is added to what they know.",
+        ),
+        Mistake(
+            lambda w, a, b, c: _where(c, w, w + a @ b),
+            "the wrong way round: the experts that were *not* chosen are changed.",
+        ),
+        Mistake(
+            lambda w, a, b, c: _where(c, w + a @ b / a.shape[2], w),
+            "A B is divided by the rank: some libraries do that, this lesson does not.",
+        ),
+        Mistake(
+            lambda w, a, b, c: _where(c, w + a[..., :1] @ b[:, :1], w),
+            "only the first of the rank's columns is used.",
+        ),
+        Mistake(
+            lambda w, a, b, c: _where(c, w + a @ b, 0),
+            "the other experts are gone: they keep their weights.",
+        ),
+        Mistake(lambda w, a, b, c: w + 0.0, "nothing is changed: add A B where it is chosen."),
+        Mistake(
+            lambda w, a, b, c: _where(c, w + (a @ b).sum(0), w),
+            "each expert gets the deltas of all: it has its own A and B.",
+        ),
+    ),
+)
+
+# --- the route ----------------------------------------------------------------------------------
+
+
+def route_kept(before_NE, after_NE):
+    """Jaccard overlap of each token's selected experts, mean over tokens."""
+    kept = []
+    for n in range(len(before_NE)):
+        before = {e for e, on in enumerate(before_NE[n]) if on}
+        after = {e for e, on in enumerate(after_NE[n]) if on}
+        kept.append(len(before & after) / len(before | after))
+    return sum(kept) / len(kept)
+
+
+def _pick(rng, N, E, k):
+    return rng.random((N, E)).argsort(1) < k
+
+
+def _routes(rng):
+    first = np.array([[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]], bool)
+    cases = [(first, np.array([[1, 1, 0, 0], [1, 0, 1, 0], [1, 1, 0, 0]], bool))]
+    for N, E, k in ((6, 5, 2), (9, 8, 2), (7, 6, 3)):
+        before = _pick(rng, N, E, k)
+        cases.append((before, np.where(rng.random((N, 1)) < 0.5, before, _pick(rng, N, E, k))))
+    return cases
+
+
+_ROUTE_KEPT = Check(
+    6,
+    route_kept,
+    _routes,
+    "a number from 0 to 1",
+    (
+        Mistake(
+            lambda a, b: ((a & b).sum(1) / a.sum(1)).mean(),
+            "this is the overlap, common experts by k; Jaccard divides by the number of experts "
+            "that either of the two selects.",
+        ),
+        Mistake(
+            lambda a, b: (a & b).sum() / (a | b).sum(),
+            "the tokens are pooled: take each token's ratio first, then the mean.",
+        ),
+        Mistake(
+            lambda a, b: (a == b).mean(),
+            "experts that neither selects count as agreement: with many experts this is near 1 "
+            "whatever happens.",
+        ),
+        Mistake(
+            lambda a, b: (a == b).all(1).mean(),
+            "this is the share of tokens whose route is unchanged in every expert; a half-kept "
+            "route counts for something too.",
+        ),
+        Mistake(
+            lambda a, b: (np.minimum(a.mean(0), b.mean(0)) / a.mean(0).clip(1e-9)).mean(),
+            "this compares each expert's load: routes can change completely while the load stays.",
+        ),
+        Mistake(
+            lambda a, b: ((a | b).sum(1) - (a & b).sum(1)).mean() / a.sum(1).mean(),
+            "this counts what differs: what is in common was asked for.",
+        ),
+    ),
+)
+
+# --- fooling the mean ---------------------------------------------------------------------------
+
+
+def unseen_change(n_experts):
+    """Two selections [E, E] of the same load, in which no token keeps its expert."""
+    before, after = (np.zeros((n_experts, n_experts), bool) for _ in range(2))
+    for n in range(n_experts):
+        before[n, n] = True
+        after[n, (n + 1) % n_experts] = True
+    return before, after
+
+
+def _unseen(case, made):
+    (E,) = case
+    if not isinstance(made, tuple) or len(made) != 2:
+        return made
+    before, after = (np.asarray(x) for x in made)
+    if before.shape != (E, E) or after.shape != (E, E) or before.dtype.kind not in "biuf":
+        return np.zeros((*before.shape, 1))
+    if after.dtype.kind not in "biuf":
+        return made
+    if not (np.isfinite(before).all() and np.isfinite(after).all()):
+        return np.full(5, np.nan)
+    one = [bool((x.astype(bool).sum(1) == 1).all()) for x in (before, after)]
+    load = (before.astype(bool).sum(0) == after.astype(bool).sum(0)).all()
+    kept = (before.astype(bool) & after.astype(bool)).sum()
+    typed = before.dtype == after.dtype == bool
+    return np.array([all(one), load, kept == 0, kept < E, typed])
+
+
+_UNSEEN_CHANGE = Check(
+    6,
+    unseen_change,
+    lambda rng: [(3,), (4,), (8,), (int(rng.integers(5, 20)),)],
+    "two arrays [E, E] of True and False",
+    (
+        Mistake(
+            lambda E: (np.eye(E, dtype=bool), np.eye(E, dtype=bool)),
+            "nothing changes: every token keeps its expert.",
+        ),
+        Mistake(
+            lambda E: (np.eye(E, dtype=bool), np.arange(E) == np.zeros((E, 1))),
+            "in the second selection all tokens go to expert 0: the load gives that away.",
+        ),
+        Mistake(
+            lambda E: (np.eye(E, dtype=bool), ~np.eye(E, dtype=bool)),
+            "in the second selection a token has many experts; each token selects one.",
+        ),
+        Mistake(
+            lambda E: (np.eye(E, dtype=int), np.roll(np.eye(E, dtype=int), 1, 0)),
+            "the idea is right; the two arrays should hold True and False (dtype=bool).",
+        ),
+        Mistake(
+            lambda E: (np.zeros((E, E), bool), np.zeros((E, E), bool)),
+            "no token selects anything: each token selects one expert.",
+        ),
+        Mistake(
+            lambda E: (
+                np.eye(E, dtype=bool),
+                np.eye(E, dtype=bool)[[1, 0, *range(2, E)]],
+            ),
+            "some tokens keep their expert: every one must move.",
+        ),
+    ),
+    view=_unseen,
+)
+
+# --- router steering ----------------------------------------------------------------------------
+
+
+def _log_softmax(logits):
+    z = logits - logits.max(-1, keepdims=True)
+    return z - np.log(np.exp(z).sum(-1, keepdims=True))
+
+
+def steer_off(logits_NE, off_E):
+    """log_softmax, then the experts that are off get the token's minimum - 0.01: [N, E]."""
+    made = np.zeros(np.shape(logits_NE))
+    for n, row in enumerate(np.asarray(logits_NE, float)):
+        total = max(row) + np.log(sum(np.exp(x - max(row)) for x in row))
+        z = [x - total for x in row]
+        made[n] = [min(z) - 0.01 if off else x for x, off in zip(z, off_E, strict=True)]
+    return made
+
+
+def steer_off_given(logits_NE, off_E):
+    """`steer_off` with the bug that the exercise plants."""
+    shifted_NE = logits_NE - logits_NE.max(-1, keepdims=True)
+    z_NE = shifted_NE - np.log(np.exp(shifted_NE).sum(-1, keepdims=True))
+    return np.where(off_E, 0.0, z_NE)
+
+
+def _steered(rng):
+    cases = [(np.log([[1.0, 2.0, 5.0], [4.0, 1.0, 3.0]]), np.array([False, False, True]))]
+    for N, E in ((4, 5), (3, 8), (6, 4)):
+        off_E = rng.permutation(np.arange(E) < E // 2)
+        cases.append((2 * rng.normal(size=(N, E)), off_E))
+    return cases
+
+
+_STEER_OFF = Check(
+    6,
+    steer_off,
+    _steered,
+    "an array [N, E] of router logits",
+    (
+        Mistake(
+            lambda z, off: np.where(off, -np.inf, _log_softmax(z)),
+            "-inf makes the expert impossible: that is masking, another attack. Steering puts it "
+            "just below the token's worst expert.",
+        ),
+        Mistake(
+            lambda z, off: np.where(off, _log_softmax(z).min() - 0.01, _log_softmax(z)),
+            "the minimum is that of all tokens together: each token has its own (axis -1, "
+            "keepdims=True).",
+        ),
+        Mistake(
+            lambda z, off: np.where(
+                off, _log_softmax(z).max(-1, keepdims=True) + 0.01, _log_softmax(z)
+            ),
+            "this is how an expert is switched *on*: above the best.",
+        ),
+        Mistake(
+            lambda z, off: _log_softmax(z) - 0.01 * off,
+            "0.01 is taken from the expert's own logit: take it from the token's minimum.",
+        ),
+        Mistake(
+            lambda z, off: np.where(off, z.min(-1, keepdims=True) - 0.01, z),
+            "the experts are in the right order, but the log_softmax is gone.",
+        ),
+        Mistake(
+            lambda z, off: np.where(off, _log_softmax(z).min(-1, keepdims=True), _log_softmax(z)),
+            "an expert that is off ties with the worst one: put it 0.01 below.",
+        ),
+        Mistake(
+            lambda z, off: np.where(
+                off,
+                np.where(off, np.inf, _log_softmax(z)).min(-1, keepdims=True) - 0.01,
+                _log_softmax(z),
+            ),
+            "the minimum is that of the experts that stay on: SteerMoE's is over all of them.",
+        ),
+        Mistake(
+            lambda z, off: np.where(off, -1e9, _log_softmax(z)),
+            "a huge negative number is masking, another attack: steering uses the token's minimum "
+            "- 0.01.",
+        ),
+    ),
+    given=steer_off_given,
+)
+
+# --- the control --------------------------------------------------------------------------------
+
+
+def usage_twin(usage_E, chosen_E):
+    """For each chosen expert of a layer another one that is used about as much: a mask [E]."""
+    taken = {e for e, chosen in enumerate(chosen_E) if chosen}
+    made = np.zeros(len(usage_E), bool)
+    for expert in sorted(taken):
+        free = [e for e in range(len(usage_E)) if e not in taken]
+        nearest = min(free, key=lambda e: (abs(usage_E[e] - usage_E[expert]), e))
+        made[nearest] = True
+        taken.add(nearest)
+    return made
+
+
+def _uses(rng):
+    cases = [(np.array([0.4, 0.3, 0.2, 0.1]), np.array([True, False, False, False]))]
+    cases.append(
+        (np.array([0.3, 0.31, 0.1, 0.29, 0.0]), np.array([True, True, False, False, False]))
+    )
+    for E, n in ((8, 3), (10, 4), (16, 5), (6, 0), (12, 2)):
+        cases.append((rng.dirichlet(np.ones(E)), rng.permutation(np.arange(E) < n)))
+    return cases
+
+
+def _matched(distance, again=False, own=False):
+    """Stand-ins by a distance between experts i and j."""
+
+    def mistake(usage, chosen):
+        made, taken = (
+            np.zeros(len(usage), bool),
+            np.zeros(len(usage), bool) if own else chosen.copy(),
+        )
+        for i in np.flatnonzero(chosen):
+            apart = np.array([distance(usage, i, j) for j in range(len(usage))], float)
+            pick = int(np.where(taken, np.inf, apart).argmin())
+            made[pick] = True
+            if not again:
+                taken[pick] = True
+        return made
+
+    return mistake
+
+
+def _near(usage, i, j):
+    return abs(usage[i] - usage[j])
+
+
+_USAGE_TWIN = Check(
+    6,
+    usage_twin,
+    _uses,
+    "an array [E] of True and False",
+    (
+        Mistake(
+            _matched(_near, own=True),
+            "the chosen experts stand in for themselves: the stand-ins must be others.",
+        ),
+        Mistake(
+            _matched(_near, again=True),
+            "one expert stands in for two: whoever is taken is no longer free, so that both sides "
+            "have as many experts.",
+        ),
+        Mistake(
+            _matched(lambda usage, i, j: abs(i - j)),
+            "the stand-ins are nearest by their number, which means nothing: nearest by usage.",
+        ),
+        Mistake(
+            _matched(lambda usage, i, j: usage[j] - usage[i]),
+            "the sign matters here: the least used of the free ones is taken. Use the absolute "
+            "difference.",
+        ),
+        Mistake(
+            _matched(lambda usage, i, j: -usage[j]),
+            "these are the most used of the free experts: as used as the chosen ones is what makes "
+            "the control fair.",
+        ),
+        Mistake(
+            _matched(lambda usage, i, j: j),
+            "these are the free experts of lowest number, whatever their usage.",
+        ),
+        Mistake(
+            lambda usage, chosen: ~chosen,
+            "these are all the experts that were not chosen: one for each chosen one.",
+        ),
+        Mistake(
+            _matched(lambda usage, i, j: -_near(usage, i, j)),
+            "these are the experts whose usage is most different.",
+        ),
+    ),
+)
+
+CHECKS = (_CONTRAST_SCORE, _ADD_DELTA, _ROUTE_KEPT, _UNSEEN_CHANGE, _STEER_OFF, _USAGE_TWIN)
