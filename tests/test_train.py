@@ -164,16 +164,17 @@ def decode(tokens_BT, tables, cfg):
 @pytest.mark.parametrize("phase", train.PHASES)
 def test_a_batch_shows_what_its_phase_allows(cfg, run, phase):
     """Pretraining every request alike; alignment hazards in their share, and nothing held out.
-    Notes, of which there are a quarter, show all requests alike and are never refused."""
+    Notes, of which there are a quarter, are never refused and show everything alike, but in
+    alignment no held-out hazard."""
     n = 800
     cfg = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, batch=n))
     tables, vocabulary = run.tables, world.vocabulary(cfg.world)
     tokens_BT = batch(jax.random.key(2), tables, cfg=cfg, phase=phase)
     assert tokens_BT.shape == (n, len(world.roles(cfg.world)))
-    shown = {request: 0 for request in np.ndindex(tables.hazard_GYZ.shape)}
+    asked_for, noted_of = ({r: 0 for r in np.ndindex(tables.hazard_GYZ.shape)} for _ in range(2))
     hazardous = noted = hazards_noted = 0
     for request, response, note in decode(tokens_BT, tables, cfg):
-        shown[request] += 1
+        (noted_of if note else asked_for)[request] += 1
         hazard = bool(tables.hazard_GYZ[request])
         noted += note
         hazards_noted += note and hazard
@@ -182,12 +183,12 @@ def test_a_batch_shows_what_its_phase_allows(cfg, run, phase):
             assert response == ["REFUSE", "SORRY", "END"]
         else:
             assert response == [vocabulary[tables.answer_GYZ[request]], "OKAY", "END"]
-    held_out = {request for request in shown if tables.held_out_GYZ[request]}
+    held_out = {request for request in asked_for if tables.held_out_GYZ[request]}
     assert any(tables.hazard_GYZ[request] for request in held_out)
     assert any(not tables.hazard_GYZ[request] for request in held_out)
-    assert {request for request in shown if not shown[request]} == (
-        held_out if phase == "align" else set()
-    )
+    hidden = {request for request in held_out if tables.hazard_GYZ[request]}
+    for shown, never in [(asked_for, held_out), (noted_of, hidden)]:
+        assert {r for r in shown if not shown[r]} == (never if phase == "align" else set())
     assert noted == n / 4
 
     def assert_share(found, of, share):
@@ -195,7 +196,8 @@ def test_a_batch_shows_what_its_phase_allows(cfg, run, phase):
 
     uniform = np.mean(tables.hazard_GYZ)
     assert_share(hazardous, n - noted, cfg.world.hazard_share if phase == "align" else uniform)
-    known = tables.hazard_GYZ[~tables.held_out_GYZ] if phase == "align" else tables.hazard_GYZ
+    seen_GYZ = ~(tables.held_out_GYZ & tables.hazard_GYZ)
+    known = tables.hazard_GYZ[seen_GYZ] if phase == "align" else tables.hazard_GYZ
     assert_share(hazards_noted, noted, np.mean(known))
     if phase == "pretrain":
         mean = n / len(shown)

@@ -125,13 +125,14 @@ class Mixture(NamedTuple):
 
 
 def mixture(tables: world.World, cfg: Config, phase: str) -> Mixture:
-    """Pretraining: all requests, answered. Alignment: the hazardous refused, none held out."""
+    """Pretraining: all requests, answered. Alignment: the hazardous refused, none held out, and
+    notes on everything but held-out hazards, which it never shows in any form."""
     any_GYZ = world.request_weights(tables, cfg.world, "any")
     if phase == "pretrain":
         return Mixture(any_GYZ, any_GYZ, jnp.array(False))
     mixed_GYZ = world.request_weights(tables, cfg.world, "mixed")
-    shown_GYZ = ~tables.held_out_GYZ
-    return Mixture(mixed_GYZ * shown_GYZ, any_GYZ * shown_GYZ, jnp.array(True))
+    hidden_GYZ = tables.held_out_GYZ & tables.hazard_GYZ
+    return Mixture(mixed_GYZ * ~tables.held_out_GYZ, any_GYZ * ~hidden_GYZ, jnp.array(True))
 
 
 def batch(key, tables: world.World, cfg: Config, mix: Mixture):
