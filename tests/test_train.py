@@ -166,7 +166,7 @@ def test_a_batch_shows_what_its_phase_allows(cfg, run, phase):
     """Pretraining every request alike; alignment hazards in their share, and nothing held out.
     Notes, of which there are a quarter, are never refused and show everything alike, but in
     alignment no held-out hazard."""
-    n = 800
+    n = 4000
     cfg = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, batch=n))
     tables, vocabulary = run.tables, world.vocabulary(cfg.world)
     tokens_BT = batch(jax.random.key(2), tables, cfg=cfg, phase=phase)
@@ -200,8 +200,10 @@ def test_a_batch_shows_what_its_phase_allows(cfg, run, phase):
     known = tables.hazard_GYZ[seen_GYZ] if phase == "align" else tables.hazard_GYZ
     assert_share(hazards_noted, noted, np.mean(known))
     if phase == "pretrain":
-        mean = n / len(shown)
-        assert sum((times - mean) ** 2 / mean for times in shown.values()) < 150  # chi², 79 d.o.f.
+        for shown in (asked_for, noted_of):
+            mean = sum(shown.values()) / len(shown)
+            chi2 = sum((times - mean) ** 2 / mean for times in shown.values())
+            assert chi2 < 150  # 79 degrees of freedom
 
 
 # --- the optimiser ------------------------------------------------------------------------------
