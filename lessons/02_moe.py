@@ -278,7 +278,7 @@ balance_loss = check("balance_loss", balance_loss)
 # experts help, eight of them must beat it.
 
 # %%
-D, F, GROUPS, N, STEPS = 16, 16, 8, 256, 600
+D, F, GROUPS, N, STEPS = 16, 16, 8, 128, 400
 
 
 def data(key, center_GD, matrix_GDD):
@@ -303,7 +303,7 @@ def train(seed, weight, E):
             "down": jax.random.normal(keys[4], (E, F, D)) / F**0.5,
         },
     }
-    optimiser = optax.adam(3e-3)
+    optimiser = optax.adam(5e-3)
 
     def loss(params, x_ND, y_ND):
         r = moe.route(x_ND, params["router"], 1)
@@ -428,7 +428,7 @@ print("balance loss:     ", balance_loss(probs_NE, selected_NE))
 # %%
 # Your experiment goes here.
 # --- solution
-strong = [train(seed, 3.0, 8)[0][-50:].mean() for seed in SEEDS]
+strong = [train(seed, 3.0, 8)[0][-50:].mean() for seed in SEEDS[:2]]
 print(f"balance 3.0: error {np.mean(strong):.3f}")
 # --- exercise
 # ...

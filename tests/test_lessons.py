@@ -10,7 +10,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from lessons import build, instructor
-from toymoe import lesson, notebook
+from toymoe import lesson, notebook, train
 from toymoe.checks import LESSONS, lesson_checks
 
 SOURCES = build.sources()
@@ -97,8 +97,21 @@ def test_a_lesson_has_all_its_parts(path):
     assert f"lesson.begin({number})" in text and "SEED = 0" in text
 
 
+@pytest.fixture
+def trained_once(monkeypatch):
+    """The exercise of lesson 3 gets the training that its solution did, and that never varies."""
+    real, kept = train.run_phase, {}
+
+    def run_phase(state, first, tables, probe_BP, cfg, phase):
+        if (cfg, phase) not in kept:
+            kept[cfg, phase] = list(real(state, first, tables, probe_BP, cfg, phase))
+        yield from kept[cfg, phase]
+
+    monkeypatch.setattr(train, "run_phase", run_phase)
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
-def test_solution_and_unsolved_exercise_run(path):
+def test_solution_and_unsolved_exercise_run(path, trained_once):
     solution, exercise = build.cells_of(path)
     begin = time.process_time()  # of a machine that may do other things too
     outputs = build.run(solution)

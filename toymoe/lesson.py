@@ -23,6 +23,8 @@ LESSONS = {
     2: Lesson("Build a mixture-of-experts layer", 55, "lesson 1; a product of matrices"),
     3: Lesson("Watch routing specialise", 55, "lessons 1 and 2"),
     4: Lesson("Teach it to refuse", 55, "lessons 1 and 3"),
+    5: Lesson("Where does refusal live?", 55, "lessons 2 and 4"),
+    6: Lesson("Edit a few experts, keep the route", 60, "lessons 2 and 4"),
 }
 
 

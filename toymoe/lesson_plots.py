@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .plots import BLACK, GREY, SKY, STYLES, Figure
+from .plots import BLACK, BLUE, GREY, ORANGE, SKY, STYLES, Figure
 from .plots import _figure as figure
 from .plots import _tidy as tidy
 
@@ -106,4 +106,44 @@ def what_is_kept(rows: list[dict]) -> Figure:
     drawn.legend(
         *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False
     )
+    return drawn
+
+
+def over_seeds(rows: dict[str, tuple], matched: dict[str, dict[str, float]]) -> Figure:
+    """Left: every finding beside its control, a dot per seed and an interval of the median. Right:
+    how alike matched experts are, by what is compared.
+
+    Args:
+      rows: finding -> (values [S], (low, high), name of the control, values [S], (low, high)).
+      matched: pair of models -> way of matching -> mean correlation.
+    """
+    drawn = figure("What holds in every seed?", 13, 0.75 * len(rows) + 1.2)
+    left, right = drawn.subplots(1, 2, width_ratios=(1.5, 1))
+    names = []
+    for row, (name, (values, its, control, others, theirs)) in enumerate(rows.items()):
+        at = len(rows) - 1 - row
+        names.append(f"{name}\nagainst: {control}")
+        both = ((0.14, values, its, BLUE, "o"), (-0.14, others, theirs, ORANGE, "D"))
+        for up, numbers, (low, high), colour, marker in both:
+            heights = at + up + np.linspace(-0.06, 0.06, len(numbers))
+            left.plot(numbers, heights, marker, color=colour, markersize=4, alpha=0.5)
+            left.plot([low, high], [at + up] * 2, color=BLACK, linewidth=2)
+            left.plot(np.median(numbers), at + up, "|", color=BLACK, markersize=12)
+    left.plot([], [], "o", color=BLUE, label="finding, a seed each")
+    left.plot([], [], "D", color=ORANGE, label="control")
+    left.plot([], [], color=BLACK, linewidth=2, label="95 % interval of the median")
+    left.set_yticks(range(len(rows))[::-1], names, fontsize=8)
+    tidy(left, xlabel="share, or nats", title="Findings and their controls")
+    ways = list(next(iter(matched.values())))
+    for i, (pair, by_way) in enumerate(matched.items()):
+        at = np.arange(len(ways))[::-1] + (0.19 if i == 0 else -0.19)
+        right.barh(at, list(by_way.values()), 0.36, color=(BLUE, SKY)[i], label=pair)
+        for height, value in zip(at, by_way.values(), strict=True):
+            right.text(max(value, 0) + 0.02, height, f"{value:.2f}", va="center", fontsize=8)
+    right.axvline(0, color=GREY)
+    right.set_yticks(range(len(ways))[::-1], [w.replace(", ", ",\n") for w in ways], fontsize=9)
+    tidy(right, xlabel="mean correlation of paired experts", title="Are they the same experts?")
+    right.set_xlim(min(-0.1, *(min(x.values()) for x in matched.values())) - 0.02, 1.12)
+    handles = [x for axes in (left, right) for x in axes.get_legend_handles_labels()[0]]
+    drawn.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
     return drawn
