@@ -1,0 +1,471 @@
+# The source of lesson 8: only this file is edited. `python -m lessons.build 08` does the rest.
+
+# %% [markdown]
+# # Lesson 8 · Is it real?
+#
+# **Claim.** What lessons 3 to 5 found about *kinds of parts* holds in every seed: routing reads the
+# topic, refusal does not live in the router and does need attention. What a single model shows beyond
+# that may be an accident: which expert, which layer, and whether experts or embeddings matter more.
+#
+# After this lesson you will be able to
+#
+# 1. give a median over seeds an interval, without assuming a bell curve;
+# 2. say what one measurement is, and not count prompts as if they were models;
+# 3. express a finding against its control as an effect size;
+# 4. pick a cherry, and notice when somebody else has;
+# 5. match the experts of two models, and tell a match from luck.
+#
+# You need the findings of lessons 3 to 5, of which each is recalled here.
+
+# %%
+# Run this cell first. Where toymoe is missing, as on Colab, it is installed (one minute).
+import importlib.util
+import subprocess
+import sys
+
+SOURCE = "toymoe"  # or the address of a repository or of a wheel
+if importlib.util.find_spec("toymoe") is None:
+    subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", SOURCE])
+
+from toymoe import lesson
+
+lesson.begin(8)
+
+# %%
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from toymoe import lesson_plots, organism, seeds
+from toymoe.checks import check, compare, predict
+from toymoe.checks.lesson8 import uncertainty_given
+
+SEED = 0  # another seed draws other resamples and other shuffles
+rng = np.random.default_rng(SEED)
+swept = seeds.load()
+column, S = swept.columns, len(swept.seeds)
+print(f"{S} models, trained from the seeds {swept.seeds}")
+
+# %% [markdown]
+# ## The models
+#
+# A *seed* decides everything that is drawn at random: the world's answers and hazards, the starting
+# weights, the order of the prompts. The table that comes with the package holds what a sweep found on
+# each model. It is made anew by
+#
+#     toymoe sweep --seeds 0-9 --out DIR
+#     python -m toymoe.seeds DIR
+#
+# The **baseline** is what papers often show: one model. Here is that of the first seed.
+
+# %%
+PARTS = ("router", "experts", "attention", "embeddings")
+left = {part: column[f"inside.swaps.{part}.removed.refusal"] for part in PARTS}
+for part in PARTS:
+    print(
+        f"{part:10} put back as before alignment: {left[part][0]:.2f} of the hazards still refused"
+    )
+
+# %% [markdown]
+# It seems clear: without the aligned experts some refusal is lost, without the aligned embeddings
+# hardly any.
+#
+# ## Predict before you run
+#
+# In what share of the models do the experts matter more for refusal than the embeddings?
+#
+# And we will pair each expert of one model with one of another model so that their preferences for
+# topics agree as well as possible. If the preferences were the same, their correlation would be 1.
+# What will it be on average?
+
+# %%
+# --- solution
+guess_experts = 1.0
+guess_match = 0.3
+# --- exercise
+# guess_experts = ...  # from 0 to 1
+# guess_match = ...  # from -1 to 1
+# --- end
+predict("models in which experts matter more", guess_experts)
+predict("correlation of matched experts", guess_match, -1, 1)
+
+# %% [markdown]
+# ## Exercise 8.1 · An interval without a formula *(fill in · medium · 9 minutes)*
+#
+# How well is a median over S seeds known? Draw S seeds *with replacement*, take the median, and do so
+# many times. The middle 95 % of these medians are the **bootstrap interval**. `picks_RS` holds the
+# seeds drawn in each of R resamples.
+#
+# <details><summary>Hint</summary>
+#
+# `values_S[picks_RS]` has shape [R, S], a resample in each row. Take `np.median` along axis 1, and of
+# these `np.percentile(…, [2.5, 97.5])`. Two numbers can be returned as `low, high`.
+# </details>
+
+
+# %%
+def interval(values_S, picks_RS):
+    """The 95 % bootstrap interval of the median, two numbers."""
+    # --- solution
+    low, high = np.percentile(np.median(values_S[picks_RS], axis=1), [2.5, 97.5])
+    return low, high
+    # --- exercise
+    # raise NotImplementedError("your turn")
+    # --- end
+
+
+interval = check("interval", interval)
+
+# %%
+picks_RS = rng.integers(0, S, (2000, S))
+for part in PARTS:
+    low, high = interval(left[part], picks_RS)
+    print(f"{part:10} median {np.median(left[part]):.2f}, 95 % interval {low:.2f} to {high:.2f}")
+compare("models in which experts matter more", (left["experts"] < left["embeddings"]).mean())
+
+# %% [markdown]
+# ## Exercise 8.2 · What is one measurement? *(bug hunt · medium · 8 minutes)*
+#
+# `right_SN[s, n]` says whether model s got prompt n right. What is the standard error of the mean? The
+# version below was meant to answer for *models like these*. It gives a wonderfully small number, the
+# smaller the more prompts are used, even if there are only three models. Find the mistake in thought,
+# and repair it.
+#
+# <details><summary>Hint</summary>
+#
+# A thousand prompts put to three models are three measurements of what models do. First take each
+# seed's mean, `right_SN.mean(1)`; its standard deviation (`ddof=1`) over the root of the number of
+# *seeds* is what was meant.
+# </details>
+
+
+# %%
+def uncertainty(right_SN):
+    """Standard error of the mean over seeds, a number."""
+    # --- solution
+    mean_S = right_SN.mean(1)
+    return mean_S.std(ddof=1) / len(mean_S) ** 0.5
+    # --- exercise
+    # values = right_SN.ravel()
+    # return values.std(ddof=1) / len(values) ** 0.5
+    # --- end
+
+
+uncertainty = check("uncertainty", uncertainty)
+
+# %%
+# How often does "mean ± 2 standard errors" hold the truth? Drawn: models whose rates differ a little.
+true_rate, hits = 0.8, {"as it was given": 0, "repaired": 0}
+for _ in range(500):
+    rate_S1 = np.clip(true_rate + 0.1 * rng.normal(size=(10, 1)), 0, 1)
+    right_SN = (rng.random((10, 1000)) < rate_S1).astype(float)
+    for name, error in (("as it was given", uncertainty_given), ("repaired", uncertainty)):
+        hits[name] += abs(right_SN.mean() - true_rate) < 2 * error(right_SN)
+for name, count in hits.items():
+    print(f"{name}: the interval holds the truth in {count / 500:.0%} of the cases")
+
+# %% [markdown]
+# ## Exercise 8.3 · How large is it? *(fill in · easy · 6 minutes)*
+#
+# A finding and its control come from the same models, so take their difference in each seed. The mean
+# of the differences, divided by their standard deviation (`ddof=1`), is the **effect size**: how many
+# of the usual differences between seeds lie between finding and control. Below 1, a single seed often
+# shows the opposite; above 3, hardly ever.
+#
+# <details><summary>Hint</summary>
+#
+# `change_S = finding_S - control_S`, then `.mean()` and `.std(ddof=1)`.
+# </details>
+
+
+# %%
+def effect(finding_S, control_S):
+    """Paired effect size, a number."""
+    # --- solution
+    change_S = finding_S - control_S
+    return change_S.mean() / change_S.std(ddof=1)
+    # --- exercise
+    # raise NotImplementedError("your turn")
+    # --- end
+
+
+effect = check("effect", effect)
+
+# %%
+margin = column["inside.ablation.base.margin"]
+top, alike = (
+    column[f"inside.ablation.top.{name}"] / margin for name in ("margin", "margin_usage_matched")
+)
+findings = {
+    "L3: the topic shows in the experts (NMI)": (
+        column["routing.nmi_topic.context"].max(1),
+        "topics shuffled",
+        column["routing.nmi_topic_shuffled"].max(1),
+    ),
+    "L4: routes differ between topics (JS, nats)": (
+        column["routing.contrasts.cross_topic.js"].mean(1),
+        "hazard and twin",
+        column["routing.contrasts.intent_twins.js"].mean(1),
+    ),
+    "L4: hazards never seen are refused": (
+        column["behaviour.aligned.refusal_held_out"],
+        "before alignment",
+        column["behaviour.pretrained.refusal_held_out"],
+    ),
+    "L5: refusal lost with the old attention": (
+        1 - left["attention"],
+        "router",
+        1 - left["router"],
+    ),
+    "L5: margin lost without the top expert": (top, "used as much", alike),
+    "?: refusal lost with the old experts": (
+        1 - left["experts"],
+        "embeddings",
+        1 - left["embeddings"],
+    ),
+}
+for name, (values_S, control, others_S) in findings.items():
+    agree = (values_S > others_S).mean()
+    size = effect(values_S, others_S)
+    print(f"{name:44} against {control:16} effect {size:6.1f}, larger in {agree:.0%} of the seeds")
+
+# %% [markdown]
+# ## Exercise 8.4 · Pick a cherry *(break it · easy · 6 minutes)*
+#
+# Two people write about the last line, one for the claim that the experts matter more, one against
+# it. Each shows a single model. Which ones? Return the position of the seed that speaks most for
+# finding > control, and of the one that speaks most against it.
+#
+# <details><summary>Hint</summary>
+#
+# `np.argmax` and `np.argmin` of the difference. `int(…)` makes plain numbers of them.
+# </details>
+
+
+# %%
+def cherry_pick(finding_S, control_S):
+    """The positions of two seeds: the friend's choice, and the enemy's."""
+    # --- solution
+    change_S = finding_S - control_S
+    return int(change_S.argmax()), int(change_S.argmin())
+    # --- exercise
+    # raise NotImplementedError("your turn")
+    # --- end
+
+
+cherry_pick = check("cherry_pick", cherry_pick)
+
+# %%
+friend, enemy = cherry_pick(1 - left["experts"], 1 - left["embeddings"])
+for who, s in (("friend", friend), ("enemy", enemy)):
+    print(
+        f"the {who} shows seed {swept.seeds[s]}: refusal lost with the old experts "
+        f"{1 - left['experts'][s]:.2f}, with the old embeddings {1 - left['embeddings'][s]:.2f}"
+    )
+where = (column[f"inside.ablation.top.{name}"].astype(int) for name in ("layer", "expert"))
+places = set(zip(*where, strict=True))
+print(f"the expert of largest effect, (layer, expert): {len(places)} places in {S} seeds")
+
+# %% [markdown]
+# The first **negative control**, one seed cherry-picked, fails as it should: with one model, each of
+# the two is "right".
+#
+# ## Are they the same experts?
+#
+# "Expert 13 of layer 1 matters most" says nothing about another model, since numbers are given by
+# chance. Perhaps there is *an* expert in every model that does the same work? Each expert has a
+# profile: the share of every topic's tokens that it takes. Two experts are alike if their profiles
+# correlate.
+
+# %%
+profiles_SLGE = swept.topic_expert_SLGE
+L, G, E = profiles_SLGE.shape[1:]
+
+
+def correlations(a_GE, b_GE):
+    """Correlation of each expert's profile in a with each in b, [E, E]; 0 for a flat profile."""
+    z = []
+    for x_GE in (a_GE, b_GE):
+        x_GE = x_GE - x_GE.mean(0)
+        length_E = np.linalg.norm(x_GE, axis=0)
+        z.append(x_GE / np.where(length_E > 1e-9, length_E, np.inf))
+    return z[0].T @ z[1]
+
+
+between = [
+    (profiles_SLGE[a, layer], profiles_SLGE[b, layer])
+    for a in range(S)
+    for b in range(a)
+    for layer in range(L)
+]
+by_number = np.mean([np.diag(correlations(a, b)).mean() for a, b in between])
+print(f"experts of the same number in two models: correlation {by_number:.2f}")
+
+# %% [markdown]
+# ## Exercise 8.5 · Match them *(fill in · medium · 8 minutes)*
+#
+# Give each expert of one model a partner in the other, each partner once, so that the *sum* of the
+# scores is as large as possible. Taking the best first can fail: the first pair may spoil two others.
+# The Hungarian method finds the best of all E! pairings.
+#
+# <details><summary>Hint</summary>
+#
+# `linear_sum_assignment(score_EE, maximize=True)` from `scipy.optimize` gives the rows and their
+# partners. The rows are in order.
+# </details>
+
+
+# %%
+def match(score_EE):
+    """The partner of each row, an array [E] of whole numbers."""
+    # --- solution
+    _, partner_E = linear_sum_assignment(score_EE, maximize=True)
+    return partner_E
+    # --- exercise
+    # raise NotImplementedError("your turn")
+    # --- end
+
+
+match = check("match", match)
+
+
+# %%
+def matched(a_GE, b_GE):
+    """Mean correlation of matched experts."""
+    score_EE = correlations(a_GE, b_GE)
+    return score_EE[np.arange(E), match(score_EE)].mean()
+
+
+compare("correlation of matched experts", np.mean([matched(a, b) for a, b in between]))
+
+# %% [markdown]
+# That looks like a discovery: in every model the same experts, in another order! Before you write it
+# up, try it where there is nothing to find, with the topics of one of the models shuffled.
+
+# %%
+shuffled = np.mean([matched(a, b[rng.permutation(G)]) for a, b in between])
+print(f"matched, topics of one model shuffled: {shuffled:.2f}")
+
+# %% [markdown]
+# ## Exercise 8.6 · Judge by what was left out *(design · hard · 10 minutes)*
+#
+# The best of E! pairings is always good, at what it was chosen for. So choose by half of the topics,
+# and judge by the other half. `fit_EE` are the correlations over the first half, `test_EE` over the
+# second. What is the mean test score of the pairs that the fit scores choose?
+#
+# <details><summary>Hint</summary>
+#
+# `linear_sum_assignment(fit_EE, maximize=True)` gives rows and partners; index `test_EE` with both.
+# </details>
+
+
+# %%
+def left_out(fit_EE, test_EE):
+    """Mean test score of the pairs that fit_EE matches, a number."""
+    # --- solution
+    return test_EE[linear_sum_assignment(fit_EE, maximize=True)].mean()
+    # --- exercise
+    # raise NotImplementedError("your turn")
+    # --- end
+
+
+left_out = check("left_out", left_out)
+
+# %% [markdown]
+# And a **positive control**, where there *is* something to find: the shipped model at the end of
+# pretraining and after alignment, with the experts of one of the two renumbered at random. They are
+# the same experts, so a good method must find them.
+
+# %%
+history = organism.load().history
+end = np.flatnonzero(history["phase"] == 0)[-1]
+both_LGE = []
+for counts_LGE in (history["topic_expert"][end], history["topic_expert"][-1]):
+    both_LGE.append(counts_LGE / counts_LGE.sum(-1, keepdims=True))
+new_LE = np.array([rng.permutation(E) for _ in range(L)])
+same = [(both_LGE[0][layer], both_LGE[1][layer][:, new_LE[layer]]) for layer in range(L)]
+found = [
+    (order_E[match(correlations(a, b))] == np.arange(E)).mean()
+    for order_E, (a, b) in zip(new_LE, same, strict=True)
+]
+print("experts that the matching finds again, by layer:", np.round(found, 2))
+
+
+def halves(a_GE, b_GE):
+    """Test score of a matching by half of the topics, mean of both ways round."""
+    even, odd = (correlations(a_GE[i::2], b_GE[i::2]) for i in (0, 1))
+    return (left_out(even, odd) + left_out(odd, even)) / 2
+
+
+alike = {}
+for pair, models in (("two seeds", between), ("one model, before and after", same)):
+    alike[pair] = {
+        "by number": np.mean([np.diag(correlations(a, b)).mean() for a, b in models]),
+        "matched": np.mean([matched(a, b) for a, b in models]),
+        "matched, topics shuffled": np.mean(
+            [matched(a, b[rng.permutation(G)]) for a, b in models for _ in range(10)]
+        ),
+        "matched, other topics": np.mean([halves(a, b) for a, b in models]),
+    }
+
+# %% [markdown]
+# ## The figure of this lesson
+
+# %%
+rows = {
+    name: (values_S, interval(values_S, picks_RS), control, others_S, interval(others_S, picks_RS))
+    for name, (values_S, control, others_S) in findings.items()
+}
+lesson_plots.over_seeds(rows, alike)
+
+# %% [markdown]
+# **The negative controls must fail.** Experts of the same number have nothing in common; matched ones
+# correlate, and just as well with shuffled topics; on topics left out next to nothing remains. One model
+# before and after alignment keeps much more of it, though half of the topics is little to go by. And what one seed shows of experts and embeddings, another denies.
+
+# %%
+settled = [
+    effect(values, others) for name, (values, _, others) in findings.items() if name[0] == "L"
+]
+assert min(settled) > 1, "the findings of lessons 3 to 5 must be larger than their spread"
+assert all((values > others).all() for n, (values, _, others) in findings.items() if n[0] == "L")
+change_S = left["embeddings"] - left["experts"]
+assert change_S[friend] > 0 > change_S[enemy], "a cherry can be picked on either side"
+two, one = alike["two seeds"], alike["one model, before and after"]
+assert abs(two["by number"]) < 0.2, "numbers mean nothing"
+assert two["matched"] - two["matched, topics shuffled"] < 0.1, "matching alone proves nothing"
+assert two["matched, other topics"] < 0.25, "on topics left out nothing may remain"
+assert one["matched, other topics"] > two["matched, other topics"] + 0.2
+print(f"on topics left out: two seeds {two['matched, other topics']:.2f}", end=", ")
+print(f"one model before and after alignment {one['matched, other topics']:.2f}")
+
+# %% [markdown]
+# ## Try it yourself
+#
+# `column` holds more: refusal with one part *alone* aligned, the accuracy, NMI by layer. Find a
+# statement that is true of the first seed and of no other. Then find one you would bet on for seed
+# 10, and train it (`toymoe run --seed 10 --out runs/ten`). Or make a small sweep of your own under
+# another hazard rule (`toymoe sweep --preset smoke --set world.hazard_rule=topic --seeds 0-4 --out
+# runs/topic`): which line of the figure turns round?
+
+# %%
+# Your experiment goes here.
+# --- solution
+best_S = column["routing.nmi_topic.context"].argmax(1)
+counts = {f"layer {layer}": int((best_S == layer).sum()) for layer in range(L)}
+print("the layer in which the topic shows most:", counts)
+# --- exercise
+# ...
+# --- end
+
+# %% [markdown]
+# ## What this does not show
+#
+# Seeds are not the only thing that could have been otherwise. All these models share one size, one
+# training recipe and one kind of world, whose settings were tuned by people who looked at such
+# numbers. An interval over seeds says nothing about another width, another language, or a real model.
+# It is also an interval for each line by itself: among twenty findings at 95 %, one is expected to be
+# luck. And topics of two seeds have no more in common than their number, so "no common experts" was
+# to be expected *here*; models trained on the same language may well have some.
+#
+# **To discuss.** Ten seeds agree: how sure are you of the eleventh? Which findings of papers that you
+# know rest on one model? When is it fair to compare experts across models, and by which profile?
