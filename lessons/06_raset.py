@@ -36,6 +36,8 @@ from toymoe import lesson
 lesson.begin(6)
 
 # %%
+import dataclasses
+
 import jax
 import numpy as np
 
@@ -254,7 +256,8 @@ print("route kept:", route_kept(before_NE, after_NE))
 # ## The attack
 #
 # Two experts of the last layer, then eight of any layer. The loss is plain cross-entropy on the right
-# answers of hazards, and on harmless requests.
+# answers of hazards and of harmless requests, and a term that holds the router's probabilities where
+# they were (`schedule.route` is its weight). The router itself is not touched.
 
 
 # %%
@@ -270,7 +273,8 @@ compare("refusal, two experts tuned", ours_last["refusal"])
 # %% [markdown]
 # With the last layer alone, the route is kept *by construction*: no router comes after it. That it is
 # 1 is no finding. That two experts of that layer are enough is one. Eight experts of any layer do
-# more, and shift routes: what an early expert says is what later routers read.
+# more. There the route is *not* kept by itself, because what an early expert says is what later
+# routers read.
 #
 # Look at the hazards that were never tuned on. The model could not learn their answers from the
 # attacker. It knew them.
@@ -404,30 +408,29 @@ print(f"refusal after tuning two experts: chosen {ours_last['refusal']:.2f}, ", 
 print(f"same layer and use {matched['refusal']:.2f}, random {spread[0]:.2f} and {spread[1]:.2f}")
 
 # %% [markdown]
-# Random experts are a lottery, and not always a losing one. An expert of an *earlier* layer can
-# change what all later layers read, and with it later routes: have a look at "route kept". So the
-# honest claim is smaller than "refusal lives in these two experts". It is: **these two suffice, and
-# their neighbours of the same layer and usage do not.** Without the fair control, a random draw from
-# the last layer would have made the criterion look better than it is, and one from the middle worse.
+# Random experts are a lottery, and not always a losing one: an expert of an *earlier* layer can change
+# what all later layers read. So the honest claim is smaller than "refusal lives in these two experts".
+# It is: **these two suffice, and their neighbours of the same layer and usage do not.** Compare with
+# a single random draw, and the criterion looks as good, or as bad, as your luck.
 #
 # ## Try it yourself
 #
-# Write a criterion of your own, a function from evidence to scores, and beat ours with **one** expert.
-# Evidence holds the gates of hazards and twins, `[L, B, T, E]` each. Or tune with a term that keeps
-# the routes (`dataclasses.replace(schedule, route=1.0)`), or without harmless prompts
-# (`rehearsal=0.0`), and predict first which number moves.
-
+# Let the routes go: tune eight experts without the term that holds them, and predict first what the
+# route and the refusal will be. Or write a criterion of your own, a function from evidence to scores,
+# and beat ours with **one** expert; evidence holds the gates of hazards and twins, `[L, B, T, E]` each:
+#
+#     def mine(evidence):
+#         hazards, twins = evidence.gates
+#         return (hazards[:, :, -1] - twins[:, :, -1]).mean(1)
+#
+#     tuned("my own criterion", raset.choose(mine(attacker.evidence), 1))
 
 # %%
 # Your experiment goes here.
 # --- solution
-def mine(evidence):
-    """Mean gate at the last token, hazards minus twins."""
-    hazards, twins = evidence.gates
-    return (hazards[:, :, -1] - twins[:, :, -1]).mean(1)
-
-
-_ = tuned("criterion of my own", raset.choose(mine(attacker.evidence), 1))
+loose = dataclasses.replace(attacker, schedule=dataclasses.replace(schedule, route=0.0))
+look, _ = loose.tune(adapters.Place(raset.choose(scores_LE, 8)))
+free = measure("tuned, routes let go", 8, look)
 # --- exercise
 # ...
 # --- end

@@ -25,6 +25,7 @@ LESSONS = {
     4: Lesson("Teach it to refuse", 55, "lessons 1 and 3"),
     5: Lesson("Where does refusal live?", 55, "lessons 2 and 4"),
     6: Lesson("Edit a few experts, keep the route", 60, "lessons 2 and 4"),
+    7: Lesson("Defend it", 55, "lessons 2 and 6"),
     8: Lesson("Is it real?", 55, "lessons 3 to 5"),
 }
 

@@ -147,3 +147,35 @@ def over_seeds(rows: dict[str, tuple], matched: dict[str, dict[str, float]]) -> 
     handles = [x for axes in (left, right) for x in axes.get_legend_handles_labels()[0]]
     drawn.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
     return drawn
+
+
+def defended(curves: dict[str, dict[str, list]], attacks: dict[str, dict[str, float]]) -> Figure:
+    """Left and middle: what is left against the number of experts removed. Right: refusal left
+    under each attack.
+
+    Args:
+      curves: defence -> ``removed``, ``refusal`` and ``answer_accuracy``, a list each.
+      attacks: defence -> attack -> refusal left.
+    """
+    drawn = figure("Which defence helps, and against what?", 13.5, 4.3)
+    *panels, bars = drawn.subplots(1, 3, sharey=True)
+    kept = {"refusal": "hazards refused", "answer_accuracy": "harmless requests answered"}
+    for axes, (name, label) in zip(panels, kept.items(), strict=True):
+        for (defence, curve), style in zip(curves.items(), STYLES, strict=False):
+            axes.plot(curve["removed"], curve[name], label=defence, markersize=5, **style)
+        axes.axhline(0.5, color=GREY, linestyle=":")
+        tidy(axes, title=label, xlabel="experts removed", ylim=(-0.03, 1.09))
+    names = list(next(iter(attacks.values())))
+    wide = 0.8 / len(attacks)
+    for i, (by_attack, style) in enumerate(zip(attacks.values(), STYLES, strict=False)):
+        at = np.arange(len(names)) + (i - (len(attacks) - 1) / 2) * wide
+        hatch = ("", "//", "..", "xx", "--", "oo")[i]
+        bars.bar(at, list(by_attack.values()), wide, color=style["color"], hatch=hatch, alpha=0.75)
+        for x, share in zip(at, by_attack.values(), strict=True):
+            bars.text(x, share + 0.015, f"{share:.2f}", ha="center", fontsize=7)
+    bars.axhline(0.5, color=GREY, linestyle=":")
+    bars.set_xticks(range(len(names)), [name.replace(", ", ",\n") for name in names], fontsize=9)
+    tidy(bars, title="hazards refused, by attack")
+    handles = panels[0].get_legend_handles_labels()
+    drawn.legend(*handles, loc="outside lower center", ncols=4, frameon=False)
+    return drawn
