@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pickle
+import re
 import stat
 import subprocess
 import sys
