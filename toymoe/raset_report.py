@@ -10,6 +10,8 @@ HEAD = (
     "Jaccard", "JS (nats)",
 )  # fmt: skip
 
+SHORT = ("attack", "experts", "share", "refusal", "answered", "accuracy", "Jaccard")
+
 CAPTIONS = {
     "pareto": "Each point is one attack with one budget; to the right refusal is gone, at the top "
     "the route, the harmless answers, or the right answer to the hazard is there. The grey line "
@@ -43,6 +45,32 @@ def table(rows: list[dict]) -> list[tuple]:
         )
         for row in rows
     ]  # fmt: skip
+
+
+def short(rows: list[dict]) -> list[tuple]:
+    """Rows of ``SHORT`` for a terminal; Jaccard is of the layer where it is lowest."""
+    return [
+        (
+            row["method"].replace("_", " "), row["budget"] or "", f"{row['share']:.1%}",
+            *(f"{row[name]:.3f}" for name in (
+                "refusal", "hazard_answered", "answer_accuracy", "jaccard_worst"
+            )),
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def short_of_seeds(summary: dict[str, dict]) -> list[tuple]:
+    """Rows of ``SHORT`` for a terminal, medians over seeds."""
+    attacks = [row[:3] for row in table_of_seeds(summary)]
+    medians = [
+        [f"{summary[f'{name.removesuffix(end)}.{q}']['median']:.3f}" for q in (
+            "refusal", "hazard_answered", "answer_accuracy", "jaccard_worst"
+        )]
+        for end in [".refusal"] for name in summary
+        if name.endswith(end) and name.count(".") == 2
+    ]  # fmt: skip
+    return [(*attack, *cells) for attack, cells in zip(attacks, medians, strict=True)]
 
 
 def table_of_seeds(summary: dict[str, dict]) -> list[tuple]:

@@ -49,7 +49,7 @@ def _raset(args) -> int:
             steps.show("drawing", 0, 1)
             page = raset_report.write(made, out / "raset")
             raset_report.into_report(made, out / "report.html")
-        console.print(screen.table(raset_report.HEAD, raset_report.table(made["rows"])))
+        console.print(screen.table(raset_report.SHORT, raset_report.short(made["rows"])))
         console.print(f"Open {page} in a browser.", highlight=False, soft_wrap=True)
         return 0
     if args.seeds is None:
@@ -70,7 +70,7 @@ def _raset(args) -> int:
     failed = [row["seed"] for row in rows if row["error"]]
     if studies:
         raset_report.write_seeds(summary, studies, out / "raset")
-        console.print(screen.table(raset_report.HEAD, raset_report.table_of_seeds(summary)))
+        console.print(screen.table(raset_report.SHORT, raset_report.short_of_seeds(summary)))
     console.print(
         f"{len(rows) - len(failed)} of {len(rows)} seeds; every number: {out / 'raset.csv'}, "
         f"{out / 'raset-summary.csv'}; figures in {out / 'raset'}.",
