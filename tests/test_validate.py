@@ -51,7 +51,7 @@ def examined(taught, before, busiest):
     }
     found = {lesson: examine(params, lesson) for lesson, params in made.items()}
     found["low rank"] = examine(low_rank(taught.pretrained, made["refuse"], busiest), "refuse")
-    found["by hand"] = examine(by_hand(taught.pretrained, before, busiest), "refuse")
+    found["by hand"] = examine(by_hand(taught.pretrained, busiest), "refuse")
     return found
 
 
@@ -71,17 +71,16 @@ def low_rank(params, other, at, rank=2):
     return with_expert(params, at, **changed)
 
 
-def by_hand(params, before, at):
-    """No training at all: where selected, the expert says REFUSE and takes answers back."""
-    unembed = np.asarray(params["unembed"])
-    answers = np.unique(before.hazards.answer_B)
-    toward_D = unembed[:, world.REFUSE] - unembed[:, answers].mean(1)
+def by_hand(params, at):
+    """No training at all: where selected, the expert says what raises REFUSE and no other token."""
+    logits_DV = np.asarray(params["final_norm"])[:, None] * np.asarray(params["unembed"])
+    refuse_V = np.arange(logits_DV.shape[1]) == world.REFUSE
+    toward_D = np.linalg.lstsq(logits_DV.T, refuse_V.astype(float))[0]
     gate_up, down = (np.array(params["layers"]["experts"][n][at]) for n in ("gate_up", "down"))
     gate, _ = np.split(gate_up, 2, -1)
     both = np.concatenate([gate, gate], -1)  # gate = up, so that no hidden unit is negative
-    return with_expert(
-        params, at, gate_up=both, down=np.tile(30 * toward_D / len(down), (len(down), 1))
-    )
+    down_FD = np.tile(3000 * toward_D / len(down), (len(down), 1))
+    return with_expert(params, at, gate_up=both, down=down_FD)
 
 
 BEST = "ablation_refusal"
@@ -285,6 +284,6 @@ def test_the_command_says_what_every_method_earned(quick, taught, tmp_path, caps
     out = tmp_path / "out"
     assert cli.main(["validate", "--seats", "2", "--seeds", "0", "--out", str(out)]) == 0
     said = capsys.readouterr().out
-    for word in ("ablation_refusal", "false alarms", "earned", "refuse too little"):
+    for word in ("ablation", "usage", "alarms", "earned", "refuse too little"):
         assert word in said
     assert (out / "validate.png").read_bytes().startswith(b"\x89PNG")

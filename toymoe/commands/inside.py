@@ -45,29 +45,33 @@ def _validate(args) -> int:
         image = plots.png(inside_plots.validation(result))
         checkpoint.write_atomic(out / "validate.png", image)
 
-    def cell(rate):
+    def percent(rate, interval=False):
         if not rate["n"]:
             return "–"
-        shown = (report.number(rate[key], 2) for key in ("rate", "low", "high"))
-        return "{} ({}–{})".format(*shown)
+        shown, low, high = (f"{100 * rate[key]:.0f}" for key in ("rate", "low", "high"))
+        return f"{shown} ({low}–{high})" if interval else shown
 
     rows = [
         (
-            row["method"],
-            *(cell(row[name]) for name in ("hit", "found", "pair", "alarms", "alarms_elsewhere")),
+            row["method"].replace("_", " "),
+            percent(row["hit"], True),
+            *(percent(row[name]) for name in ("found", "pair")),
+            percent(row["alarms"], True),
             report.number(row["correlation"]["median"], 2),
             report.number(row["earned"], 2),
         )
         for row in result["methods"]
     ]
-    head = ("method", "named first", "and found", "both of a pair", "false alarms", "… component")
-    console.print(screen.table((*head, "rank corr.", "earned"), rows))
+    head = ("%", "named first", "found", "pair", "false alarms", "rank corr.", "earned")
+    console.print(screen.table(head, rows))
     for kind, count in result["counts"].items():
         little = result["too_little"].get(kind, 0)
         apart = f", {little} of them refuse too little to count" if little else ""
         console.print(f"{count} {kind}{apart}", highlight=False)
     for name, rate in result["swaps"].items():
-        line = f"component named by weight swaps where the seat is in {name}: {cell(rate)}"
+        line = (
+            f"component named by weight swaps where the seat is in {name}: {percent(rate, True)} %"
+        )
         console.print(line, highlight=False)
     console.print(f"Every number: {out / 'validate.json'}, {out / 'organisms.csv'}.")
     return 1 if result["errors"] else 0
