@@ -1,11 +1,13 @@
 """The table of many seeds that lesson 8 reads: what a sweep wrote, no more and no less."""
 
 import csv
+from itertools import permutations
 
 import numpy as np
 import pytest
 
 from toymoe import checkpoint, seeds
+from toymoe.checks import lesson8
 from toymoe.config import ConfigError
 
 LISTS = [name for name in seeds.COLUMNS if name.endswith((".js", ".context", "_shuffled"))]
@@ -69,3 +71,15 @@ def test_the_shipped_table_is_small_and_whole():
     )
     assert shipped.topic_expert_SLGE.shape[0] == S
     np.testing.assert_allclose(shipped.topic_expert_SLGE.sum(-1), 1, atol=0.01)
+
+
+def test_the_oracle_of_matching_is_the_best_of_all_pairings():
+    rng = np.random.default_rng(0)
+    for E in (1, 2, 3, 4, 5, 6, 6, 6):
+        score_EE = rng.normal(size=(E, E)).round(1)  # with ties
+        found = lesson8.match(score_EE)
+        assert sorted(found) == list(range(E))
+        best = max(sum(score_EE[i, p[i]] for i in range(E)) for p in permutations(range(E)))
+        assert score_EE[np.arange(E), found].sum() == pytest.approx(best)
+    many_EE = rng.normal(size=(64, 64))  # quick enough to take the place of a student's
+    assert many_EE[np.arange(64), lesson8.match(many_EE)].sum() > many_EE.max(1).sum() * 0.8

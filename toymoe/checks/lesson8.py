@@ -3,8 +3,6 @@
 Numpy only; slow on purpose.
 """
 
-from itertools import permutations
-
 import numpy as np
 
 from .judging import Check, Mistake
@@ -267,10 +265,34 @@ _CHERRY_PICK = Check(
 
 
 def match(score_EE):
-    """The partner of each row, all different, with the largest total score."""
-    E = len(score_EE)
-    best = max(permutations(range(E)), key=lambda p: sum(score_EE[i, p[i]] for i in range(E)))
-    return np.array(best)
+    """The partner of each row, all different, with the largest total score.
+
+    The Hungarian method, one row at a time: rows and columns have prices whose sum is at most the
+    cost, and a row that comes late moves others along a path where the two are equal.
+    """
+    cost_EE = -np.asarray(score_EE, float)
+    E = len(cost_EE)
+    row_price, column_price = np.zeros(E), np.zeros(E + 1)
+    row_of = np.full(E + 1, -1)  # of each column; the last column stands for "none yet"
+    for new in range(E):
+        row_of[E], at = new, E
+        least, before, seen = np.full(E, np.inf), np.full(E, -1), np.zeros(E + 1, bool)
+        while row_of[at] >= 0:
+            seen[at] = True
+            row = row_of[at]
+            slack = cost_EE[row] - row_price[row] - column_price[:E]
+            better = ~seen[:E] & (slack < least)
+            least[better], before[better] = slack[better], at
+            nearest = int(np.where(seen[:E], np.inf, least).argmin())
+            step = least[nearest]
+            row_price[row_of[seen]] += step
+            column_price[seen] -= step
+            least[~seen[:E]] -= step
+            at = nearest
+        while at != E:
+            row_of[at] = row_of[before[at]]
+            at = before[at]
+    return np.argsort(row_of[:E])
 
 
 _GREEDY_FAILS = np.array([[0.9, 0.8, 0.0], [0.8, 0.1, 0.0], [0.3, 0.2, 0.1]])
