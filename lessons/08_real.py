@@ -64,6 +64,7 @@ for part in PARTS:
     print(
         f"{part:10} put back as before alignment: {left[part][0]:.2f} of the hazards still refused"
     )
+assert left["experts"][0] < left["embeddings"][0], "what follows describes the first model"
 
 # %% [markdown]
 # It seems clear: without the aligned experts some refusal is lost, without the aligned embeddings
@@ -426,7 +427,7 @@ lesson_plots.over_seeds(rows, alike)
 settled = [
     effect(values, others) for name, (values, _, others) in findings.items() if name[0] == "L"
 ]
-assert min(settled) > 1, "the findings of lessons 3 to 5 must be larger than their spread"
+assert min(settled) > 0.8, "the findings of lessons 3 to 5 must not drown in their spread"
 assert all((values > others).all() for n, (values, _, others) in findings.items() if n[0] == "L")
 change_S = left["embeddings"] - left["experts"]
 assert change_S[friend] > 0 > change_S[enemy], "a cherry can be picked on either side"
