@@ -312,6 +312,11 @@ compare("expert dropout, two experts tuned", attacks["expert dropout"]["2 tuned"
 # %%
 lesson_plots.defended(curves, attacks)
 
+# %% [markdown]
+# Do not rank the defences by the bars of "2 tuned". With another `SEED`, which draws the attacker's
+# prompts anew, they change places: this much is luck, and one run cannot tell. That *some* attack
+# breaks each of the models does not depend on it.
+
 # %%
 budget = BUDGETS.index(16)
 answers = {name: curve["answer_accuracy"][budget] for name, curve in curves.items()}
