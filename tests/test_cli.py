@@ -291,7 +291,7 @@ def test_bench_for_people(capsys, monkeypatch):
 def test_doctor(capsys, monkeypatch, ok):
     rows = [doctor.Row("Python", "3.11.7", True, ""), doctor.Row("AVX", "[none]", None, "")]
     rows += [doctor.Row("memory", "0.1 GB", ok, "get more [of it]")]
-    estimate = {"total_s": 61.2, "again_s": 33.4} if ok else None
+    estimate = {"total_s": 61.2, "again_s": 33.4, "compile_s": 27.8} if ok else None
     monkeypatch.setattr(doctor, "examine", lambda: doctor.Report(rows, estimate, ok))
     assert cli.main(["doctor"]) == (0 if ok else 1)
     out = capsys.readouterr().out
