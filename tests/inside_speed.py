@@ -41,7 +41,8 @@ def main():
     record = jax.jit(partial(model.forward, cfg=cfg.model, record=tuple(taps.TAPS)))
     tokens_BT = np.asarray(e.hazards.tokens_BP[:256])
     calls = {
-        f"ablation, {value}": partial(ablation.ablate, e, value) for value in ablation.VALUES
+        f"ablation, {value}": lambda v=value: ablation.ablate(replace(e), v)
+        for value in ablation.VALUES
     } | {
         "record of every tap": lambda: jax.block_until_ready(record(params, tokens_BT)),
         "gate sensitivity": lambda: attribution.gate_sensitivities(replace(e)),
