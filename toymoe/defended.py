@@ -11,12 +11,11 @@ organism comes from the same pretrained one, the same prompts and as many steps:
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from . import model, moe, taps, train, world
 from .config import Config
@@ -57,15 +56,10 @@ def align(pretrained, tables: world.World, cfg: Config, defence: Defence, learns
     )
 
 
-class _State(NamedTuple):
-    params: Any
-    adam: Any
-
-
 @partial(jax.jit, static_argnames="cfg")
 def _align(pretrained, tables, key, switches, mask_LE, everything, cfg):
     rate_S = jnp.asarray(train.learning_rates(cfg, "align"))
-    adam = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam(b2=0.98))
+    adam = train.optimiser(cfg)
     mix = train.mixture(tables, cfg, "align")
     may = learning(pretrained, mask_LE, everything)
     dropout, spread, route = switches
@@ -76,16 +70,11 @@ def _align(pretrained, tables, key, switches, mask_LE, everything, cfg):
         closed_LBE = drop(k_drop, (cfg.model.layers, cfg.train.batch, cfg.model.experts), dropout)
         grads = jax.grad(loss)(state.params, tokens_BT, closed_LBE, pretrained, spread, route, cfg)
         grads = jax.tree.map(jnp.multiply, grads, may)
-        updates, adam_state = adam.update(grads, state.adam)
+        updates, adam_state = adam.update(grads, state.optimiser, state.params)
+        params = jax.tree.map(lambda p, u, m: p - rate_S[at] * m * u, state.params, updates, may)
+        return train.State(params, adam_state), None
 
-        def move(path, p, u, m):
-            decay = cfg.train.weight_decay * (not path[-1].key.endswith("_norm"))
-            return p - rate_S[at] * m * (u + decay * p)
-
-        params = jax.tree_util.tree_map_with_path(move, state.params, updates, may)
-        return _State(params, adam_state), None
-
-    start = _State(pretrained, adam.init(pretrained))
+    start = train.start(pretrained, cfg)
     return jax.lax.scan(step, start, jnp.arange(rate_S.size))[0].params
 
 
@@ -109,14 +98,7 @@ def loss(params, tokens_BT, closed_LBE, pretrained, spread, route, cfg: Config):
     where = closed_LBE[:, :, None]
     edits = taps.Edits(router_logits=taps.replace(where, CLOSED))
     out = model.watched(params, tokens_BT[:, :-1], cfg.model, True, edits)
-    each_BT = optax.softmax_cross_entropy_with_integer_labels(out.logits_BTV, tokens_BT[:, 1:])
-    response_T = np.array(world.roles(cfg.world)[1:]) == "response"
-    weight_T = np.where(response_T, 1.0, cfg.train.prompt_weight)
-    total = (each_BT * weight_T).mean(0).sum() / weight_T.sum()
-    L = cfg.model.layers
-    flat = (x.reshape(L, -1, x.shape[-1]) for x in (out.route.probs_NE, out.route.experts_NA))
-    total += cfg.train.balance * jax.vmap(moe.load_balance_loss)(*flat).mean()
-    total += cfg.train.z_loss * moe.router_z_loss(out.route.logits_NE)
+    total = train.loss_of(out, tokens_BT, cfg)
     at = tokens_BT.shape[1] - world.RESPONSE - 1  # ANS
     now_LBE = out.route.probs_NE[:, :, at]
     hazard_B = tokens_BT[:, at + 1] == world.REFUSE

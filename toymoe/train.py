@@ -102,7 +102,13 @@ def loss(params: model.Params, tokens_BT, cfg: Config):
 
     A language model: it predicts its prompts too, though they count less than the response.
     """
-    out = model.forward(params, tokens_BT[:, :-1], cfg.model, grouped=True)
+    return loss_of(
+        model.forward(params, tokens_BT[:, :-1], cfg.model, grouped=True), tokens_BT, cfg
+    )
+
+
+def loss_of(out: model.Output, tokens_BT, cfg: Config):
+    """The loss, of what a model made of all tokens but the last."""
     each_BT = optax.softmax_cross_entropy_with_integer_labels(out.logits_BTV, tokens_BT[:, 1:])
     response_T = np.array(world.roles(cfg.world)[1:]) == "response"
     weight_T = np.where(response_T, 1.0, cfg.train.prompt_weight)
