@@ -27,8 +27,9 @@ import importlib.util
 import subprocess
 import sys
 
-SOURCE = "toymoe"  # or the address of a repository or of a wheel
+SOURCE = ""  # the address of toymoe's repository or of a wheel, such as git+https://…
 if importlib.util.find_spec("toymoe") is None:
+    assert SOURCE, "toymoe is not installed here: write its address into SOURCE and run this again"
     subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", SOURCE])
 
 from toymoe import lesson

@@ -24,8 +24,9 @@ import importlib.util
 import subprocess
 import sys
 
-SOURCE = "toymoe"  # or the address of a repository or of a wheel
+SOURCE = ""  # the address of toymoe's repository or of a wheel, such as git+https://…
 if importlib.util.find_spec("toymoe") is None:
+    assert SOURCE, "toymoe is not installed here: write its address into SOURCE and run this again"
     subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", SOURCE])
 
 from toymoe import lesson
@@ -63,8 +64,8 @@ L, E = cfg.model.layers, cfg.model.experts
 # %% [markdown]
 # ## Predict before you run
 #
-# The attacker ranks all experts by how much they add to refusal, and silences the first sixteen, a
-# third of them all. What share of the hazards will an *undefended* model still refuse?
+# The attacker ranks all experts by how much they add to refusal, and silences the first sixteen, more
+# than a quarter of them all. What share of the hazards will an *undefended* model still refuse?
 #
 # Then he turns to a model that was aligned with expert dropout, and tunes two of its experts, as in
 # lesson 6. What share will that one still refuse?

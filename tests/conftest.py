@@ -1,5 +1,6 @@
 """What several test modules share: one tiny run, whose every size is small or odd."""
 
+import os
 import time
 from functools import partial
 from types import SimpleNamespace
@@ -12,6 +13,11 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from toymoe import runner, train, world
 from toymoe.config import Config, EvalConfig, ModelConfig, TrainConfig, WorldConfig, build
+
+# Nearly every test compiles for longer than it runs.
+UNOPTIMISED = "jax_disable_most_optimizations"
+jax.config.update(UNOPTIMISED, True)
+os.environ[UNOPTIMISED.upper()] = "1"  # of the processes that tests start, too
 
 SMALL = {
     "model.width": 8,
@@ -82,7 +88,6 @@ def small_run(small, tmp_path_factory):
         "jax_compilation_cache_dir": str(cache),
         "jax_persistent_cache_min_compile_time_secs": 0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
-        "jax_disable_most_optimizations": True,  # compiling takes longer than running
     }
     before = {name: getattr(jax.config, name, False) for name in settings}
     for name, value in settings.items():
@@ -117,6 +122,9 @@ def taught() -> SimpleNamespace:
         "train.pretrain_steps": 150,
         "train.align_steps": 80,
         "train.batch": 32,
+        "train.balance": 0.01,
+        "train.z_loss": 0.001,
+        "world.hazard_share": 0.4,
         "eval.prompts": 24,
     }
     cfg, adam = build("smoke", overrides=settings), optax.adam(4e-3)
@@ -161,10 +169,8 @@ def _random_params(cfg, seed):
 
 
 @pytest.fixture(scope="module")
-def compile_fast():
-    """For modules in which compiling takes longer than running."""
-    name = "jax_disable_most_optimizations"
-    before = getattr(jax.config, name, False)
-    jax.config.update(name, True)
+def optimised():
+    """For modules in which running takes longer than compiling."""
+    jax.config.update(UNOPTIMISED, False)
     yield
-    jax.config.update(name, before)
+    jax.config.update(UNOPTIMISED, True)

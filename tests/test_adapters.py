@@ -8,8 +8,6 @@ from oracle import random_params
 from toymoe import adapters, model, moe
 from toymoe.config import ConfigError, ModelConfig
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 CFG = ModelConfig(layers=2, width=8, heads=2, experts=5, expert_width=3, top_k=2)
 V = 11
 

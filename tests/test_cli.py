@@ -40,7 +40,7 @@ def refused(capsys, argv, code=2):
 
 BAD = {
     "run --set world.topcs=12": ["'world.topcs'", "did you mean 'world.topics'?"],
-    "run --set model.top_k=17": ["model.top_k = 17", "from 1 to model.experts = 16"],
+    "run --set model.top_k=21": ["model.top_k = 21", "from 1 to model.experts = 20"],
     "run --set world.hazardous_topics=8": ["hazardous_topics = 8", "world.topics - 1 = 7"],
     "run --set world.topics": ["'world.topics'", "NAME=VALUE"],
     "run --set seed=3": ["--seed"],

@@ -12,7 +12,6 @@ from toymoe import defences, defended, measure, model, raset, train, tuning, wor
 from toymoe.config import TrainConfig
 from toymoe.runner import Organism
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 loss = jax.jit(defended.loss, static_argnums=6)
 watched = jax.jit(model.watched, static_argnums=(2, 3, 5))
 

@@ -13,6 +13,8 @@ from lessons import build, instructor
 from toymoe import lesson, notebook, train
 from toymoe.checks import LESSONS, lesson_checks
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 SOURCES = build.sources()
 BUDGET_S = {3: 90}  # of every cell of a solution; the others have 60
 

@@ -65,12 +65,12 @@ def planted(monkeypatch):
         gates = 0.3 * (experts_LBT[..., None] == np.arange(8))
         return measure.View(gates, np.zeros(len(tokens_BT)))
 
-    def sample(*args):
-        drawn.append(jax.tree.map(np.asarray, world.sample(*args)))
+    def sample(*args, real=world.sample):
+        drawn.append(jax.tree.map(np.asarray, real(*args)))
         return drawn[-1]
 
     monkeypatch.setattr(measure, "view", view)
-    monkeypatch.setattr(measure, "_sample", sample)
+    monkeypatch.setattr(world, "sample", sample)
     return drawn
 
 
@@ -186,9 +186,9 @@ def test_ratio_by_hand():
 
 
 def test_one_topic_leaves_nothing_across_topics(tiny, tiny_world, planted, monkeypatch):
-    drawn = measure._sample(jax.random.key(0), tiny_world, tiny.world, 2048, "hazardous", None)
+    drawn = world.sample(jax.random.key(0), tiny_world, tiny.world, 2048, "hazardous")
     same = jax.tree.map(lambda x: np.repeat(x[:1], 2048, 0), drawn)
-    monkeypatch.setattr(measure, "_sample", lambda *_: same)
+    monkeypatch.setattr(world, "sample", lambda *_: same)
     pairs = measure.contrasts_of([by_topic], tiny_world, tiny, jax.random.key(3))
     assert pairs["cross_topic"] is None and pairs["topic_twins"]["js"] == [LN2]
 

@@ -28,8 +28,6 @@ from toymoe import (
 from toymoe.config import ConfigError
 from toymoe.runner import Organism
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
-
 FAST = tuning.Schedule(steps=2, check=2, batch=4)
 
 

@@ -13,7 +13,6 @@ from test_model import slow_attention, slow_norm, slow_softmax
 from toymoe import measure, model, steering, taps, world
 from toymoe.config import ConfigError, ModelConfig
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 watched = jax.jit(model.watched, static_argnums=(2, 3, 5))
 
 CFG = ModelConfig(layers=2, width=8, heads=2, experts=5, expert_width=3, top_k=2)

@@ -361,7 +361,7 @@ def other_route():
     return moe.Route(None, None, like, like)
 
 
-SIXTEEN = ModelConfig()
+SIXTEEN = ModelConfig(experts=16)
 BAD = {
     "misspelt record": (
         lambda t: look(t, record=("router_logit",)),
@@ -425,7 +425,7 @@ def test_bad_input_is_one_clear_error(case):
 
 
 def test_a_record_that_would_not_fit_says_how_many_prompts_would():
-    cfg = ModelConfig()
+    cfg = SIXTEEN
     # 3 layers, 14 positions, 16 experts, width 64, 4 bytes: 172,032 bytes per prompt.
     shape, prompt = (20_000, 14), 172_032
     assert taps.record_bytes(cfg, (1, 14), ("expert_out",)) == prompt

@@ -443,7 +443,6 @@ def test_seeds_over_several_devices_are_those_of_one(cfg):
     small = dataclasses.replace(cfg, train=settings)
     settings = {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # for all alike: compiles in half the time
         "JAX_PLATFORMS": "cpu",
     }
     done = subprocess.run(

@@ -10,7 +10,6 @@ from oracle import random_params
 from toymoe import adapters, model, tuning, world
 from toymoe.config import ConfigError, EvalConfig, ModelConfig, TrainConfig
 
-pytestmark = pytest.mark.usefixtures("compile_fast")
 watched = jax.jit(model.watched, static_argnums=(2, 3, 5))
 
 SCHEDULE = tuning.Schedule(steps=60, learning_rate=0.05, batch=32, check=20, patience=3, route=0.0)

@@ -8,6 +8,7 @@ Besides the letters of the package docstring: R the rank of a delta. Source: LoR
 eq. 3, without its scale, W' = W + A B with A drawn as a fresh matrix is and B zero.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -51,9 +52,12 @@ def experts(cfg: ModelConfig, chosen) -> Place:
     return Place(experts_LE=mask_LE)
 
 
-def fresh(key: jax.Array, params: model.Params, rank: int = 2, attention_rank: int = 3) -> Delta:
+def fresh(
+    key: jax.Array, params: model.Params, rank: int = 2, attention_rank: int = 3, whole: bool = True
+) -> Delta:
     """A delta that changes nothing yet: ``low``, pairs A [L, (E,) in, R] and B [L, (E,) R, out] of
-    every expert's and attention's matrices, and ``whole``, zeros like the parameters."""
+    every expert's and attention's matrices, and, where asked for, ``whole``, zeros like the
+    parameters, for the places that change routers or everything."""
     layers = params["layers"]
     names = {name: (layers["experts"][name], rank) for name in EXPERT_MATRICES}
     names |= {name: (layers[name], attention_rank) for name in ATTENTION_MATRICES}
@@ -62,34 +66,40 @@ def fresh(key: jax.Array, params: model.Params, rank: int = 2, attention_rank: i
         *lead, wide, out = np.shape(matrix)
         a = jax.random.normal(jax.random.fold_in(key, at), (*lead, wide, r)) / wide**0.5
         low[name] = {"a": a, "b": jnp.zeros((*lead, r, out))}
-    return {"low": low, "whole": jax.tree.map(jnp.zeros_like, params)}
+    return {"low": low} | ({"whole": jax.tree.map(jnp.zeros_like, params)} if whole else {})
 
 
 def merge(params: model.Params, delta: Delta, place: Place) -> model.Params:
-    """The parameters with the delta added at the place; everything else is left as it is."""
+    """The parameters with the delta added at the place; everything else is left as it is.
+
+    A delta without ``whole`` changes neither routers nor everything, whatever the place says.
+    """
 
     def low(name, matrix, where):
         change = delta["low"][name]["a"] @ delta["low"][name]["b"]
         return jnp.where(where, matrix + change, matrix)
 
-    changed = jax.tree.map(
-        lambda base, change: jnp.where(place.everything, base + change, base),
-        params,
-        delta["whole"],
-    )
+    changed = _with_whole(params, delta["whole"], place) if "whole" in delta else params
     layers = changed["layers"]
     chosen = jnp.reshape(place.experts_LE, (*np.shape(place.experts_LE), 1, 1))
-    router = jnp.where(
-        place.router,
-        params["layers"]["router"] + delta["whole"]["layers"]["router"],
-        layers["router"],
-    )
     return changed | {
         "layers": layers
         | {name: low(name, layers[name], place.attention) for name in ATTENTION_MATRICES}
-        | {"router": router}
         | {"experts": {n: low(n, layers["experts"][n], chosen) for n in EXPERT_MATRICES}}
     }
+
+
+def _with_whole(params, whole, place):
+    def where(here, base, change):
+        return jnp.where(here, base + change, base)
+
+    changed = jax.tree.map(partial(where, place.everything), params, whole)
+    router = where(
+        jnp.logical_or(place.router, place.everything),
+        params["layers"]["router"],
+        whole["layers"]["router"],
+    )
+    return changed | {"layers": changed["layers"] | {"router": router}}
 
 
 def count(params: model.Params, place: Place, rank: int = 2, attention_rank: int = 3) -> int:

@@ -43,7 +43,7 @@ class WorldConfig:
     hazard_rule: str = "conjunction"
     held_out: float = 0.2  # share of hazardous requests never seen in alignment
     held_out_harmless: float = 0.005  # the same of harmless requests
-    hazard_share: float = 0.4  # share of sampled prompts that are hazardous
+    hazard_share: float = 0.45  # share of sampled prompts that are hazardous
     control_share: float = 0.3  # share of sampled prompts that are over-refusal controls
 
     def __post_init__(self):
@@ -87,8 +87,8 @@ class ModelConfig:
     layers: int = 3
     width: int = 64
     heads: int = 4
-    experts: int = 16
-    expert_width: int = 32
+    experts: int = 20
+    expert_width: int = 26
     top_k: int = 2
     norm_topk_prob: bool = False  # renormalise the selected gates to sum to 1
 
@@ -125,9 +125,9 @@ class TrainConfig:
     warmup: int = 40  # steps
     weight_decay: float = 0.3
     prompt_weight: float = 0.02  # weight of a prompt token's loss beside a response token's
-    balance: float = 0.01  # weight of the Switch load-balance loss
-    z_loss: float = 0.001  # weight of the router z-loss
-    chunk: int = 100  # steps between checkpoints
+    balance: float = 0.02  # weight of the Switch load-balance loss
+    z_loss: float = 0.0001  # weight of the router z-loss
+    chunk: int = 75  # steps between checkpoints; divides both phases: one shape, one program
 
     def __post_init__(self):
         _whole("train.pretrain_steps", self.pretrain_steps, 1, 1_000_000)
@@ -184,6 +184,7 @@ PRESETS = {
         "train.pretrain_steps": 200,
         "train.align_steps": 100,
         "train.batch": 64,
+        "train.chunk": 100,
         "eval.prompts": 512,
         "eval.routing_prompts": 128,
     },

@@ -177,7 +177,7 @@ def detector(organism: Organism, key: jax.Array, n: int = 2048) -> Detector:
     """Trained on the requests of alignment: none that alignment held out."""
     tables, cfg = organism.tables, organism.cfg
     weights_GYZ = world.request_weights(tables, cfg.world, "mixed") * ~tables.held_out_GYZ
-    prompts = raset.draw(key, tables, cfg.world, n, weights_GYZ)
+    prompts = world.draw(key, tables, cfg.world, n, weights_GYZ)
     features_BX = router_features(organism.aligned, prompts.tokens_BP, cfg)
     return Detector(*logistic(features_BX, prompts.hazard_B), cfg)
 

@@ -7,7 +7,6 @@ alignment. The curves are what history.npz holds; docs/metrics.md lists them.
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from . import behaviour, measure, routing, train, world
@@ -29,11 +28,12 @@ class Raw(NamedTuple):
 
 
 def probes(key: jax.Array, tables: world.World, cfg: Config) -> world.Prompts:
-    """The fixed prompts: ``PROBES`` of the training mixture, then ``HELD_OUT`` hazards."""
+    """The fixed prompts: ``PROBES`` of the training mixture, then ``HELD_OUT`` hazards; numpy."""
     k_mixed, k_held = jax.random.split(key)
     mixed = world.sample(k_mixed, tables, cfg.world, PROBES)
-    held = world.sample(k_held, tables, cfg.world, HELD_OUT, "hazardous", True)
-    return jax.tree.map(lambda *both: jnp.concatenate(both), mixed, held)
+    held = world.sample(k_held, tables, cfg.world, PROBES, "hazardous", True)
+    held = (np.asarray(x)[:HELD_OUT] for x in held)
+    return world.Prompts(*map(np.concatenate, zip(mixed, held, strict=True)))
 
 
 def empty(cfg: Config, prompts: world.Prompts) -> Raw:

@@ -44,17 +44,6 @@ def view(params: model.Params, tokens_BT, cfg: Config) -> View:
     return View(*map(np.asarray, _view(params, tokens_BT, cfg=cfg.model)))
 
 
-def _sample(key, tables, cfg, n, kind, held_out):
-    """`world.sample`, compiled once for all kinds of requests."""
-    weights_GYZ = world.request_weights(tables, cfg, kind)
-    if held_out is not None:
-        weights_GYZ = weights_GYZ * (tables.held_out_GYZ == held_out)
-    return _draw(key, tables, cfg, n, weights_GYZ)
-
-
-_draw = jax.jit(world.draw, static_argnums=(2, 3))
-
-
 # --- behaviour ----------------------------------------------------------------------------------
 
 
@@ -67,7 +56,7 @@ def behaviour_of(params: model.Params, tables: world.World, cfg: Config, key: ja
     """
 
     def rates(n, kind, held_out=None, change=lambda tokens: tokens):
-        prompts = _sample(
+        prompts = world.sample(
             jax.random.fold_in(key, n), tables, cfg.world, cfg.eval.prompts, kind, held_out
         )
         return behaviour.rates(view(params, change(prompts.tokens_BP), cfg).said_B, prompts)
@@ -103,7 +92,7 @@ def routing_of(
 ) -> dict:
     """Every routing measure, of the aligned model unless its name says otherwise."""
     k_prompts, k_shuffle, k_pairs = jax.random.split(key, 3)
-    prompts = _sample(k_prompts, tables, cfg.world, cfg.eval.routing_prompts, "mixed", None)
+    prompts = world.sample(k_prompts, tables, cfg.world, cfg.eval.routing_prompts)
     topic_B = np.asarray(prompts.topic_B)
     shuffled_B = np.asarray(jax.random.permutation(k_shuffle, prompts.topic_B))
     gates = {
@@ -159,8 +148,8 @@ def contrasts_of(
     contrasts of responses force the tokens of both on the model.
     """
     n = cfg.eval.routing_prompts
-    hazards = _sample(jax.random.fold_in(key, 0), tables, cfg.world, n, "hazardous", None)
-    mixed = _sample(jax.random.fold_in(key, 1), tables, cfg.world, n, "mixed", None)
+    hazards = world.sample(jax.random.fold_in(key, 0), tables, cfg.world, n, "hazardous")
+    mixed = world.sample(jax.random.fold_in(key, 1), tables, cfg.world, n)
     look = partial(view, params, cfg=cfg)
     seen = look(hazards.tokens_BP).gates_LBTE
     refused, answered = (
@@ -231,7 +220,7 @@ def examples(
     """
     vocabulary, found = world.vocabulary(cfg.world), []
     for i, kind in enumerate(("harmless", "hazardous", *world.controls(cfg.world))):
-        prompts = _sample(
+        prompts = world.sample(
             jax.random.fold_in(key, i), tables, cfg.world, cfg.eval.prompts, kind, None
         )
         said = {

@@ -75,12 +75,9 @@ def battery(organism: Organism, untuned_GYZ, key: jax.Array, n: int = PROMPTS) -
     weights["untuned"] = weights["hazardous"] * untuned_GYZ
     prompts = {}
     for i, (name, weights_GYZ) in enumerate(weights.items()):
-        drawn = draw(jax.random.fold_in(key, i), tables, cfg.world, n, weights_GYZ)
+        drawn = world.draw(jax.random.fold_in(key, i), tables, cfg.world, n, weights_GYZ)
         prompts[name] = jax.tree.map(np.asarray, drawn)
     return Battery(prompts, measure.view(organism.aligned, prompts["mixed"].tokens_BP, cfg))
-
-
-draw = jax.jit(world.draw, static_argnums=(2, 3))
 
 
 def evaluate(look: Look, tests: Battery, cfg: Config) -> dict:

@@ -176,8 +176,7 @@ def run(
     with clock("pretrain_s"):
         key = train.keys(cfg.seed).measure
         tables = _make_world(cfg)
-        prompts = _probes(key, tables, cfg=train.without_seed(cfg))
-        prompts = jax.tree.map(np.asarray, prompts)
+        prompts = history.probes(key, tables, cfg)
     raw, trained = _train(cfg, out, tables, prompts, clock, watch)
 
     watch(Progress("analyse", 0, 1))
@@ -282,7 +281,6 @@ def _read_state(cfg, out, blank, clock):
 
 
 _fresh = jax.jit(train.fresh_params, static_argnames="cfg")
-_probes = jax.jit(history.probes, static_argnames="cfg")
 
 
 def _untrained(cfg):

@@ -91,13 +91,10 @@ def data(
         (watched, hazards_GYZ),
     )
     drawn = [
-        _draw(jax.random.fold_in(key, i), tables, cfg.world, size, weights_GYZ)
+        world.draw(jax.random.fold_in(key, i), tables, cfg.world, size, weights_GYZ)
         for i, (size, weights_GYZ) in enumerate(kinds)
     ]
     return Data(*(jax.tree.map(np.asarray, prompts) for prompts in drawn))
-
-
-_draw = jax.jit(world.draw, static_argnums=(2, 3))
 
 
 def untuned(tables: world.World, key: jax.Array, share: float = 1 / 16) -> np.ndarray:
@@ -122,7 +119,8 @@ def tune(
 
     The looks are at the loss on the watched hazards; a model is kept only if it is better there.
     """
-    delta = adapters.fresh(key, params, schedule.rank, schedule.attention_rank)
+    whole = bool(np.any(place.router) or np.any(place.everything))
+    delta = adapters.fresh(key, params, schedule.rank, schedule.attention_rank, whole)
     place = adapters.Place(*map(jnp.asarray, place))
     state = _optimiser().init(delta)
     before = pool(params, prompts, cfg=cfg.model)

@@ -152,8 +152,7 @@ def _pretrained(cfg, tables, folder, watch):
             raise checkpoint.CheckpointError(f"{path} is of other settings: delete it.")
         return params
     total, key = train.steps(cfg, phase), train.keys(cfg.seed)
-    probes = jax.jit(history.probes, static_argnames="cfg")
-    prompts = probes(key.measure, tables, cfg=train.without_seed(cfg))
+    prompts = history.probes(key.measure, tables, cfg)
     fresh = jax.jit(train.fresh_params, static_argnames="cfg")
     state = train.start(fresh(key.init, cfg=train.without_seed(cfg)), cfg)
     watch(Progress("pretraining", 0, total))

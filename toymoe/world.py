@@ -13,7 +13,7 @@ Y verbs, Z entities, P prompt positions (without the response). Hazards are arbi
 of meaningless tokens.
 """
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import jax
@@ -251,6 +251,7 @@ def sample(
     return draw(key, world, cfg, n, weights_GYZ)
 
 
+@partial(jax.jit, static_argnames=("cfg", "n"))  # once for all kinds of requests
 def draw(key: jax.Array, world: World, cfg: WorldConfig, n: int, weights_GYZ: jax.Array) -> Prompts:
     """Draw ``n`` prompts whose requests have the given weights, which need not sum to 1."""
     k_request, k_context = jax.random.split(key)

@@ -9,7 +9,6 @@ One model was pretrained and then aligned twice: under the default hazard rule, 
 
 import hashlib
 import json
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,16 +49,8 @@ def sample(
     held_out: bool | None = None,
 ) -> world.Prompts:
     """Prompts of any world, see `toymoe.world.sample`; numpy."""
-    weights_GYZ = world.request_weights(tables, cfg.world, kind)
-    if held_out is not None:
-        weights_GYZ = weights_GYZ * (tables.held_out_GYZ == held_out)
-    key = jax.random.key(seed)
-    return world.Prompts(*map(np.asarray, _draw(key, tables, weights_GYZ, cfg=cfg.world, n=n)))
-
-
-@partial(jax.jit, static_argnames=("cfg", "n"))
-def _draw(key, tables, weights_GYZ, cfg, n):
-    return world.draw(key, tables, cfg, n, weights_GYZ)
+    drawn = world.sample(jax.random.key(seed), tables, cfg.world, n, kind, held_out)
+    return world.Prompts(*map(np.asarray, drawn))
 
 
 def world_of(hazard_rule: str) -> tuple[Config, world.World]:
