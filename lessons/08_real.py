@@ -65,11 +65,10 @@ for part in PARTS:
     print(
         f"{part:10} put back as before alignment: {left[part][0]:.2f} of the hazards still refused"
     )
-assert left["experts"][0] < left["embeddings"][0], "what follows describes the first model"
+assert left["experts"][0] > left["embeddings"][0], "what follows describes the first model"
 
 # %% [markdown]
-# It seems clear: without the aligned experts some refusal is lost, without the aligned embeddings
-# hardly any.
+# It seems clear: without the aligned embeddings more refusal is lost than without the aligned experts.
 #
 # ## Predict before you run
 #
@@ -81,7 +80,7 @@ assert left["experts"][0] < left["embeddings"][0], "what follows describes the f
 
 # %%
 # --- solution
-guess_experts = 1.0
+guess_experts = 0.0
 guess_match = 0.3
 # --- exercise
 # guess_experts = ...  # from 0 to 1
@@ -373,15 +372,15 @@ def left_out(fit_EE, test_EE):
 left_out = check("left_out", left_out)
 
 # %% [markdown]
-# And a **positive control**, where there *is* something to find: the shipped model at the end of
-# pretraining and after alignment, with the experts of one of the two renumbered at random. They are
-# the same experts, so a good method must find them.
+# And a **positive control**, where there *is* something to find: the shipped model some time before
+# the end of its training and at the end, with the experts of one of the two renumbered at random. They
+# are the same experts, so a good method must find them.
 
 # %%
 history = organism.load().history
-end = np.flatnonzero(history["phase"] == 0)[-1]
+print(f"alignment, steps {history['step'][-5]} and {history['step'][-1]}")
 both_LGE = []
-for counts_LGE in (history["topic_expert"][end], history["topic_expert"][-1]):
+for counts_LGE in (history["topic_expert"][-5], history["topic_expert"][-1]):
     both_LGE.append(counts_LGE / counts_LGE.sum(-1, keepdims=True))
 new_LE = np.array([rng.permutation(E) for _ in range(L)])
 same = [(both_LGE[0][layer], both_LGE[1][layer][:, new_LE[layer]]) for layer in range(L)]
@@ -399,7 +398,7 @@ def halves(a_GE, b_GE):
 
 
 alike = {}
-for pair, models in (("two seeds", between), ("one model, before and after", same)):
+for pair, models in (("two seeds", between), ("one model, twice", same)):
     alike[pair] = {
         "by number": np.mean([np.diag(correlations(a, b)).mean() for a, b in models]),
         "matched": np.mean([matched(a, b) for a, b in models]),
@@ -421,8 +420,9 @@ lesson_plots.over_seeds(rows, alike)
 
 # %% [markdown]
 # **The negative controls must fail.** Experts of the same number have nothing in common; matched ones
-# correlate, and just as well with shuffled topics; on topics left out next to nothing remains. One model
-# before and after alignment keeps much more of it, though half of the topics is little to go by. And what one seed shows of experts and embeddings, another denies.
+# correlate, and just as well with shuffled topics; on topics left out next to nothing remains. One model,
+# looked at twice, keeps much more of it. And what one seed shows of experts and embeddings, another
+# denies.
 
 # %%
 settled = [
@@ -432,13 +432,13 @@ assert min(settled) > 0.8, "the findings of lessons 3 to 5 must not drown in the
 assert all((values > others).all() for n, (values, _, others) in findings.items() if n[0] == "L")
 change_S = left["embeddings"] - left["experts"]
 assert change_S[friend] > 0 > change_S[enemy], "a cherry can be picked on either side"
-two, one = alike["two seeds"], alike["one model, before and after"]
+two, one = alike["two seeds"], alike["one model, twice"]
 assert abs(two["by number"]) < 0.2, "numbers mean nothing"
 assert two["matched"] - two["matched, topics shuffled"] < 0.1, "matching alone proves nothing"
 assert two["matched, other topics"] < 0.25, "on topics left out nothing may remain"
 assert one["matched, other topics"] > two["matched, other topics"] + 0.2
 print(f"on topics left out: two seeds {two['matched, other topics']:.2f}", end=", ")
-print(f"one model before and after alignment {one['matched, other topics']:.2f}")
+print(f"one model, looked at twice {one['matched, other topics']:.2f}")
 
 # %% [markdown]
 # ## Try it yourself
