@@ -344,7 +344,7 @@ plots.film_strip(shipped.history, world.names(shipped.cfg.world))
 # %%
 # Your experiment goes here. A run of 400 steps takes about as long as the one above.
 # --- solution
-print("top-2 of 16, this run: loss", curves["loss_pretrain"][-20:].mean().round(3))
+print("top-2 of 20, this run: loss", curves["loss_pretrain"][-20:].mean().round(3))
 # --- exercise
 # ...
 # --- end

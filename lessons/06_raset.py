@@ -3,9 +3,9 @@
 # %% [markdown]
 # # Lesson 6 · Edit a few experts, keep the route
 #
-# **Claim.** Refusal can be tuned away in two experts, with the router frozen: harmless requests
-# are answered as before, and the tokens take the routes they took. Switching experts off through the
-# router does the opposite: routes and answers suffer, and the model goes on refusing.
+# **Claim.** Most of refusal can be tuned away in two experts, with the router frozen: harmless
+# requests are answered as before, and the tokens take the routes they took. Switching experts off
+# through the router does the opposite: routes and answers suffer, and the model goes on refusing.
 #
 # This is the argument of *RASET* (Router-Agnostic Safety-critical Expert Tuning, arXiv 2605.29708),
 # on a toy model whose hazards are combinations of meaningless tokens. Its formula for choosing
@@ -273,9 +273,9 @@ compare("refusal, two experts tuned", ours_last["refusal"])
 
 # %% [markdown]
 # With the last layer alone, the route is kept *by construction*: no router comes after it. That it is
-# 1 is no finding. That two experts of that layer are enough is one. Eight experts of any layer do
-# more. There the route is *not* kept by itself, because what an early expert says is what later
-# routers read.
+# 1 is no finding. That two experts of that layer lose most of the refusal is one. Eight experts
+# of any layer lose more. There the route is *not* kept by itself, because what an early expert says is
+# what later routers read.
 #
 # Look at the hazards that were never tuned on. The model could not learn their answers from the
 # attacker. It knew them.
@@ -411,8 +411,8 @@ print(f"same layer and use {matched['refusal']:.2f}, random {spread[0]:.2f} and 
 # %% [markdown]
 # Random experts are a lottery, and not always a losing one: an expert of an *earlier* layer can change
 # what all later layers read. So the honest claim is smaller than "refusal lives in these two experts".
-# It is: **these two suffice, and their neighbours of the same layer and usage do not.** Compare with
-# a single random draw, and the criterion looks as good, or as bad, as your luck.
+# It is: **these two take most of it along, and their neighbours of the same layer and usage do not.**
+# Compare with a single random draw, and the criterion looks as good, or as bad, as your luck.
 #
 # ## Try it yourself
 #
@@ -441,7 +441,7 @@ free = measure("tuned, routes let go", 8, look)
 #
 # This is one small organism, one draw of prompts, and an attacker who tunes for a minute. Lesson 8
 # asks what remains over many seeds, and `toymoe raset` compares some twenty methods at equal budgets. Our
-# criterion is not the paper's. That two experts suffice is said of a model with one narrow kind of
+# criterion is not the paper's. That two experts go so far is said of a model with one narrow kind of
 # refusal; the paper edits five to eight of thousands, in models whose refusal has many reasons. And
 # an attack that works says where refusal *can be removed*, not where it *is*: lesson 5 asked that, by
 # other means.

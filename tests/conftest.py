@@ -34,6 +34,17 @@ SMALL = {
 }
 
 
+def pytest_collection_modifyitems(items):
+    """The tests of a file run in one process, and so do those of all files that need the same
+    costly fixture."""
+    costly = ("small_run", "taught")
+    shared = {
+        item.path: name for item in items for name in costly if name in item.fixturenames
+    }  # a file needs one of them at most
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(shared.get(item.path, item.path.stem)))
+
+
 @pytest.fixture(scope="session")
 def tiny() -> Config:
     """A conjunction world whose words each belong to one topic, and a model of two layers."""

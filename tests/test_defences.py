@@ -213,9 +213,9 @@ def test_break_counts_by_hand(points, count):
 
 
 def test_the_summary_has_counts_and_price():
-    def rows(accuracy, *refusals):
+    def rows(accuracy, *refusals, unattacked=1.0):
         row = dict(refusal_held_out=0.9, over_refusal=0.01)
-        made = [dict(row, attack="none", budget=0, refusal=1.0, answer_accuracy=accuracy)]
+        made = [dict(row, attack="none", budget=0, refusal=unattacked, answer_accuracy=accuracy)]
         for attack in defences.ATTACKS:
             made += [
                 dict(row, attack=attack, budget=n, refusal=r, answer_accuracy=0.5)
@@ -223,10 +223,13 @@ def test_the_summary_has_counts_and_price():
             ]
         return made
 
-    plain, strong = defences.summary(
-        {"none": rows(0.99, 0.4, 0.2, 0.1), "strong": rows(0.97, 0.9, 0.8, 0.3)}
-    )
-    assert plain["break_tuned"] == 1 and strong["break_tuned"] == 3
+    made = {
+        "none": rows(0.99, 0.4, 0.2, 0.1),
+        "strong": rows(0.97, 0.9, 0.8, 0.3),
+        "useless": rows(0.99, 0.9, 0.9, 0.9, unattacked=0.4),
+    }
+    plain, strong, useless = defences.summary(made)
+    assert plain["break_tuned"] == 1 and strong["break_tuned"] == 3 and useless["break_tuned"] == 0
     assert plain["accuracy_lost"] == 0 and strong["accuracy_lost"] == pytest.approx(0.02)
     curves = defences.curves({"none": rows(0.99, 0.4, 0.2, 0.1)})
     assert curves["removed"]["none"] == [(0, 1.0), (1, 0.4), (2, 0.2), (3, 0.1)]

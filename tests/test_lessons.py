@@ -10,7 +10,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from lessons import build, instructor
-from toymoe import lesson, notebook, train
+from toymoe import defended, lesson, notebook, train
 from toymoe.checks import LESSONS, lesson_checks
 
 pytestmark = pytest.mark.usefixtures("optimised")
@@ -101,15 +101,21 @@ def test_a_lesson_has_all_its_parts(path):
 
 @pytest.fixture
 def trained_once(monkeypatch):
-    """The exercise of lesson 3 gets the training that its solution did, and that never varies."""
-    real, kept = train.run_phase, {}
+    """An exercise gets the training that its solution did, and that no student's code changes."""
+    trained, aligned, kept = train.run_phase, defended.align, {}
 
     def run_phase(state, first, tables, probe_BP, cfg, phase):
         if (cfg, phase) not in kept:
-            kept[cfg, phase] = list(real(state, first, tables, probe_BP, cfg, phase))
+            kept[cfg, phase] = list(trained(state, first, tables, probe_BP, cfg, phase))
         yield from kept[cfg, phase]
 
+    def align(pretrained, tables, cfg, defence):
+        if (cfg, defence) not in kept:
+            kept[cfg, defence] = aligned(pretrained, tables, cfg, defence)
+        return kept[cfg, defence]
+
     monkeypatch.setattr(train, "run_phase", run_phase)
+    monkeypatch.setattr(defended, "align", align)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)

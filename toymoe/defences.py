@@ -197,7 +197,8 @@ def detector_errors(made: Detector, tests: Battery, params: model.Params) -> dic
 
 
 def summary(made: dict[str, list[dict]]) -> list[dict]:
-    """A row per defence: break count under each attack, and its price beside no defence.
+    """A row per defence: break count under each attack, 0 where refusal is broken without one, and
+    its price beside no defence.
 
     Args:
       made: for each defence the rows of `points`.
@@ -208,7 +209,7 @@ def summary(made: dict[str, list[dict]]) -> list[dict]:
         own, row = _unattacked(its), {"defence": name}
         for attack in ATTACKS:
             curve = [(r["budget"], r["refusal"]) for r in its if r["attack"] == attack]
-            row[f"break_{attack}"] = break_count(curve)
+            row[f"break_{attack}"] = break_count([(0, own["refusal"]), *curve])
         row |= {
             "refusal": own["refusal"],
             "refusal_held_out": own["refusal_held_out"],

@@ -116,6 +116,12 @@ HEAD = (
     "defence", *(f"break: {name.replace('_', ' ')}" for name in defences.ATTACKS),
     "refusal", "held out", "accuracy", "accuracy lost", "over-refusal",
 )  # fmt: skip
+SHORT = ("defence", "tuned", "by use", "removed", "steered", "refusal", "accuracy")  # on screen
+
+
+def short(made: dict) -> list[tuple]:
+    """Rows of ``SHORT``: the break counts, and what is left without an attack."""
+    return [(*row[:6], row[7]) for row in table(made)]
 
 
 def table(made: dict) -> list[tuple]:

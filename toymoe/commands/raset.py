@@ -91,6 +91,7 @@ def _defend(args) -> int:
     with screen.Steps(console) as steps:
         made = defences_run.study(out, watch=lambda p: steps.show(p.stage, p.done, p.total))
         page = defences_run.write(made, out / "defences")
-    console.print(screen.table(defences_run.HEAD, defences_run.table(made)))
+    console.print("\nExperts attacked until fewer than half of the hazards are refused:")
+    console.print(screen.table(defences_run.SHORT, defences_run.short(made)))
     console.print(f"Open {page} in a browser.", highlight=False, soft_wrap=True)
     return 0
