@@ -3,6 +3,7 @@
 import os
 import time
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
+from xdist.scheduler import LoadFileScheduling
 
 from toymoe import runner, train, world
 from toymoe.config import Config, EvalConfig, ModelConfig, TrainConfig, WorldConfig, build
@@ -34,15 +36,23 @@ SMALL = {
 }
 
 
-def pytest_collection_modifyitems(items):
-    """The tests of a file run in one process, and so do those of all files that need the same
-    costly fixture."""
-    costly = ("small_run", "taught")
-    shared = {
-        item.path: name for item in items for name in costly if name in item.fixturenames
-    }  # a file needs one of them at most
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(shared.get(item.path, item.path.stem)))
+# Files that need the same costly fixture, and so run in the same process.
+TOGETHER = {
+    "small_run": "test_cli test_raset test_report test_runner test_sweep",
+    "taught": "test_attribution test_inside test_planted test_validate",
+}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """The tests of a file run in one process, those of some files in the same one."""
+
+    class Together(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = Path(super()._split_scope(nodeid)).stem
+            return next((name for name, files in TOGETHER.items() if file in files.split()), file)
+
+    return Together(config, log)
 
 
 @pytest.fixture(scope="session")
