@@ -9,6 +9,7 @@ import io
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from . import paper
 
@@ -189,13 +190,14 @@ def contrasts(routing: dict) -> Figure:
     for layer in range(len(routing["load_cv"])):
         style = STYLES[layer % len(STYLES)]
         left.plot([], [], style["marker"], color=style["color"], label=f"ours, layer {layer}")
-    left.bar(0, 0, color="0.82", edgecolor=GREY, label=f"range in {paper.SOURCE}")
+    grey = Patch(facecolor="0.82", edgecolor=GREY, label=f"range in {paper.SOURCE}")
     right.axvline(routing["top_k"] / routing["experts"], color=BLACK, linestyle=":", label="chance")
     left.set_ylim(-0.6, len(pairs) - 0.4)
     left.set_yticks(rows, [paper.CONTRAST_LABELS[name] for name in pairs])
     _tidy(left, xlabel="Jensen–Shannon divergence of the routes (nats)", xlim=(0, None))
     _tidy(right, xlabel="share of the top-k experts in common", xlim=(0, 1.02))
-    left.legend(frameon=False, fontsize=9, loc="upper right")
+    handles = [*left.get_legend_handles_labels()[0], grey]
+    left.legend(handles=handles, frameon=False, fontsize=9, loc="upper right")
     right.legend(frameon=False, fontsize=9, loc="lower left")
     return figure
 
