@@ -30,8 +30,8 @@ MEMORY_GB = 1.5  # what a run of the default preset needs
 
 # The machine the estimate is scaled from: two cores of an AMD EPYC server with AVX2, Linux, jax
 # 0.10.2. First what `_probe` measures there, then what `toymoe run` takes there, in seconds.
-REFERENCE = {"compile_s": 1.5, "step_s": 0.0097}
-RUN = {"compile_s": 30.0, "step_s": 0.033, "rest_s": 8.0}
+REFERENCE = {"compile_s": 2.2, "step_s": 0.012}
+RUN = {"compile_s": 31.0, "step_s": 0.031, "rest_s": 16.5}
 
 
 class Row(NamedTuple):
