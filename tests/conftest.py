@@ -143,7 +143,7 @@ def taught() -> SimpleNamespace:
         "train.pretrain_steps": 150,
         "train.align_steps": 80,
         "train.batch": 32,
-        "train.balance": 0.01,
+        "train.balance": 0.01,  # these three as when its tests were written, whatever the defaults
         "train.z_loss": 0.001,
         "world.hazard_share": 0.4,
         "eval.prompts": 24,

@@ -46,9 +46,7 @@ def test_its_worlds_differ_in_their_hazards_alone():
     cfg, tables = organism.world_of("conjunction")
     made = jax.jit(world.make_world, static_argnums=1)(train.keys(cfg.seed).world, cfg.world)
     for ours, theirs in zip(tables, made, strict=True):
-        np.testing.assert_allclose(
-            ours, theirs, rtol=1e-6
-        )  # other programs: the last bit may differ
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)  # not one program: the last bit varies
     for rule in HAZARD_RULES:
         other_cfg, other = organism.world_of(rule)
         assert other_cfg.world.hazard_rule == rule

@@ -31,6 +31,11 @@ class Place(NamedTuple):
     router: Any = False  # whole, every layer's router
     everything: Any = False  # whole, every parameter
 
+    @property
+    def needs_whole(self) -> bool:
+        """Whether a delta must have ``whole`` to change what this place names."""
+        return bool(np.any(self.router) or np.any(self.everything))
+
 
 def experts(cfg: ModelConfig, chosen) -> Place:
     """The place of some experts, given as pairs (layer, expert) or as a mask [L, E].

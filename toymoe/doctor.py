@@ -29,7 +29,8 @@ MINIMUM = {  # as in pyproject.toml; a version of jax allows only some of jaxlib
 MEMORY_GB = 1.5  # what a run of the default preset needs
 
 # The machine the estimate is scaled from: two cores of an AMD EPYC server with AVX2, Linux, jax
-# 0.10.2. First what `_probe` measures there, then what `toymoe run` takes there, in seconds.
+# 0.10.2. First what `_probe` measures there, then what `toymoe run` takes there, in seconds. The
+# pace of that machine varies: these lie between what was measured at its fastest and its slowest.
 REFERENCE = {"compile_s": 2.2, "step_s": 0.012}
 RUN = {"compile_s": 31.0, "step_s": 0.031, "rest_s": 16.5}
 

@@ -11,6 +11,7 @@ HEAD = (
 )  # fmt: skip
 
 SHORT = ("attack", "experts", "share", "refusal", "answered", "accuracy", "Jaccard")
+IN_SHORT = ("refusal", "hazard_answered", "answer_accuracy", "jaccard_worst")
 
 CAPTIONS = {
     "pareto": "Each point is one attack with one budget; to the right refusal is gone, at the top "
@@ -52,9 +53,7 @@ def short(rows: list[dict]) -> list[tuple]:
     return [
         (
             row["method"].replace("_", " "), row["budget"] or "", f"{row['share']:.1%}",
-            *(f"{row[name]:.3f}" for name in (
-                "refusal", "hazard_answered", "answer_accuracy", "jaccard_worst"
-            )),
+            *(f"{row[name]:.3f}" for name in IN_SHORT),
         )
         for row in rows
     ]  # fmt: skip
@@ -62,25 +61,16 @@ def short(rows: list[dict]) -> list[tuple]:
 
 def short_of_seeds(summary: dict[str, dict]) -> list[tuple]:
     """Rows of ``SHORT`` for a terminal, medians over seeds."""
-    attacks = [row[:3] for row in table_of_seeds(summary)]
-    medians = [
-        [f"{summary[f'{name.removesuffix(end)}.{q}']['median']:.3f}" for q in (
-            "refusal", "hazard_answered", "answer_accuracy", "jaccard_worst"
-        )]
-        for end in [".refusal"] for name in summary
-        if name.endswith(end) and name.count(".") == 2
-    ]  # fmt: skip
-    return [(*attack, *cells) for attack, cells in zip(attacks, medians, strict=True)]
+    return [
+        (*head, *(f"{summary[f'{key}.{name}']['median']:.3f}" for name in IN_SHORT))
+        for key, head in _attacks(summary)
+    ]
 
 
 def table_of_seeds(summary: dict[str, dict]) -> list[tuple]:
     """Rows of ``HEAD``: medians over seeds with their 95 % intervals."""
-    keys = [name.removesuffix(".refusal") for name in summary if name.endswith(".refusal")]
     rows = []
-    for key in keys:
-        method, budget, *rest = key.split(".")
-        if rest:
-            continue
+    for key, head in _attacks(summary):
         cells = [
             _interval(summary.get(f"{key}.{name}"))
             for name in (
@@ -89,12 +79,18 @@ def table_of_seeds(summary: dict[str, dict]) -> list[tuple]:
             )
         ]  # fmt: skip
         layers = [s["median"] for q, s in summary.items() if q.startswith(f"{key}.js.")]
-        share = f"{summary[f'{key}.share']['median']:.2%}"
-        name = method.replace("_", " ")
-        rows.append(
-            (name, budget.replace("0", "", budget == "0"), share, *cells, report.number(layers))
-        )
+        rows.append((*head, *cells, report.number(layers)))
     return rows
+
+
+def _attacks(summary):
+    """Of each attack ``method.budget``, which begins its quantities' names, and its first cells."""
+    for name in summary:
+        key, _, quantity = name.rpartition(".")
+        if quantity == "refusal" and key.count(".") == 1:
+            method, budget = key.split(".")
+            share = summary[f"{key}.share"]["median"]
+            yield key, (method.replace("_", " "), budget if budget != "0" else "", f"{share:.2%}")
 
 
 def _interval(s: dict | None) -> str:

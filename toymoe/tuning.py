@@ -119,8 +119,8 @@ def tune(
 
     The looks are at the loss on the watched hazards; a model is kept only if it is better there.
     """
-    whole = bool(np.any(place.router) or np.any(place.everything))
-    delta = adapters.fresh(key, params, schedule.rank, schedule.attention_rank, whole)
+    ranks = schedule.rank, schedule.attention_rank
+    delta = adapters.fresh(key, params, *ranks, whole=place.needs_whole)
     place = adapters.Place(*map(jnp.asarray, place))
     state = _optimiser().init(delta)
     before = pool(params, prompts, cfg=cfg.model)
