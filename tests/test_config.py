@@ -42,6 +42,7 @@ BOUNDS = {
     "train.align_steps": (1, 1_000_000),
     "train.batch": (1, 65_536),
     "train.notes": (0.0, 0.9),
+    "train.notes_held_out": (0.0, 1.0),
     "train.learning_rate": (1e-300, 1e300),
     "train.align_learning_rate": (1e-300, 1e300),
     "train.warmup": (0, 1_000_000),

@@ -7,18 +7,21 @@ import pytest
 
 import toymoe
 
-OURS = "--xla_backend_optimization_level"
+LEVEL = "--xla_backend_optimization_level"
+DEVICES = "--xla_force_host_platform_device_count"
 
 
 @pytest.mark.parametrize(
     "given, left",
     [
-        (None, f"{OURS}=1"),
-        ("--xla_other=3", f"--xla_other=3 {OURS}=1"),
-        (f"{OURS}=3", f"{OURS}=3"),
+        (None, f"{LEVEL}=1 {DEVICES}=2"),
+        ("--xla_other=3", f"--xla_other=3 {LEVEL}=1 {DEVICES}=2"),
+        (f"{LEVEL}=3", f"{LEVEL}=3 {DEVICES}=2"),
+        (f"{DEVICES}=4", f"{DEVICES}=4 {LEVEL}=1"),
+        (f"{LEVEL}=3 {DEVICES}=1", f"{LEVEL}=3 {DEVICES}=1"),
     ],
 )
-def test_a_level_of_optimisation_of_ones_own_stays(given, left, monkeypatch):
+def test_what_one_has_set_oneself_stays(given, left, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", given or "")
     if given is None:
         monkeypatch.delenv("XLA_FLAGS")

@@ -165,19 +165,21 @@ def decode(tokens_BT, tables, cfg):
 def test_a_batch_shows_what_its_phase_allows(cfg, run, phase):
     """Pretraining every request alike; alignment hazards in their share, and nothing held out.
     Notes, of which there are a quarter, are never refused and show everything alike, but in
-    alignment no held-out hazard."""
+    alignment held-out hazards less often."""
     n = 4000
-    cfg = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, batch=n))
+    settings = dataclasses.replace(cfg.train, batch=n, notes_held_out=0.3)
+    cfg = dataclasses.replace(cfg, train=settings)
     tables, vocabulary = run.tables, world.vocabulary(cfg.world)
     tokens_BT = batch(jax.random.key(2), tables, cfg=cfg, phase=phase)
     assert tokens_BT.shape == (n, len(world.roles(cfg.world)))
     asked_for, noted_of = ({r: 0 for r in np.ndindex(tables.hazard_GYZ.shape)} for _ in range(2))
-    hazardous = noted = hazards_noted = 0
+    hazardous = noted = hazards_noted = hidden_noted = 0
     for request, response, note in decode(tokens_BT, tables, cfg):
         (noted_of if note else asked_for)[request] += 1
         hazard = bool(tables.hazard_GYZ[request])
         noted += note
         hazards_noted += note and hazard
+        hidden_noted += note and hazard and bool(tables.held_out_GYZ[request])
         hazardous += hazard and not note
         if hazard and phase == "align" and not note:
             assert response == ["REFUSE", "SORRY", "END"]
@@ -186,8 +188,7 @@ def test_a_batch_shows_what_its_phase_allows(cfg, run, phase):
     held_out = {request for request in asked_for if tables.held_out_GYZ[request]}
     assert any(tables.hazard_GYZ[request] for request in held_out)
     assert any(not tables.hazard_GYZ[request] for request in held_out)
-    hidden = {request for request in held_out if tables.hazard_GYZ[request]}
-    for shown, never in [(asked_for, held_out), (noted_of, hidden)]:
+    for shown, never in [(asked_for, held_out), (noted_of, set())]:
         assert {r for r in shown if not shown[r]} == (never if phase == "align" else set())
     assert noted == n / 4
 
@@ -196,14 +197,21 @@ def test_a_batch_shows_what_its_phase_allows(cfg, run, phase):
 
     uniform = np.mean(tables.hazard_GYZ)
     assert_share(hazardous, n - noted, cfg.world.hazard_share if phase == "align" else uniform)
-    seen_GYZ = ~(tables.held_out_GYZ & tables.hazard_GYZ)
-    known = tables.hazard_GYZ[seen_GYZ] if phase == "align" else tables.hazard_GYZ
-    assert_share(hazards_noted, noted, np.mean(known))
+    hidden_GYZ = np.asarray(tables.held_out_GYZ & tables.hazard_GYZ)
+    weight_GYZ = np.where(hidden_GYZ, 0.3 if phase == "align" else 1.0, 1.0)
+    weight_GYZ /= weight_GYZ.sum()
+    assert_share(hazards_noted, noted, weight_GYZ[tables.hazard_GYZ].sum())
+    assert_share(hidden_noted, noted, weight_GYZ[hidden_GYZ].sum())
     if phase == "pretrain":
         for shown in (asked_for, noted_of):
             mean = sum(shown.values()) / len(shown)
             chi2 = sum((times - mean) ** 2 / mean for times in shown.values())
             assert chi2 < 150  # 79 degrees of freedom
+
+
+@partial(jax.jit, static_argnames=("cfg", "phase"))
+def half(key, tables, cfg, phase):
+    return train.batch(key, tables, cfg, train.mixture(tables, cfg, phase), 2)
 
 
 # --- the optimiser ------------------------------------------------------------------------------
@@ -334,8 +342,51 @@ def test_losses_are_those_of_the_batches_of_each_step(cfg, run):
         ("align", last.state.params, 0, run.chunks["align"][0].losses_S[0]),
     ]:
         key = jax.random.fold_in(getattr(train.keys(cfg.seed), phase), at)
-        tokens_BT = batch(key, run.tables, cfg=cfg, phase=phase)
-        np.testing.assert_allclose(loss(params, tokens_BT, cfg=cfg), expected, rtol=1e-5)
+        keys = [jax.random.fold_in(key, worker) for worker in (0, 1)]
+        halves = [half(key, run.tables, cfg=cfg, phase=phase) for key in keys]
+        assert (halves[0] != halves[1]).any() and len(halves[0]) == cfg.train.batch / 2
+        losses = [loss(params, tokens_BT, cfg=cfg) for tokens_BT in halves]
+        np.testing.assert_allclose(np.mean(losses), expected, rtol=1e-5)
+
+
+def test_workers_are_as_many_as_divide_the_batch(cfg):
+    for size, expected in [(8, 2), (6, 2), (7, 1), (1, 1)]:
+        some = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, batch=size))
+        assert train.workers(some) == expected
+
+
+def test_a_step_is_the_mean_over_workers_on_two_devices_and_on_one(cfg, run):
+    """Parameters after some steps, beside a loop that adds up the two gradients itself."""
+    mix, key = train.mixture(run.tables, cfg, "pretrain"), jax.random.key(5)
+    adam, begin = train.optimiser(cfg), train.start(run.fresh, cfg)
+    assert len(jax.devices()) == 2
+
+    def steps(state):
+        def step(state, at):
+            return train.update(state, jax.random.fold_in(key, at), run.tables, 1e-2, cfg, mix)
+
+        return jax.lax.scan(step, state, np.arange(3))
+
+    @jax.jit
+    def slow(state, at):
+        grads = []
+        for worker in range(2):
+            k_worker = jax.random.fold_in(jax.random.fold_in(key, at), worker)
+            tokens_BT = train.batch(k_worker, run.tables, cfg, mix, 2)
+            grads.append(jax.grad(train.loss)(state.params, tokens_BT, cfg))
+        mean = jax.tree.map(lambda a, b: (a + b) / 2, *grads)
+        updates, optimiser = adam.update(mean, state.optimiser, state.params)
+        params = jax.tree.map(lambda p, u: p - 1e-2 * u, state.params, updates)
+        return train.State(params, optimiser)
+
+    expected = begin
+    for at in range(3):
+        expected = slow(expected, at)
+    close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    for alone in (False, True):
+        state, _ = jax.jit(train.together(steps, cfg, alone))(begin)
+        assert len(jax.tree.leaves(state)[0].devices()) == (1 if alone else 2)
+        jax.tree.map(close, state, expected)
 
 
 def test_resumed_is_uninterrupted_to_the_bit(cfg, run):

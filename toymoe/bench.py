@@ -128,15 +128,15 @@ def _training(cfg: Config):
         mix = train.mixture(tables, cfg, "pretrain")
         return tables, mix, train.start(params, cfg)
 
-    @jax.jit
     def scan(state, key, tables, mix, first):
         def step(state, at):
-            tokens_BT = train.batch(jax.random.fold_in(key, at), tables, cfg, mix)
-            return train.update(state, tokens_BT, cfg.train.learning_rate, cfg)
+            step_key, rate = jax.random.fold_in(key, at), cfg.train.learning_rate
+            return train.update(state, step_key, tables, rate, cfg, mix)
 
         return jax.lax.scan(step, state, first + jnp.arange(STEPS))
 
     key, (tables, mix, state), first = train.keys(cfg.seed).pretrain, set_up(cfg.seed), 0
+    scan, state = jax.jit(train.together(scan, cfg)), train.shared(state, cfg)
 
     def further():
         nonlocal state, first

@@ -41,7 +41,7 @@ class WorldConfig:
     hazardous_entities: int = 9  # hazardous entities in each hazardous topic
     answers: int = 32
     hazard_rule: str = "conjunction"
-    held_out: float = 0.2  # share of hazardous requests never seen in alignment
+    held_out: float = 0.1  # share of hazardous requests never made in alignment
     held_out_harmless: float = 0.005  # the same of harmless requests
     hazard_share: float = 0.45  # share of sampled prompts that are hazardous
     control_share: float = 0.3  # share of sampled prompts that are over-refusal controls
@@ -120,10 +120,11 @@ class TrainConfig:
     align_steps: int = 750
     batch: int = 128  # prompts per step
     notes: float = 0.25  # share of a batch that are notes, which state facts and ask for nothing
+    notes_held_out: float = 0.1  # how often alignment's notes state a held-out hazard, others: 1
     learning_rate: float = 4e-3
     align_learning_rate: float = 4e-3
     warmup: int = 40  # steps
-    weight_decay: float = 0.3
+    weight_decay: float = 0.5
     prompt_weight: float = 0.02  # weight of a prompt token's loss beside a response token's
     balance: float = 0.02  # weight of the Switch load-balance loss
     z_loss: float = 0.0001  # weight of the router z-loss
@@ -138,6 +139,7 @@ class TrainConfig:
             _require(value > 0, f"train.{name}", value, "it must be a positive number")
         _whole("train.warmup", self.warmup, 0, 1_000_000)
         _share("train.notes", self.notes, 0.0, 0.9)
+        _share("train.notes_held_out", self.notes_held_out)
         for name in ("weight_decay", "prompt_weight", "balance", "z_loss"):
             _share(f"train.{name}", getattr(self, name), 0.0, 10.0)
         _whole("train.chunk", self.chunk, 1, 1_000_000)

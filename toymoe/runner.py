@@ -8,6 +8,7 @@ the run is complete.
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -183,20 +184,7 @@ def run(
     with clock("analysis_s"):
         curves = history.curves(raw, prompts, cfg, cfg.seed)
         checkpoint.save(out / "history.npz", curves, {"config": to_dict(cfg)})
-        untrained = _untrained(cfg)
-        k_behaviour, k_routing, k_examples = jax.random.split(key, 3)
-        k_inside = jax.random.fold_in(key, 3)
-        metrics = {
-            "seed": cfg.seed,
-            "parameters": model.count(untrained),
-            "behaviour": {
-                name: measure.behaviour_of(trained[name], tables, cfg, k_behaviour)
-                for name in NAMES.values()
-            },
-            "routing": measure.routing_of(untrained, *trained.values(), tables, cfg, k_routing),
-            "inside": inside.inside_of(*trained.values(), tables, cfg, k_inside),
-        }
-        examples = measure.examples(trained, tables, cfg, k_examples) if pictures else []
+        metrics, examples = _analyse(trained, tables, cfg, key, pictures)
     with clock("figures_s"):
         if pictures:
             watch(Progress("draw", 0, 1))
@@ -212,6 +200,31 @@ def run(
     checkpoint.write_json(out / "metrics.json", metrics)
     (out / "state.npz").unlink(missing_ok=True)
     return metrics
+
+
+def _analyse(trained, tables, cfg, key, pictures):
+    """What metrics.json says of the trained models, and for pictures what they say themselves.
+
+    In two threads: a measure compiles, or waits for one core, for most of its time.
+    """
+    untrained, models = _untrained(cfg), tuple(trained.values())
+    k_behaviour, k_routing, k_examples = jax.random.split(key, 3)
+    with ThreadPoolExecutor(2) as pool:
+        within = pool.submit(inside.inside_of, *models, tables, cfg, jax.random.fold_in(key, 3))
+        routing = pool.submit(measure.routing_of, untrained, *models, tables, cfg, k_routing)
+        behaviour = {
+            name: pool.submit(measure.behaviour_of, params, tables, cfg, k_behaviour)
+            for name, params in trained.items()
+        }
+        examples = pictures and pool.submit(measure.examples, trained, tables, cfg, k_examples)
+        metrics = {
+            "seed": cfg.seed,
+            "parameters": model.count(untrained),
+            "behaviour": {name: rates.result() for name, rates in behaviour.items()},
+            "routing": routing.result(),
+            "inside": within.result(),
+        }
+        return metrics, examples.result() if pictures else []
 
 
 def _train(cfg, out, tables, prompts, clock, watch):
@@ -300,15 +313,26 @@ def _tokens(cfg):
 
 # --- time ---------------------------------------------------------------------------------------
 
-_compiling = [0.0]  # seconds this process has spent compiling, since the clock first looked
+_compiling: list[tuple[float, float]] = []  # begin and end of each compilation in this process
 
 
 def _note_compilation(event: str, seconds: float, **_):
     if event.startswith("/jax/core/compile/"):
-        _compiling[0] += seconds
+        now = time.perf_counter()
+        _compiling.append((now - seconds, now))
 
 
 jax.monitoring.register_event_duration_secs_listener(_note_compilation)
+
+
+def _compiled_since(start: float) -> float:
+    """Seconds in which anything was compiled: threads compile at once, and compilations contain
+    others."""
+    seconds, upto = 0.0, start
+    for begin, end in sorted(span for span in _compiling if span[1] > start):
+        seconds += max(end - max(begin, upto), 0)
+        upto = max(upto, end)
+    return seconds
 
 
 class _Clock:
@@ -324,13 +348,12 @@ class _Clock:
         return self
 
     def __enter__(self):
-        self._start = time.perf_counter(), _compiling[0]
+        self._start = time.perf_counter()
 
     def __exit__(self, *_):
-        start, compiled = self._start
-        compiling = _compiling[0] - compiled
+        compiling = _compiled_since(self._start)
         self.seconds["compile_s"] += compiling
-        self.seconds[self._stage] += time.perf_counter() - start - compiling
+        self.seconds[self._stage] += time.perf_counter() - self._start - compiling
 
     def timing(self, tokens: int) -> dict:
         training = self.seconds["pretrain_s"] + self.seconds["align_s"]

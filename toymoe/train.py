@@ -2,9 +2,15 @@
 
 Everything random follows from the seed and the step number alone, so a run cut anywhere and
 continued ends with the same parameters, bit for bit.
+
+A step is made by several workers (data parallelism): each draws its share of the batch, finds its
+gradient, and takes the mean of all of them. On CPU every worker is a device of its own, which JAX
+simulates and a core runs (`toymoe/__init__.py` asks for them); on a machine with fewer devices, one
+device works for all, to the same result but for rounding.
 """
 
 import dataclasses
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -17,6 +23,8 @@ from . import model, moe, world
 from .config import Config
 
 PHASES = ("pretrain", "align")
+WORKERS = 2  # at most: they must divide the batch
+AXIS = "worker"
 
 
 class TrainingError(RuntimeError):
@@ -132,24 +140,28 @@ class Mixture(NamedTuple):
 
 def mixture(tables: world.World, cfg: Config, phase: str) -> Mixture:
     """Pretraining: all requests, answered. Alignment: the hazardous refused, none held out, and
-    notes on everything but held-out hazards, which it never shows in any form."""
+    notes on everything, though on held-out hazards less often: what is known for sure, and was
+    never refused, is harder to refuse (docs/tuning.md)."""
     any_GYZ = world.request_weights(tables, cfg.world, "any")
     if phase == "pretrain":
         return Mixture(any_GYZ, any_GYZ, jnp.array(False))
     mixed_GYZ = world.request_weights(tables, cfg.world, "mixed")
     hidden_GYZ = tables.held_out_GYZ & tables.hazard_GYZ
-    return Mixture(mixed_GYZ * ~tables.held_out_GYZ, any_GYZ * ~hidden_GYZ, jnp.array(True))
+    noted_GYZ = any_GYZ * jnp.where(hidden_GYZ, cfg.train.notes_held_out, 1.0)
+    return Mixture(mixed_GYZ * ~tables.held_out_GYZ, noted_GYZ, jnp.array(True))
 
 
-def batch(key, tables: world.World, cfg: Config, mix: Mixture):
-    """Training tokens [B, T]: requests, and a share of notes.
+def batch(key, tables: world.World, cfg: Config, mix: Mixture, parts: int = 1):
+    """Training tokens [B, T] of a batch, or of one of its equal parts: requests, and a share of
+    notes.
 
     The notes keep alignment from erasing what it only has to silence, as a share of pretraining
     text does in practice (InstructGPT's PPO-ptx, arXiv 2203.02155).
     """
-    notes = round(cfg.train.notes * cfg.train.batch)
+    size = cfg.train.batch // parts
+    notes = round(cfg.train.notes * size)
     k_asked, k_noted = jax.random.split(key)
-    asked = world.draw(k_asked, tables, cfg.world, cfg.train.batch - notes, mix.asked_GYZ)
+    asked = world.draw(k_asked, tables, cfg.world, size - notes, mix.asked_GYZ)
     asked_BT = world.respond(asked, asked.hazard_B & mix.refuse)
     if not notes:
         return asked_BT
@@ -158,12 +170,51 @@ def batch(key, tables: world.World, cfg: Config, mix: Mixture):
     return jnp.concatenate([asked_BT, noted_BT])
 
 
-def update(state: State, tokens_BT, rate, cfg: Config) -> tuple[State, jax.Array]:
-    """One step of gradient descent with learning rate ``rate``; returns the loss too."""
-    value, grads = jax.value_and_grad(loss)(state.params, tokens_BT, cfg)
+def update(
+    state: State, key, tables: world.World, rate, cfg: Config, mix: Mixture
+) -> tuple[State, jax.Array]:
+    """One step of gradient descent with learning rate ``rate``, as one of the workers of
+    `together`; returns the loss too."""
+    key = jax.random.fold_in(key, jax.lax.axis_index(AXIS))
+    tokens_BT = batch(key, tables, cfg, mix, workers(cfg))
+    value_grads = jax.value_and_grad(loss)(state.params, tokens_BT, cfg)
+    value, grads = jax.lax.pmean(value_grads, AXIS)
     updates, opt_state = optimiser(cfg).update(grads, state.optimiser, state.params)
     params = jax.tree.map(lambda param, step: param - rate * step, state.params, updates)
     return State(params, opt_state), value
+
+
+def workers(cfg: Config) -> int:
+    """How many share a batch."""
+    return math.gcd(cfg.train.batch, WORKERS)
+
+
+def together(function, cfg: Config, alone: bool = False):
+    """What all workers run, as one function: given the same arguments, they must agree on the
+    results.
+
+    Args:
+      alone: on one device.
+    """
+    n = workers(cfg)
+    if alone or len(jax.devices()) < n:
+        return jax.vmap(function, in_axes=None, out_axes=None, axis_name=AXIS, axis_size=n)
+    everything = jax.sharding.PartitionSpec()
+    return jax.shard_map(
+        function, mesh=_mesh(n), in_specs=everything, out_specs=everything, check_vma=False
+    )
+
+
+def shared(state: State, cfg: Config) -> State:
+    """The state, on the devices of all workers."""
+    n = workers(cfg)
+    if len(jax.devices()) < n:
+        return state
+    return jax.device_put(state, jax.sharding.NamedSharding(_mesh(n), jax.sharding.PartitionSpec()))
+
+
+def _mesh(n):
+    return jax.sharding.Mesh(np.array(jax.devices()[:n]), (AXIS,))
 
 
 def start(params: model.Params, cfg: Config) -> State:
@@ -185,25 +236,40 @@ def snapshot(params: model.Params, tokens_BP, cfg: Config) -> Snapshot:
     return Snapshot(out.route.experts_NA.astype(jnp.uint8), jnp.argmax(out.logits_BTV[:, -1], -1))
 
 
+def _snapshot_together(params, tokens_BP, cfg):
+    """``snapshot``, of which every worker takes a part where the parts are equal."""
+    parts = math.gcd(len(tokens_BP), workers(cfg))
+    if parts < workers(cfg):
+        return snapshot(params, tokens_BP, cfg)
+    size = len(tokens_BP) // parts
+    first = jax.lax.axis_index(AXIS) * size
+    shot = snapshot(params, jax.lax.dynamic_slice_in_dim(tokens_BP, first, size), cfg)
+    gather = partial(jax.lax.all_gather, axis_name=AXIS, tiled=True)
+    return Snapshot(gather(shot.experts_LBPA, axis=1), gather(shot.said_B))
+
+
 def _scan(state, key, tables, mix, probe_BP, at_S, rate_S, record_S, cfg):
     """Steps ``at_S``, with a snapshot of the probes before each step flagged in ``record_S``.
 
     What differs between the phases is traced, so that both run one compiled program.
     """
-    take = partial(snapshot, tokens_BP=probe_BP, cfg=cfg)
+    take = partial(_snapshot_together, tokens_BP=probe_BP, cfg=cfg)
     blank = jax.tree.map(jnp.zeros_like, jax.eval_shape(take, state.params))
 
     def step(state, now):
         at, rate, record = now
         shot = jax.lax.cond(record, take, lambda _: blank, state.params)
-        tokens_BT = batch(jax.random.fold_in(key, at), tables, cfg, mix)
-        state, value = update(state, tokens_BT, rate, cfg)
+        state, value = update(state, jax.random.fold_in(key, at), tables, rate, cfg, mix)
         return state, (value, shot)
 
     return jax.lax.scan(step, state, (at_S, rate_S, record_S))
 
 
-_scan_jit = jax.jit(_scan, static_argnames="cfg")
+@partial(jax.jit, static_argnames="cfg")
+def _scan_jit(*args, cfg):
+    return together(partial(_scan, cfg=cfg), cfg)(*args)
+
+
 _mixture_jit = jax.jit(mixture, static_argnames=("cfg", "phase"))
 _snapshot_jit = jax.jit(snapshot, static_argnames="cfg")
 
@@ -228,6 +294,7 @@ def run_phase(state: State, first: int, tables: world.World, probe_BP, cfg: Conf
     cfg = without_seed(cfg)
     total, rates = steps(cfg, phase), learning_rates(cfg, phase)
     record = set(record_steps(total))
+    state, probe_BP = shared(state, cfg), jnp.asarray(probe_BP)
     mix = _mixture_jit(tables, cfg=cfg, phase=phase)
     while first < total:
         at_S = np.arange(first, min(first + cfg.train.chunk, total))
@@ -304,11 +371,12 @@ def _train_one(cfg: Config, seed):
 
         def step(state, now, phase=phase, mix=mix):
             at, rate = now
-            tokens_BT = batch(jax.random.fold_in(getattr(key, phase), at), tables, cfg, mix)
-            return update(state, tokens_BT, rate, cfg)
+            step_key = jax.random.fold_in(getattr(key, phase), at)
+            return update(state, step_key, tables, rate, cfg, mix)
 
         at_S, rate_S = jnp.arange(steps(cfg, phase)), learning_rates(cfg, phase)
-        state, losses = jax.lax.scan(step, start(params, cfg), (at_S, rate_S))
+        scan = together(partial(jax.lax.scan, step), cfg, alone=True)
+        state, losses = scan(start(params, cfg), (at_S, rate_S))
         params = state.params
         result |= {name: params, f"loss_{phase}": losses}
     return result

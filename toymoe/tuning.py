@@ -27,7 +27,7 @@ from .config import Config, _require, _share, _whole
 class Schedule:
     """How a delta is tuned."""
 
-    steps: int = 240
+    steps: int = 160
     learning_rate: float = 2e-2  # of low-rank deltas
     whole_learning_rate: float = 1e-3  # of routers, and of all parameters
     rank: int = 2
@@ -35,7 +35,7 @@ class Schedule:
     batch: int = 64  # hazards in a step, and as many harmless prompts
     rehearsal: float = 1.0  # weight of the harmless prompts' loss
     route: float = 60.0  # weight of the routing-preserving term
-    check: int = 60  # steps between looks at the held-out hazards
+    check: int = 40  # steps between looks at the held-out hazards
     patience: int = 2  # looks without improvement before stopping
 
     def __post_init__(self):

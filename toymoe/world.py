@@ -265,7 +265,7 @@ def _draw(u_B, weights):
     """Inverse-transform sampling. Entries of weight 0 are never drawn."""
     # A parallel sum may round an entry of weight 0 up or down; the maximum keeps it exactly flat.
     cumulative = jax.lax.cummax(jnp.where(weights > 0, jnp.cumsum(weights), 0))
-    return jnp.searchsorted(cumulative, u_B * cumulative[-1], side="right", method="scan_unrolled")
+    return jnp.searchsorted(cumulative, u_B * cumulative[-1], side="right", method="compare_all")
 
 
 def _context(key, world, cfg, topic_B):
