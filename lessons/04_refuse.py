@@ -49,7 +49,7 @@ cfg, tables = shipped.cfg, shipped.tables
 #
 # The model that comes with the package was trained in two phases. In **pretraining** every request
 # was answered, the hazardous ones too. In **alignment** the hazardous ones were answered with REFUSE,
-# and the harmless ones as before. Both checkpoints are here. A fifth of the hazardous requests was
+# and the harmless ones as before. Both checkpoints are here. A tenth of the hazardous requests was
 # *held out*: the model never saw that they should be refused.
 
 # %%

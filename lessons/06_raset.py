@@ -278,7 +278,8 @@ compare("refusal, two experts tuned", ours_last["refusal"])
 # what later routers read.
 #
 # Look at the hazards that were never tuned on. The model could not learn their answers from the
-# attacker. It knew them.
+# attacker: those that it gives, it knew. Where far more of the tuned ones are answered, the rest is
+# teaching.
 #
 # ## Exercise 6.5 · Router steering, with a bug *(bug hunt · medium · 8 minutes)*
 #
@@ -411,7 +412,7 @@ print(f"same layer and use {matched['refusal']:.2f}, random {spread[0]:.2f} and 
 # %% [markdown]
 # Random experts are a lottery, and not always a losing one: an expert of an *earlier* layer can change
 # what all later layers read. So the honest claim is smaller than "refusal lives in these two experts".
-# It is: **these two take most of it along, and their neighbours of the same layer and usage do not.**
+# It is: **these two take most of it along, and their neighbours of the same layer and usage less.**
 # Compare with a single random draw, and the criterion looks as good, or as bad, as your luck.
 #
 # ## Try it yourself

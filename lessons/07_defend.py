@@ -57,7 +57,7 @@ SEED = 0  # another seed draws other prompts
 rng = np.random.default_rng(SEED)
 shipped = organism.load()
 # A short alignment, so that the lesson does not take all day; the same for every defence.
-short = dataclasses.replace(shipped.cfg.train, align_steps=300, batch=64)
+short = dataclasses.replace(shipped.cfg.train, align_steps=150, batch=64)
 cfg = dataclasses.replace(shipped.cfg, train=short)
 L, E = cfg.model.layers, cfg.model.experts
 
