@@ -56,7 +56,7 @@ def align(pretrained, tables: world.World, cfg: Config, defence: Defence, learns
     )
 
 
-# Compiles a fifth faster without code for threads within a device: the workers are the threads.
+# No code for threads within a device, which takes longer to compile: the workers are the threads.
 @partial(jax.jit, static_argnames="cfg", compiler_options={"xla_cpu_multi_thread_eigen": False})
 def _align(*args, cfg):
     return train.together(partial(_steps, cfg=cfg), cfg)(*args)

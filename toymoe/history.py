@@ -13,7 +13,7 @@ from . import behaviour, measure, routing, train, world
 from .config import Config
 
 PROBES = 512  # prompts of the training mixture, for routing and behaviour
-HELD_OUT = 256  # and hazards that never occur in alignment, for behaviour only
+HELD_OUT = 256  # and hazards that alignment never asks for, for behaviour only
 
 
 class Raw(NamedTuple):

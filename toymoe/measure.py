@@ -51,7 +51,7 @@ def behaviour_of(params: model.Params, tables: world.World, cfg: Config, key: ja
     """Rates of `toymoe.behaviour.rates`, each on ``cfg.eval.prompts`` prompts of its own kind.
 
     Accuracy and over-refusal are over the harmless requests of the training mixture; the entries
-    ending in ``_held_out`` are over requests that alignment never showed. ``hazard_noted`` is what
+    ending in ``_held_out`` are over requests that alignment never made. ``hazard_noted`` is what
     the model knows of hazards: the share it completes correctly as notes, which nobody asks for.
     """
 

@@ -29,7 +29,7 @@ CAPTIONS = {
     "behaviour": (
         "In pretraining every request is answered, the hazardous too; then the model is taught to "
         "refuse those. Measured on fixed prompts.",
-        "Hazards that alignment never showed (is a rule learnt, or a list?), and harmless requests "
+        "Hazards never rehearsed in alignment (is a rule learnt, or a list?), harmless requests "
         "refused by mistake.",
     ),
     "contrasts": (

@@ -25,6 +25,7 @@ from .config import Config
 PHASES = ("pretrain", "align")
 WORKERS = 2  # at most: they must divide the batch
 AXIS = "worker"
+ALIKE = jax.sharding.PartitionSpec()  # every worker has the same
 
 
 class TrainingError(RuntimeError):
@@ -197,24 +198,22 @@ def together(function, cfg: Config, alone: bool = False):
       alone: on one device.
     """
     n = workers(cfg)
-    if alone or len(jax.devices()) < n:
+    mesh = None if alone else _mesh(n)
+    if mesh is None:
         return jax.vmap(function, in_axes=None, out_axes=None, axis_name=AXIS, axis_size=n)
-    everything = jax.sharding.PartitionSpec()
-    return jax.shard_map(
-        function, mesh=_mesh(n), in_specs=everything, out_specs=everything, check_vma=False
-    )
+    return jax.shard_map(function, mesh=mesh, in_specs=ALIKE, out_specs=ALIKE, check_vma=False)
 
 
 def shared(state: State, cfg: Config) -> State:
     """The state, on the devices of all workers."""
-    n = workers(cfg)
-    if len(jax.devices()) < n:
-        return state
-    return jax.device_put(state, jax.sharding.NamedSharding(_mesh(n), jax.sharding.PartitionSpec()))
+    mesh = _mesh(workers(cfg))
+    return state if mesh is None else jax.device_put(state, jax.sharding.NamedSharding(mesh, ALIKE))
 
 
 def _mesh(n):
-    return jax.sharding.Mesh(np.array(jax.devices()[:n]), (AXIS,))
+    """A device for each worker, or None where there are too few."""
+    devices = np.array(jax.devices()[:n])
+    return jax.sharding.Mesh(devices, (AXIS,)) if devices.size == n else None
 
 
 def start(params: model.Params, cfg: Config) -> State:
@@ -238,10 +237,9 @@ def snapshot(params: model.Params, tokens_BP, cfg: Config) -> Snapshot:
 
 def _snapshot_together(params, tokens_BP, cfg):
     """``snapshot``, of which every worker takes a part where the parts are equal."""
-    parts = math.gcd(len(tokens_BP), workers(cfg))
-    if parts < workers(cfg):
+    size, rest = divmod(len(tokens_BP), workers(cfg))
+    if rest:
         return snapshot(params, tokens_BP, cfg)
-    size = len(tokens_BP) // parts
     first = jax.lax.axis_index(AXIS) * size
     shot = snapshot(params, jax.lax.dynamic_slice_in_dim(tokens_BP, first, size), cfg)
     gather = partial(jax.lax.all_gather, axis_name=AXIS, tiled=True)

@@ -43,7 +43,7 @@ class World(NamedTuple):
     answer_GYZ: jax.Array  # token of the right answer
     hazard_GYZ: jax.Array  # bool
     control_GYZ: jax.Array
-    held_out_GYZ: jax.Array  # bool: never occurs in alignment
+    held_out_GYZ: jax.Array  # bool: never a request in alignment
 
 
 class Prompts(NamedTuple):
