@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from toymoe import measure, world
+from toymoe import measure, train, world
 from toymoe.world import REFUSE
 
 pytestmark = pytest.mark.core
@@ -124,6 +124,16 @@ def test_view_of_planted_parameters(tiny):
         said.append(max(range(38), key=(x @ unembed).__getitem__))
     np.testing.assert_allclose(view.gates_LBTE, gates, rtol=1e-4)
     assert view.said_B.tolist() == said
+
+
+def test_a_view_in_chunks_is_the_whole_view(tiny, monkeypatch):
+    params = train.fresh_params(jax.random.key(0), tiny)
+    tokens = np.random.default_rng(0).integers(0, len(params["embed"]), (10, 7))
+    whole = measure.view(params, tokens, tiny)
+    monkeypatch.setattr(measure, "CHUNK", 4)
+    parts = measure.view(params, tokens, tiny)
+    np.testing.assert_allclose(parts.gates_LBTE, whole.gates_LBTE, rtol=1e-5)
+    assert parts.said_B.tolist() == whole.said_B.tolist()
 
 
 # --- contrasts ----------------------------------------------------------------------------------

@@ -396,6 +396,16 @@ def test_twins_are_the_minimal_change(tables, rule):
     assert exists["neutral"].all() == (rule != "trigger")
 
 
+def test_tables_may_be_numpy(tables):
+    ours, cfg = tables["conjunction"], RULES["conjunction"]
+    theirs, prompts = world.World(*map(np.asarray, ours)), draw(ours, cfg)
+    for a, b in zip(
+        *(world.topic_twin(jax.random.key(0), t, cfg, prompts)[0] for t in (ours, theirs)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
 @settings(max_examples=8, deadline=None)
 @given(st.integers(0, 1000), st.floats(0, 1))
 def test_twins_under_any_hazards(tables, mixed, seed, density):

@@ -24,6 +24,8 @@ CONTRASTS = (
     "cross_topic",
 )
 
+CHUNK = 256  # prompts read at a time: they stay in cache, and all numbers of them run one program
+
 
 class View(NamedTuple):
     """A model reading some tokens; numpy arrays."""
@@ -41,7 +43,13 @@ def _view(params, tokens_BT, cfg):
 
 def view(params: model.Params, tokens_BT, cfg: Config) -> View:
     """What the model routes and says on some tokens."""
-    return View(*map(np.asarray, _view(params, tokens_BT, cfg=cfg.model)))
+    tokens_BT = np.asarray(tokens_BT)
+    B = len(tokens_BT)
+    size = min(B, CHUNK)
+    rows = np.arange(-(-B // size) * size).reshape(-1, size) % B  # the last chunk starts over
+    parts = [_view(params, tokens_BT[some], cfg=cfg.model) for some in rows]
+    gates, said = zip(*parts, strict=True)
+    return View(np.concatenate(gates, 1)[:, :B], np.concatenate(said)[:B])
 
 
 # --- behaviour ----------------------------------------------------------------------------------
@@ -213,25 +221,22 @@ def _list(array) -> list:
 def examples(
     models: dict[str, model.Params], tables: world.World, cfg: Config, key: jax.Array, n: int = 2
 ) -> list[dict]:
-    """``n`` prompts of each kind, as `toymoe.world.show` writes them, and what each model says.
+    """Up to ``n`` prompts of each kind, as `toymoe.world.show` writes them, and what each model
+    says.
 
     Returns:
       dicts of ``kind``, ``prompt`` and, for every name in ``models``, a word of the vocabulary.
     """
-    vocabulary, found = world.vocabulary(cfg.world), []
-    for i, kind in enumerate(("harmless", "hazardous", *world.controls(cfg.world))):
-        prompts = world.sample(
-            jax.random.fold_in(key, i), tables, cfg.world, cfg.eval.prompts, kind, None
-        )
-        said = {
-            name: view(params, prompts.tokens_BP, cfg).said_B for name, params in models.items()
-        }
-        for b in range(n):
-            found.append(
-                {
-                    "kind": kind.replace("_", " "),
-                    "prompt": world.show(prompts, tables, cfg.world, b),
-                }
-                | {name: vocabulary[said_B[b]] for name, said_B in said.items()}
-            )
-    return found
+    vocabulary = world.vocabulary(cfg.world)
+    prompts = world.sample(key, tables, cfg.world, cfg.eval.prompts)
+    hazard_B, control_B = np.asarray(prompts.hazard_B), np.asarray(prompts.control_B)
+    kinds = {"harmless": ~hazard_B & (control_B == 0), "hazardous": hazard_B} | {
+        name: control_B == 1 + i for i, name in enumerate(world.controls(cfg.world))
+    }
+    said = {name: view(params, prompts.tokens_BP, cfg).said_B for name, params in models.items()}
+    return [
+        {"kind": kind.replace("_", " "), "prompt": world.show(prompts, tables, cfg.world, b)}
+        | {name: vocabulary[said_B[b]] for name, said_B in said.items()}
+        for kind, among_B in kinds.items()
+        for b in np.flatnonzero(among_B)[:n]
+    ]

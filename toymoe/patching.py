@@ -56,38 +56,51 @@ def patch_each(evidence: ev.Evidence, names: tuple[str, ...], over: str) -> dict
             if letter not in axes or letter in "BD":
                 have = ", ".join(x for x in axes if x not in "BD")
                 raise taps.TapError(f"{tap} cannot be swept over {letter!r}: choose among {have}.")
-    sizes = taps.axis_sizes(evidence.cfg, np.shape(evidence.hazards.tokens_BP))
-    shape = (len(names), *(sizes[letter] for letter in over))
     h, t = evidence.hazards, evidence.twins
+    first = _first_difference(h.tokens_BP, t.tokens_BP) if "T" in over else 0
     answers_B2 = np.stack([h.answer_B, t.answer_B], 1)
-    run = partial(_patch, evidence.params, cfg=evidence.cfg, names=names, over=over, shape=shape)
+    run = partial(_patch, evidence.params, cfg=evidence.cfg, names=names, over=over, first=first)
     hazard, removed = map(np.asarray, run(h.tokens_BP, t.tokens_BP, answers_B2))
     twin, restored = map(np.asarray, run(t.tokens_BP, h.tokens_BP, answers_B2))
-    shares = zip(
-        _share(hazard - removed, hazard - twin).reshape(shape),
-        _share(restored - twin, hazard - twin).reshape(shape),
-        strict=True,
+    before = [(0, 0), *((first * (letter == "T"), 0) for letter in over)]
+    removed, restored = (
+        np.pad(_share(change, hazard - twin), before)
+        for change in (hazard - removed, restored - twin)
     )
     margin = np.array([hazard.mean(), twin.mean()])
-    return {tap: Patching(*both, margin) for tap, both in zip(names, shares, strict=True)}
+    return {tap: Patching(removed[i], restored[i], margin) for i, tap in enumerate(names)}
+
+
+def _first_difference(a_BT, b_BT):
+    """The first position at which a pair differs. Before it the two runs are one, and a patch from
+    one to the other changes nothing."""
+    differs_T = (np.asarray(a_BT) != np.asarray(b_BT)).any(0)
+    return int(differs_T.argmax())
 
 
 def _share(change_XB, whole_B):
     whole = whole_B.mean()
-    return change_XB.mean(-1) / whole if whole else np.zeros(len(change_XB))
+    return change_XB.mean(-1) / whole if whole else np.zeros(change_XB.shape[:-1])
 
 
-@partial(jax.jit, static_argnames=("cfg", "names", "over", "shape"))
-def _patch(params, into_BT, from_BT, answers_B2, cfg, names, over, shape):
-    """Margins of the unpatched run [B], and of the patched ones [places, B]."""
+@partial(jax.jit, static_argnames=("cfg", "names", "over", "first"))
+def _patch(params, into_BT, from_BT, answers_B2, cfg, names, over, first):
+    """Margins of the unpatched run [B], and of those patched at each place [taps, *over, B], of
+    positions from ``first`` on."""
+    sizes = taps.axis_sizes(cfg, into_BT.shape)
+    starts = [first * (letter == "T") for letter in over]
+    shape = (
+        len(names),
+        *(sizes[letter] - start for letter, start in zip(over, starts, strict=True)),
+    )
     places = int(np.prod(shape))
 
     def mask(tap, indices):
         axes, (which, *rest) = taps.TAPS[tap].axes, indices
         where = jnp.broadcast_to(which == names.index(tap), (1,) * len(axes))
-        for letter, index, size in zip(over, rest, shape[1:], strict=True):
+        for letter, index, start in zip(over, rest, starts, strict=True):
             along = [-1 if x == letter else 1 for x in axes]
-            where = where & (jnp.arange(size) == index).reshape(along)
+            where = where & (jnp.arange(sizes[letter]) == index + start).reshape(along)
         return where
 
     def some(chunk):
@@ -114,4 +127,5 @@ def _patch(params, into_BT, from_BT, answers_B2, cfg, names, over, shape):
         margins_XB = jax.lax.map(patched, jnp.arange(places + 1))
         return margins_XB[-1], margins_XB[:-1]
 
-    return ev.by_chunks(some, (into_BT, from_BT, answers_B2), size=CHUNK)
+    margins_B, patched_XB = ev.by_chunks(some, (into_BT, from_BT, answers_B2), size=CHUNK)
+    return margins_B, patched_XB.reshape(*shape, -1)

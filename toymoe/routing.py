@@ -9,7 +9,6 @@ divergence are in nats; everything else is a share unless it says otherwise.
 """
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_array
 from scipy.special import rel_entr
 
@@ -281,6 +280,8 @@ def match_experts(a_XE, b_XE):
     a_XE, b_XE = np.asarray(a_XE, float), np.asarray(b_XE, float)
     if a_XE.shape != b_XE.shape:
         raise ValueError(f"profiles need equal shapes [X, E]; got {a_XE.shape} and {b_XE.shape}")
+    from scipy.optimize import linear_sum_assignment  # here, since a run has no use for it
+
     correlation_EE = _standardise(a_XE).T @ _standardise(b_XE)
     rows, perm = linear_sum_assignment(correlation_EE, maximize=True)
     return perm, correlation_EE[rows, perm]

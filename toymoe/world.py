@@ -271,13 +271,16 @@ def _draw(u_B, weights):
 def _context(key, world, cfg, topic_B):
     """Context words [B, C] from each prompt's topic chain."""
     u_CB = jax.random.uniform(key, (cfg.context, topic_B.shape[0]))
-    word_B = jnp.floor(u_CB[0] * cfg.words).astype(int)
-    words = [word_B]
-    for u_B in u_CB[1:]:
-        step_BW = world.chain_GWW[topic_B, word_B]
+    chain_GWW = jnp.asarray(world.chain_GWW)
+    first_B = jnp.floor(u_CB[0] * cfg.words).astype(int)
+
+    def step(word_B, u_B):
+        step_BW = chain_GWW[topic_B, word_B]
         word_B = jnp.minimum((step_BW <= u_B[:, None]).sum(-1), cfg.words - 1)
-        words.append(word_B)
-    return world.word_GW[topic_B[:, None], jnp.stack(words, 1)]
+        return word_B, word_B
+
+    _, word_CB = jax.lax.scan(step, first_B, u_CB[1:])
+    return world.word_GW[topic_B[:, None], jnp.concatenate([first_B[None], word_CB]).T]
 
 
 def _assemble(world, cfg, context_BC, topic_B, verb_B, entity_B) -> Prompts:
