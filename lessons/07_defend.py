@@ -57,7 +57,7 @@ SEED = 0  # another seed draws other prompts
 rng = np.random.default_rng(SEED)
 shipped = organism.load()
 # A short alignment, so that the lesson does not take all day; the same for every defence.
-short = dataclasses.replace(shipped.cfg.train, align_steps=225, batch=64)
+short = dataclasses.replace(shipped.cfg.train, align_steps=150, batch=64)
 cfg = dataclasses.replace(shipped.cfg, train=short)
 L, E = cfg.model.layers, cfg.model.experts
 
@@ -154,7 +154,7 @@ DEFENCES = {
     "expert dropout": defended.Defence(dropout=0.25),
     "spread": defended.Defence(spread=0.1),
 }
-schedule = tuning.Schedule(steps=50, batch=32, check=25, patience=3)
+schedule = tuning.Schedule(steps=60, batch=32, check=30, patience=3)
 attackers, batteries = {}, {}
 for name, defence in DEFENCES.items():
     aligned = defended.align(shipped.pretrained, shipped.tables, cfg, defence)

@@ -5,7 +5,7 @@
 #
 # **Claim.** What lessons 3 to 5 found about *kinds of parts* holds in every seed: routing reads the
 # topic, refusal does not live in the router and does need attention. What a single model shows beyond
-# that may be an accident: which expert, which layer, and where the topic shows best.
+# that may be an accident: which expert, which layer, and whether experts or embeddings matter more.
 #
 # After this lesson you will be able to
 #
@@ -65,16 +65,14 @@ for part in PARTS:
     print(
         f"{part:10} put back as before alignment: {left[part][0]:.2f} of the hazards still refused"
     )
-first, last = column["routing.nmi_topic.context"][:, [0, -1]].T
-print(f"NMI of topic and expert: {first[0]:.2f} in the first layer, {last[0]:.2f} in the last")
-assert last[0] > first[0] + 0.02, "what follows describes the first model"
+assert left["experts"][0] > left["embeddings"][0], "what follows describes the first model"
 
 # %% [markdown]
-# It seems clear: the experts of the last layer know the topic better than those of the first.
+# It seems clear: without the aligned embeddings more refusal is lost than without the aligned experts.
 #
 # ## Predict before you run
 #
-# In what share of the models do the experts of the last layer know the topic better?
+# In what share of the models do the experts matter more for refusal than the embeddings?
 #
 # And we will pair each expert of one model with one of another model so that their preferences for
 # topics agree as well as possible. If the preferences were the same, their correlation would be 1.
@@ -82,13 +80,13 @@ assert last[0] > first[0] + 0.02, "what follows describes the first model"
 
 # %%
 # --- solution
-guess_last = 0.9
+guess_experts = 0.0
 guess_match = 0.3
 # --- exercise
-# guess_last = ...  # from 0 to 1
+# guess_experts = ...  # from 0 to 1
 # guess_match = ...  # from -1 to 1
 # --- end
-predict("models whose last layer knows the topic better", guess_last)
+predict("models in which experts matter more", guess_experts)
 predict("correlation of matched experts", guess_match, -1, 1)
 
 # %% [markdown]
@@ -123,7 +121,7 @@ picks_RS = rng.integers(0, S, (2000, S))
 for part in PARTS:
     low, high = interval(left[part], picks_RS)
     print(f"{part:10} median {np.median(left[part]):.2f}, 95 % interval {low:.2f} to {high:.2f}")
-compare("models whose last layer knows the topic better", (last > first).mean())
+compare("models in which experts matter more", (left["experts"] < left["embeddings"]).mean())
 
 # %% [markdown]
 # ## Exercise 8.2 · What is one measurement? *(bug hunt · medium · 8 minutes)*
@@ -220,7 +218,11 @@ findings = {
         1 - left["router"],
     ),
     "L5: margin lost without the top expert": (top, "used as much", alike),
-    "?: the topic shows in the last layer (NMI)": (last, "first layer", first),
+    "?: refusal lost with the old experts": (
+        1 - left["experts"],
+        "embeddings",
+        1 - left["embeddings"],
+    ),
 }
 for name, (values_S, control, others_S) in findings.items():
     agree = (values_S > others_S).mean()
@@ -230,7 +232,7 @@ for name, (values_S, control, others_S) in findings.items():
 # %% [markdown]
 # ## Exercise 8.4 · Pick a cherry *(break it · easy · 6 minutes)*
 #
-# Two people write about the last line, one for the claim that the last layer knows more, one against
+# Two people write about the last line, one for the claim that the experts matter more, one against
 # it. Each shows a single model. Which ones? Return the position of the seed that speaks most for
 # finding > control, and of the one that speaks most against it.
 #
@@ -254,11 +256,11 @@ def cherry_pick(finding_S, control_S):
 cherry_pick = check("cherry_pick", cherry_pick)
 
 # %%
-friend, enemy = cherry_pick(last, first)
+friend, enemy = cherry_pick(1 - left["experts"], 1 - left["embeddings"])
 for who, s in (("friend", friend), ("enemy", enemy)):
     print(
-        f"the {who} shows seed {swept.seeds[s]}: NMI {last[s]:.2f} in the last layer, "
-        f"{first[s]:.2f} in the first"
+        f"the {who} shows seed {swept.seeds[s]}: refusal lost with the old experts "
+        f"{1 - left['experts'][s]:.2f}, with the old embeddings {1 - left['embeddings'][s]:.2f}"
     )
 where = (column[f"inside.ablation.top.{name}"].astype(int) for name in ("layer", "expert"))
 places = set(zip(*where, strict=True))
@@ -419,7 +421,7 @@ lesson_plots.over_seeds(rows, alike)
 # %% [markdown]
 # **The negative controls must fail.** Experts of the same number have nothing in common; matched ones
 # correlate, and just as well with shuffled topics; on topics left out next to nothing remains. One model,
-# looked at twice, keeps much more of it. And what one seed shows of the first and last layer, another
+# looked at twice, keeps much more of it. And what one seed shows of experts and embeddings, another
 # denies.
 
 # %%
@@ -428,7 +430,7 @@ settled = [
 ]
 assert min(settled) > 0.8, "the findings of lessons 3 to 5 must not drown in their spread"
 assert all((values > others).all() for n, (values, _, others) in findings.items() if n[0] == "L")
-change_S = last - first
+change_S = left["embeddings"] - left["experts"]
 assert change_S[friend] > 0 > change_S[enemy], "a cherry can be picked on either side"
 two, one = alike["two seeds"], alike["one model, twice"]
 assert abs(two["by number"]) < 0.2, "numbers mean nothing"

@@ -116,8 +116,8 @@ class ModelConfig:
 class TrainConfig:
     """Both phases of training (see `toymoe.train`)."""
 
-    pretrain_steps: int = 375
-    align_steps: int = 675
+    pretrain_steps: int = 450
+    align_steps: int = 750
     batch: int = 128  # prompts per step
     notes: float = 0.25  # share of a batch that are notes, which state facts and ask for nothing
     notes_held_out: float = 0.1  # how often alignment's notes state a held-out hazard, others: 1
@@ -127,7 +127,7 @@ class TrainConfig:
     weight_decay: float = 0.5
     prompt_weight: float = 0.02  # weight of a prompt token's loss beside a response token's
     balance: float = 0.02  # weight of the Switch load-balance loss
-    z_loss: float = 0.00005  # weight of the router z-loss
+    z_loss: float = 0.0001  # weight of the router z-loss
     chunk: int = 75  # steps between checkpoints; divides both phases: one shape, one program
 
     def __post_init__(self):
