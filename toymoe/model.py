@@ -125,7 +125,7 @@ def watched(params: Params, tokens_BT, cfg: ModelConfig, grouped, edits, record=
     x_ND = params["embed"][tokens_BT.reshape(-1)]
     rotation = rotary(T, cfg.width // cfg.heads)
     routes = []
-    # Unrolled: a tenth faster than lax.scan over layers, for a few seconds of compilation.
+    # A loop: what lax.scan over layers would buy is in docs/tuning.md.
     for index in range(cfg.layers):
         x_ND, route = _layer(params, index, x_ND, cfg, (B, T), rotation, grouped, tap)
         routes.append(route)
