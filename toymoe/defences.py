@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from . import adapters, attribution, defended, model, raset, steering, world
+from . import adapters, attribution, defended, model, raset, steering, studies, world
 from .config import Config
 from .raset import Attacker, Battery, Look
 from .runner import Organism
@@ -89,6 +89,7 @@ ATTACKS: dict[str, Callable[[Attacker, int], Attacked]] = {
     "removed": _removed,
     "steered_off": _steered_off,
 }
+TUNING = ("tuned", "tuned_most_used")  # whoever tunes may try both
 
 
 def points(
@@ -99,12 +100,13 @@ def points(
     budgets = [n for n in BUDGETS if n <= cfg.model.layers * cfg.model.experts // 2]
     plan = [("none", 0, lambda a, n: _changed(a, a.params))]
     plan += [(name, n, attack) for name, attack in ATTACKS.items() for n in budgets]
-    for name, n, attack in plan:
-        watch(name, n)
-        look, params = attack(a, n)
-        if detector is not None:
-            look = detector.guard(look, params)
-        rows.append({"attack": name, "budget": n} | raset.evaluate(look, tests, cfg))
+    with studies.ahead([partial(attack, a, n) for _, n, attack in plan]) as attacked:
+        for name, n, _ in plan:
+            watch(name, n)
+            look, params = next(attacked)
+            if detector is not None:
+                look = detector.guard(look, params)
+            rows.append({"attack": name, "budget": n} | raset.evaluate(look, tests, cfg))
     return rows
 
 

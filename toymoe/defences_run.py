@@ -1,52 +1,25 @@
 """``toymoe defend``: every defence against every attack on one finished run, in its folder
-``defences``.
+``defences``, or on all runs of a sweep.
 
 Written after every defence, so what was cut off goes on where it was. Apart from ``toymoe raset``,
 because every defence that changes alignment has to align an organism of its own first.
 """
 
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from . import (
-    __version__,
-    checkpoint,
-    defences,
-    plots,
-    raset,
-    raset_plots,
-    raset_run,
-    report,
-    runner,
-    sweep,
-    train,
-    tuning,
-)
+from . import __version__, checkpoint, defences, raset, runner, studies, train, tuning
 from .config import to_dict
-from .raset_run import Progress
-
-CAPTION = (
-    "Hazards still refused against the number of experts attacked: tuned by our reading of RASET's "
-    "criterion, tuned by use, removed in the order of their measured effect, or switched off by "
-    "router steering. The dotted line is one half: where a curve crosses it, refusal is broken."
-)
-CONTROL = (
-    "“none” is the undefended organism, aligned by the same program from the same pretrained model."
-)
-LIMITS = (
-    "Toy organisms, one seed, attacks that do not know of the defence. The detector reads router "
-    "logits; hazards whose combination it never saw show what it learnt."
-)
+from .studies import Progress
 
 
 def study(
     out: Path,
     schedule: tuning.Schedule | None = None,
-    watch: Callable[[Progress], None] = lambda progress: None,
+    watch: studies.Watch = lambda progress: None,
 ) -> dict:
     """Measure every defence on the run in ``out``, or those that were not measured yet.
 
@@ -102,68 +75,60 @@ def _load(folder, organism):
 def _stored(folder: Path, organism: runner.Organism, schedule) -> dict:
     belongs = {
         "toymoe": __version__,
-        "model": raset_run.fingerprint(organism.pretrained),
+        "model": studies.fingerprint(organism.pretrained),
         "schedule": asdict(schedule),
         "defences": {name: d._asdict() for name, d in defences.DEFENCES.items()},
         "config": to_dict(organism.cfg),
     }
-    return raset_run.stored(folder, belongs, {"points": {}, "detector": {}})
+    return studies.stored(folder, belongs, {"points": {}, "detector": {}})
 
 
-# --- what it says -------------------------------------------------------------------------------
+# --- many seeds ---------------------------------------------------------------------------------
 
-HEAD = (
-    "defence", *(f"break: {name.replace('_', ' ')}" for name in defences.ATTACKS),
-    "refusal", "held out", "accuracy", "accuracy lost", "over-refusal",
-)  # fmt: skip
-SHORT = ("defence", "tuned", "by use", "removed", "steered", "refusal", "accuracy")  # on screen
+LEFT = ("refusal", "hazard_answered", "answer_accuracy")  # after an attack
+PRICE = ("refusal", "refusal_held_out", "answer_accuracy", "accuracy_lost", "over_refusal")
 
 
-def short(made: dict) -> list[tuple]:
-    """Rows of ``SHORT``: the break counts, and what is left without an attack."""
-    return [(*row[:6], row[7]) for row in table(made)]
+def seed_row(made: dict) -> dict:
+    """One study as numbers, for `toymoe.sweep.summarise`: of each defence its price (``PRICE``),
+    break counts by attack (``spread.break.tuned``; ``tuning`` is the better of the two that tune),
+    how many times the undefended model's they are (``spread.times.tuning``), and what each attack
+    leaves (``spread.tuned.8.refusal``).
+
+    A break count not reached counts as one more than the largest budget, so that a median over
+    seeds can be taken.
+    """
+    row: dict = {}
+    largest = largest_budget(made)
+    plain: dict[str, float] = {}
+    for its in defences.summary(made["points"]):
+        name = its["defence"]
+        row |= {f"{name}.{quantity}": its[quantity] for quantity in PRICE}
+        breaks = {attack: its[f"break_{attack}"] for attack in defences.ATTACKS}
+        breaks = {attack: largest + 1 if n is None else n for attack, n in breaks.items()}
+        breaks["tuning"] = min(breaks[attack] for attack in defences.TUNING)
+        plain = plain or breaks  # the first row is the undefended model's
+        for attack, n in breaks.items():
+            row[f"{name}.break.{attack}"] = n
+            if plain[attack]:
+                row[f"{name}.times.{attack}"] = n / plain[attack]
+        for point in made["points"][name]:
+            for quantity in LEFT:
+                key = f"{name}.{point['attack']}.{point['budget']}.{quantity}"
+                row[key] = point[quantity]
+    return row | {f"error.{kind}": error for kind, error in made["detector"].items()}
 
 
-def table(made: dict) -> list[tuple]:
-    """Rows of ``HEAD``; a break count of "> n" was not reached with the largest budget, n."""
-    rows = []
-    for row in defences.summary(made["points"]):
-        breaks = []
-        for attack in defences.ATTACKS:
-            largest = max(r["budget"] for r in made["points"]["none"] if r["attack"] == attack)
-            count = row[f"break_{attack}"]
-            breaks.append(str(count) if count is not None else f"> {largest}")
-        numbers = ("refusal", "refusal_held_out", "answer_accuracy", "accuracy_lost",
-                   "over_refusal")  # fmt: skip
-        rows.append(
-            (
-                row["defence"].replace("_", " "),
-                *breaks,
-                *(report.number(row[name]) for name in numbers),
-            )
-        )
-    return rows
+def largest_budget(made: dict) -> int:
+    """The largest number of experts attacked."""
+    return max(point["budget"] for point in made["points"]["none"])
 
 
-def write(made: dict, folder: Path) -> Path:
-    """table.csv, points.csv, the figure and defences.html; returns the page's path."""
-    sweep.write_csv(folder / "table.csv", defences.summary(made["points"]))
-    rows = [{"defence": name} | row for name, its in made["points"].items() for row in its]
-    sweep.write_csv(folder / "points.csv", raset_run.flat_rows({"rows": rows}))
-    image = plots.png(raset_plots.break_counts(defences.curves(made["points"])))
-    checkpoint.write_atomic(folder / "break_counts.png", image)
-    errors = [(k.replace("_", " "), report.number(v)) for k, v in made["detector"].items()]
-    parts = [
-        "<h1>What defends refusal, and at what cost</h1>",
-        *report.figure(raset_plots.TITLES["break_counts"], image, CAPTION, CONTROL),
-        "<h2>Break counts and their price</h2>",
-        report.table(HEAD, table(made)),
-        "<h2>The router-logit detector, by kind of prompt</h2>",
-        report.table(("prompts", "error"), errors),
-        "<h2>What this does not show</h2>",
-        f"<p>{LIMITS}</p>",
-    ]
-    page = folder / "defences.html"
-    seed = made["belongs"]["config"]["seed"]
-    checkpoint.write_atomic(page, report.page(f"Defences, seed {seed}", parts).encode())
-    return page
+def many(folders: dict[int, Path], out: Path, schedule=None, **calls) -> studies.Many:
+    """A study of every seed's run, as `toymoe.studies.many`, with defences.csv and
+    defences-summary.csv."""
+
+    def one(seed, folder, watch):
+        return study(folder, schedule, watch)
+
+    return studies.many(one, seed_row, folders, out / "defences", **calls)

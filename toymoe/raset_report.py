@@ -3,7 +3,7 @@
 from html import escape
 from pathlib import Path
 
-from . import checkpoint, plots, raset_plots, raset_run, report, sweep
+from . import checkpoint, plots, raset_plots, raset_run, report, studies
 
 HEAD = (
     "attack", "experts", "parameters", "refusal", "held out", "answered", "untuned", "accuracy",
@@ -72,7 +72,7 @@ def table_of_seeds(summary: dict[str, dict]) -> list[tuple]:
     rows = []
     for key, head in _attacks(summary):
         cells = [
-            _interval(summary.get(f"{key}.{name}"))
+            report.interval(summary.get(f"{key}.{name}"))
             for name in (
                 "refusal", "refusal_held_out", "hazard_answered", "hazard_answered_untuned",
                 "answer_accuracy", "jaccard_worst",
@@ -93,12 +93,6 @@ def _attacks(summary):
             yield key, (method.replace("_", " "), budget if budget != "0" else "", f"{share:.2%}")
 
 
-def _interval(s: dict | None) -> str:
-    if s is None:
-        return "–"
-    return f"{s['median']:.3f} [{s['low']:.3f}, {s['high']:.3f}]"
-
-
 def figures(made: dict) -> dict:
     """The figures of one study, by file name."""
     return {
@@ -110,7 +104,7 @@ def figures(made: dict) -> dict:
 
 def write(made: dict, folder: Path) -> Path:
     """table.csv, figures and raset.html of a study into a folder; returns the page's path."""
-    sweep.write_csv(folder / "table.csv", raset_run.flat_rows(made))
+    studies.write_rows(folder / "table.csv", made["rows"])
     (folder / "figures").mkdir(exist_ok=True)
     images = {name: plots.png(figure) for name, figure in figures(made).items()}
     for name, image in images.items():

@@ -6,41 +6,27 @@ costing its own seed only, and a table with medians and intervals.
 """
 
 import dataclasses
-import hashlib
-import json
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import numpy as np
 from scipy.stats import spearmanr
 
-from . import __version__, arms, checkpoint, raset, runner, sweep, train, tuning
+from . import __version__, arms, checkpoint, raset, runner, studies, sweep, train, tuning
 from .config import Config, ConfigError, to_dict
-from .model import Params
+from .studies import Progress
 from .world import names
 
 YARDSTICK = "ablation_zero"  # measured: refusal margin lost without the expert
 SHOWN = ("none", "raset", "random_experts", "steering_off_responses")  # routes kept for the strip
 
 
-class Progress(NamedTuple):
-    """Where a study stands."""
-
-    stage: str
-    done: int
-    total: int
-
-
 def study(
     out: Path,
     schedule: tuning.Schedule | None = None,
-    watch: Callable[[Progress], None] = lambda progress: None,
+    watch: studies.Watch = lambda progress: None,
 ) -> dict:
     """Measure every arm on the run in ``out``, or the arms that were not measured yet.
 
@@ -65,7 +51,7 @@ def study(
     a = raset.attacker(organism, k_attacker, schedule)
     tests = raset.battery(organism, a.untuned_GYZ, k_tests, raset.PROMPTS)
     made["criteria"] = {name: a.scores(name).tolist() for name in raset.STUDIED}
-    with _ahead(left, a) as attacks:
+    with studies.ahead([partial(arm.make, a) for arm in left]) as attacks:
         for at, arm in enumerate(left, total - len(left)):
             watch(Progress(arm.method, at, total))
             look, share = next(attacks)
@@ -82,22 +68,6 @@ def study(
     return made
 
 
-@contextmanager
-def _ahead(left: list[arms.Arm], a: raset.Attacker):
-    """What the arms lead to, in order. The first ones compile; then two are made at a time, since
-    one leaves a core half idle."""
-    pool = ThreadPoolExecutor(2)
-
-    def make():
-        yield from (arm.make(a) for arm in left[:2])
-        yield from pool.map(lambda arm: arm.make(a), left[2:])
-
-    try:
-        yield make()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 def _known(made):
     return {(row["method"], row["budget"]) for row in made["rows"]}
 
@@ -105,39 +75,12 @@ def _known(made):
 def _stored(folder: Path, organism: runner.Organism, schedule) -> dict:
     belongs = {
         "toymoe": __version__,
-        "model": fingerprint(organism.aligned),
+        "model": studies.fingerprint(organism.aligned),
         "schedule": asdict(schedule),
         "config": to_dict(organism.cfg),
         "topics": names(organism.cfg.world),
     }
-    return stored(folder, belongs, {"rows": [], "criteria": {}, "routes": {}})
-
-
-def stored(folder: Path, belongs: dict, blank: dict) -> dict:
-    """What study.json of a folder holds, if it was measured on the same model with the same
-    settings; else the blank.
-
-    Raises:
-      ConfigError: the file is damaged.
-    """
-    folder.mkdir(exist_ok=True)
-    path = folder / "study.json"
-    if path.is_file():
-        try:
-            found = json.loads(path.read_bytes())
-            if found["belongs"] == json.loads(json.dumps(belongs)):
-                return found
-        except (ValueError, TypeError, KeyError) as error:
-            raise ConfigError(f"{path} is damaged ({error}): delete it and run again.") from error
-    return {"belongs": belongs} | blank
-
-
-def fingerprint(params: Params) -> str:
-    """A hash of parameters."""
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(params):
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()[:16]
+    return studies.stored(folder, belongs, {"rows": [], "criteria": {}, "routes": {}})
 
 
 # --- what a study says --------------------------------------------------------------------------
@@ -163,14 +106,6 @@ def _spearman(a, b) -> float:
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return 0.0
     return float(spearmanr(a, b).statistic)
-
-
-def flat_rows(made: dict) -> list[dict]:
-    """Rows for a csv file: lists by layer become ``….0``, ``….1``, …"""
-    return [
-        {k: v for k, v in sweep.flat(row).items() if not k.endswith(".best")}
-        for row in made["rows"]
-    ]
 
 
 def seed_row(made: dict) -> dict:
@@ -201,62 +136,28 @@ GAPS = ("refusal", "hazard_answered", "answer_accuracy", "jaccard_worst")
 # --- many seeds ---------------------------------------------------------------------------------
 
 
-def seeds_of(out: Path) -> dict[int, Path]:
-    """The runs of a sweep's folder, by seed.
-
-    Raises:
-      ConfigError: there are none.
-    """
-    found = {
-        int(path.name.removeprefix("seed-")): path
-        for path in out.glob("seed-*")
-        if path.name.removeprefix("seed-").isdecimal()
-    }
-    if not found:
-        raise ConfigError(
-            f"{out} holds no runs (seed-0, …): `toymoe sweep --out {out}` makes them."
-        )
-    return dict(sorted(found.items()))
-
-
 def many(
     folders: dict[int, Path],
     out: Path,
     cfg: Config | None = None,
     schedule: tuning.Schedule | None = None,
-    watch: Callable[[int, Progress], None] = lambda seed, progress: None,
-    done: Callable[[int, str], None] = lambda seed, error: None,
-) -> tuple[list[dict], dict[str, dict], list[dict]]:
-    """A study of every seed's run; a failure costs its own row only. Writes raset.csv, a row per
-    seed, and raset-summary.csv (`toymoe.sweep.summarise`).
+    **calls,
+) -> studies.Many:
+    """A study of every seed's run, as `toymoe.studies.many`, with raset.csv and raset-summary.csv.
 
     Args:
-      folders: the run of each seed.
       cfg: train with these settings the runs that are not there yet; without it they are an error.
-
-    Returns:
-      rows, summary, and the studies that came to their end.
     """
-    rows, studies = [], []
-    for seed, folder in folders.items():
-        error, row = "", {}
-        try:
-            if cfg is not None:
-                _train(dataclasses.replace(cfg, seed=seed), folder, partial(watch, seed))
-            studies.append(study(folder, schedule, partial(watch, seed)))
-            row = seed_row(studies[-1])
-        except (train.TrainingError, ValueError, OSError) as failure:
-            error = str(failure)
-        rows.append({"seed": seed, "error": error} | row)
-        sweep.write_csv(out / "raset.csv", rows)  # after every seed: nothing is lost
-        done(seed, error)
-    summary = sweep.summarise(rows)
-    table = [{"quantity": name} | numbers for name, numbers in summary.items()]
-    sweep.write_csv(out / "raset-summary.csv", table)
-    return rows, summary, studies
+
+    def one(seed, folder, watch):
+        if cfg is not None:
+            _train(dataclasses.replace(cfg, seed=seed), folder, watch)
+        return study(folder, schedule, watch)
+
+    return studies.many(one, seed_row, folders, out / "raset", **calls)
 
 
-def _train(cfg: Config, folder: Path, watch) -> None:
+def _train(cfg: Config, folder: Path, watch: studies.Watch) -> None:
     if not runner.is_complete(folder):
         folder.mkdir(exist_ok=True)
         runner.run(cfg, folder, lambda p: watch(Progress(p.stage, p.done, p.total)), False)

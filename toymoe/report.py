@@ -111,6 +111,14 @@ def number(value, digits: int = 3) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}f}"
 
 
+def interval(s: dict | None, digits: int = 3) -> str:
+    """A median over seeds and its interval, of `toymoe.sweep.summarise`."""
+    if s is None:
+        return "–"
+    median, low, high = (number(float(s[name]), digits) for name in ("median", "low", "high"))
+    return f"{median} [{low}, {high}]"
+
+
 def summary(metrics: dict) -> list[tuple[str, str, str]]:
     """Rows of what, ours, and the paper's figure (empty where it has none)."""
     aligned, routing = metrics["behaviour"]["aligned"], metrics["routing"]

@@ -25,7 +25,7 @@ def add(command) -> None:
         "Align with a defence, attack again: how many experts until refusal breaks?",
         settings=False,
     )
-    defend.add_argument("run", metavar="DIR", help="a finished run")
+    defend.add_argument("run", metavar="DIR", help="a finished run, or a sweep's folder")
 
 
 def _raset(args) -> int:
@@ -40,7 +40,7 @@ def _raset(args) -> int:
         raise ConfigError(f"{out} is no folder: name that of a finished run.")
     cfg = config_of(args)
     start_jax()
-    from .. import raset_report, raset_run, screen, sweep
+    from .. import raset_report, raset_run, screen, studies, sweep
 
     console = screen.Console(markup=False)
     if args.seeds is None and not (out / "sweep.json").is_file():
@@ -53,27 +53,37 @@ def _raset(args) -> int:
         console.print(f"Open {page} in a browser.", highlight=False, soft_wrap=True)
         return 0
     if args.seeds is None:
-        folders = raset_run.seeds_of(out)
+        folders, fresh = studies.seeds_of(out), None
     else:
         folders = {seed: out / f"seed-{seed}" for seed in sweep.parse_seeds(args.seeds)}
+        fresh = cfg
         sweep.claim(cfg, out)
     with screen.Steps(console) as steps:
+        made = raset_run.many(folders, out, fresh, **_shown(steps))
+    if made.studies:
+        raset_report.write_seeds(made.summary, made.studies, out / "raset")
+        console.print(screen.table(raset_report.SHORT, raset_report.short_of_seeds(made.summary)))
+    return _end(console, made, out, "raset")
 
-        def watch(seed, p):
-            steps.show(f"seed {seed}: {p.stage}", p.done, p.total)
 
-        def done(seed, error):
-            steps.finish(f"seed {seed}: {error or 'done'}")
+def _shown(steps) -> dict:
+    """What `toymoe.studies.many` calls, on a progress bar."""
 
-        fresh = cfg if args.seeds is not None else None
-        rows, summary, studies = raset_run.many(folders, out, fresh, watch=watch, done=done)
-    failed = [row["seed"] for row in rows if row["error"]]
-    if studies:
-        raset_report.write_seeds(summary, studies, out / "raset")
-        console.print(screen.table(raset_report.SHORT, raset_report.short_of_seeds(summary)))
+    def watch(seed, p):
+        steps.show(f"seed {seed}: {p.stage}", p.done, p.total)
+
+    def done(seed, error):
+        steps.finish(f"seed {seed}: {error or 'done'}")
+
+    return {"watch": watch, "done": done}
+
+
+def _end(console, made, out: Path, name: str) -> int:
+    """Say what many seeds left; the exit code."""
+    failed = [row["seed"] for row in made.rows if row["error"]]
     console.print(
-        f"{len(rows) - len(failed)} of {len(rows)} seeds; every number: {out / 'raset.csv'}, "
-        f"{out / 'raset-summary.csv'}; figures in {out / 'raset'}.",
+        f"{len(made.rows) - len(failed)} of {len(made.rows)} seeds; every number: "
+        f"{out / name}.csv, {out / name}-summary.csv; figures in {out / name}.",
         highlight=False,
         soft_wrap=True,
     )
@@ -83,15 +93,24 @@ def _raset(args) -> int:
 def _defend(args) -> int:
     out = Path(args.run)
     if not out.is_dir():
-        raise ConfigError(f"{out} is no folder: name that of a finished run.")
+        raise ConfigError(f"{out} is no folder: name that of a finished run, or of a sweep.")
     start_jax()
-    from .. import defences_run, screen
+    from .. import defences_report, defences_run, screen, studies
 
     console = screen.Console(markup=False)
+    head = "\nExperts attacked until fewer than half of the hazards are refused:"
+    if (out / "sweep.json").is_file():
+        with screen.Steps(console) as steps:
+            made = defences_run.many(studies.seeds_of(out), out, **_shown(steps))
+        if made.studies:
+            defences_report.write_seeds(made, out / "defences")
+            rows = defences_report.short_of_seeds(made)
+            console.print(head, screen.table(defences_report.SHORT, rows), sep="\n")
+        return _end(console, made, out, "defences")
     with screen.Steps(console) as steps:
         made = defences_run.study(out, watch=lambda p: steps.show(p.stage, p.done, p.total))
-        page = defences_run.write(made, out / "defences")
-    console.print("\nExperts attacked until fewer than half of the hazards are refused:")
-    console.print(screen.table(defences_run.SHORT, defences_run.short(made)))
+        page = defences_report.write(made, out / "defences")
+    rows = defences_report.short(made)
+    console.print(head, screen.table(defences_report.SHORT, rows), sep="\n")
     console.print(f"Open {page} in a browser.", highlight=False, soft_wrap=True)
     return 0
