@@ -138,7 +138,7 @@ def test_a_slightly_wrong_answer_is_wrong_on_inputs_of_other_seeds_too(number, n
 
     for seed in (0, 1, 2):
         assert judge(check, check.reference, seed).status == SOLVED
-        if check.view is None:  # else there are many right answers
+        if check.faults is None:  # else there are many right answers
             assert judge(check, off, seed).status == WRONG
 
 
@@ -155,6 +155,54 @@ def test_known_relations_between_a_wrong_and_the_right_number_are_said():
     assert "np.array" in judge(check, lambda c: right(c).tolist()).message
     bits = judge(check, lambda c: right(c) / np.log(2)).message
     assert "natural logarithm" in bits
+
+
+def test_an_error_is_quoted_with_the_line_of_the_answer_it_came_from():
+    check = of(1, "posterior")
+
+    def divides_by_none(counts_XG):
+        return counts_XG / None
+
+    def misspells(counts_XG):
+        return counts_XG.sum(1, keep_dims=True)
+
+    def goes_deeper(counts_XG):
+        return np.percentile(counts_XG, 300)
+
+    said = judge(check, divides_by_none).message
+    assert "TypeError" in said and "at `return counts_XG / None`" in said
+    assert "at `return counts_XG.sum(1, keep_dims=True)`" in judge(check, misspells).message
+    assert "at `return np.percentile(counts_XG, 300)`" in judge(check, goes_deeper).message
+    assert "cannot be called with 1 arguments" in judge(check, lambda a, b: a).message
+
+
+def test_two_values_may_come_as_a_list_or_an_array_but_not_as_three():
+    check = of(8, "interval")
+    right = check.reference
+    for change in (list, np.array):
+        assert judge(check, lambda x, i, change=change: change(right(x, i))).status == SOLVED
+    assert "3 values; asked for: two numbers" in judge(check, lambda x, i: [1, 2, 3]).message
+    assert "asked for: two numbers" in judge(check, lambda x, i: 1.0).message
+
+
+FOOLED = {
+    "shape [4]; asked for: an array [N, E]": lambda N, E: np.zeros(E),
+    "All tokens should go to expert 0": lambda N, E: np.eye(E)[np.arange(N) % E] * 3,
+    "all should go to expert 0": lambda N, E: np.eye(E)[np.arange(N) // 3 % E] * 3,
+    "the loss sees it": lambda N, E: 5.0 * (np.arange(E) == 0) - np.ones((N, 1)) * 2,
+    "nan": lambda N, E: np.full((N, E), np.nan),
+}
+
+
+@pytest.mark.parametrize("says", FOOLED)
+def test_where_many_answers_are_right_the_fault_is_said_in_words(says):
+    verdict = judge(of(2, "fool"), FOOLED[says])
+    assert verdict.status == WRONG
+    assert says in verdict.message
+    assert judge(of(2, "fool"), lambda N, E: 1e-4 * (np.arange(E) == 0) * np.ones((N, 1))) == (
+        SOLVED,
+        "right on 4 inputs.",
+    )
 
 
 def test_check_reports_and_gives_back_a_function_that_works(capsys):

@@ -37,8 +37,8 @@ class Check:
       mistakes: common ones, each different from the oracle on some case.
       given: what stands in the exercise, if that can be run: still giving the same is "not yet".
       tolerance: relative, and a tenth of it absolute.
-      view: what of a result is compared, given the arguments and the result; for exercises that
-        have many right answers. It must bear any result.
+      faults: for exercises that have many right answers: what is wrong, in words, with a result
+        of the right form, given the arguments and the result; nothing if it is right.
     """
 
     lesson: int
@@ -48,7 +48,7 @@ class Check:
     mistakes: tuple[Mistake, ...] = ()
     given: Callable | None = None
     tolerance: float = 1e-4
-    view: Callable[[tuple, Any], Any] | None = None
+    faults: Callable[[tuple, Any], list[str]] | None = None
 
     @property
     def name(self) -> str:
@@ -66,6 +66,10 @@ class Verdict(NamedTuple):
 class _Raised(NamedTuple):
     kind: str
     text: str
+
+
+class _Faults(NamedTuple):
+    found: list[str]
 
 
 def judge(check: Check, answer: Any, seed: int = 0) -> Verdict:
@@ -92,9 +96,9 @@ def _judge(check, answer, seed):
     cases = check.cases(np.random.default_rng(seed))
     outcomes, first = [], None
     for case in cases:
-        expected = _seen(check, case, check.reference(*copy.deepcopy(case)))
+        expected = check.reference(*copy.deepcopy(case))
         got, complaint = _call(answer, case)
-        got = _seen(check, case, got)
+        got = _seen(check, case, expected, got)
         if isinstance(got, _Raised) and got.kind == "NotImplementedError":
             return Verdict(NOT_YET, "write the function and run the cell again.")
         complaint = complaint or _difference(expected, got, check)
@@ -113,12 +117,13 @@ def _judge(check, answer, seed):
     return Verdict(WRONG, _explain(check, *first))
 
 
-def _seen(check, case, got):
-    """What is compared of a result."""
+def _seen(check, case, expected, got):
+    """What is compared of a result: itself, or its faults where there are many right ones."""
     nothing = got is None or got is Ellipsis or got is NotImplemented
-    if check.view is None or nothing or isinstance(got, _Raised):
+    if check.faults is None or nothing or isinstance(got, _Raised):
         return got
-    return check.view(case, got)
+    form = _form(expected, got, check)
+    return _Faults([form] if form else check.faults(case, _parts(expected, got)))
 
 
 def _call(answer, case):
@@ -148,7 +153,7 @@ def _raised(error, case):
         return "it calls itself without end."
     if isinstance(error, SystemExit):
         return "it calls exit(): return a value instead."
-    frames = traceback.extract_tb(error.__traceback__)[2:]  # without _call and this module
+    frames = traceback.extract_tb(error.__traceback__)[1:]  # without _call
     if not frames and isinstance(error, TypeError):
         return f"it cannot be called with {len(case)} arguments ({error})."
     where = f" at `{frames[0].line}`" if frames and frames[0].line else ""
@@ -170,34 +175,60 @@ def _difference(expected, got, check) -> str:
     """What is wrong with one returned value; empty if nothing is."""
     if isinstance(got, _Raised):
         return got.kind
+    if isinstance(got, _Faults):
+        return got.found[0] if got.found else ""
+    return _form(expected, got, check) or _values(expected, got, check)
+
+
+def _form(expected, got, check) -> str:
+    """What is wrong with the kind and shape of a value."""
+    asked = f"asked for: {check.returns}"
     if got is None:
         return f"it returns nothing: end it with `return …`, {check.returns}."
     if isinstance(expected, tuple):
+        got = _parts(expected, got)
         if not isinstance(got, tuple):
-            return f"it returns {_kind(got)}, and {check.returns} was asked for."
+            return f"it returns {_kind(got)}; {asked}."
         if len(got) != len(expected):
-            return f"it returns {len(got)} values, and {check.returns} was asked for."
+            return f"it returns {len(got)} values; {asked}."
         pairs = enumerate(zip(expected, got, strict=True))
-        return next(
-            (f"value {i + 1}: {d}" for i, (e, g) in pairs if (d := _difference(e, g, check))), ""
-        )
+        return next((f"value {i + 1}: {d}" for i, (e, g) in pairs if (d := _form(e, g, check))), "")
     if isinstance(expected, str):
-        if not isinstance(got, str):
-            return f"it returns {_kind(got)}, and {check.returns} was asked for."
-        return "" if got == expected else f"it gives {got!r:.80}, and {expected!r} is right."
+        return "" if isinstance(got, str) else f"it returns {_kind(got)}; {asked}."
     want = np.asarray(expected)
     if want.shape and isinstance(got, list | tuple):
         return f"it returns {_kind(got)}: make it an array with np.array(…)."
     if isinstance(got, dict | set | str | bytes) or callable(got):
-        return f"it returns {_kind(got)}, and {check.returns} was asked for."
+        return f"it returns {_kind(got)}; {asked}."
     have = np.asarray(got)
     if have.dtype.kind not in "biufV" and not _is_bfloat(have):
-        return f"it returns {_kind(got)} of {have.dtype}, and {check.returns} was asked for."
+        return f"it returns {_kind(got)} of {have.dtype}; {asked}."
     if have.shape != want.shape:
         return _shapes(want, have, check)
     if (want.dtype == bool) != (have.dtype == bool):
         kind = "True or False" if want.dtype == bool else "numbers"
         return f"it returns {have.dtype}: {check.returns} must be {kind}."
+    return ""
+
+
+def _parts(expected, got):
+    """Several values as a tuple, also if they came as a list or an array."""
+    several = isinstance(expected, tuple) and (
+        isinstance(got, list) or (hasattr(got, "shape") and np.ndim(got) > 0)
+    )
+    return tuple(got) if several else got
+
+
+def _values(expected, got, check) -> str:
+    """What is wrong with a value of the right form."""
+    if isinstance(expected, tuple):
+        pairs = enumerate(zip(expected, _parts(expected, got), strict=True))
+        return next(
+            (f"value {i + 1}: {d}" for i, (e, g) in pairs if (d := _values(e, g, check))), ""
+        )
+    if isinstance(expected, str):
+        return "" if got == expected else f"it gives {got!r:.80}, and {expected!r} is right."
+    want, have = np.asarray(expected), np.asarray(got)
     if want.dtype == bool:
         wrong = want != have
         return f"{int(wrong.sum())} of {want.size} entries are wrong" if wrong.any() else ""
@@ -220,7 +251,7 @@ def _shapes(want, have, check):
         hint = " The numbers may be right: look at axes of length 1 (keepdims)."
     elif have.shape == () and want.ndim:
         hint = " It was summed over too much: name the axis."
-    return f"it returns {_shape(have)}: {check.returns}, here {_shape(want)}, was asked for.{hint}"
+    return f"it returns {_shape(have)}; asked for: {check.returns}, here {_shape(want)}.{hint}"
 
 
 def _shape(array) -> str:
@@ -242,14 +273,15 @@ def _same(a, b) -> bool:
 def _agrees(check, mistake, cases, outcomes) -> bool:
     """Whether a mistaken function gives what the answer gave, in every case."""
     for case, got in zip(cases, outcomes, strict=True):
-        theirs = _seen(check, case, _call(mistake, case)[0])
+        expected = check.reference(*copy.deepcopy(case))
+        theirs = _seen(check, case, expected, _call(mistake, case)[0])
         if isinstance(theirs, _Raised) or isinstance(got, _Raised):
             if not (isinstance(theirs, _Raised) and isinstance(got, _Raised)):
                 return False
             if theirs.kind != got.kind:
                 return False
-        elif theirs is None or got is None:
-            if theirs is not got:
+        elif theirs is None or got is None or isinstance(got, _Faults):
+            if theirs != got:
                 return False
         elif _difference(theirs, got, check):
             return False

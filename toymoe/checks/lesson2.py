@@ -368,15 +368,20 @@ def fool(n_tokens, n_experts):
 
 
 def _fooled(case, logits):
-    N, E = case
-    logits = np.asarray(logits)
-    if logits.shape != (N, E) or logits.dtype.kind not in "fiu":
-        return np.zeros((*logits.shape, 1))
-    if not np.isfinite(logits).all():
-        return np.full(3, np.nan)
-    first = _top(logits.astype(float), 1)
-    loss = balance_loss(_softmax(logits.astype(float)), first)
-    return np.array([first[:, 0].all(), first.all(0).any(), loss < 1.01])
+    """What is wrong with logits [N, E]."""
+    logits_NE = np.asarray(logits, float)
+    if not np.isfinite(logits_NE).all():
+        return ["it holds nan or infinite numbers."]
+    first_NE = _top(logits_NE, 1)
+    loss = balance_loss(_softmax(logits_NE), first_NE)
+    faults = []
+    if not first_NE[:, 0].all():
+        faults.append("not every token goes to expert 0.")
+    if not first_NE.all(0).any():
+        faults.append("the tokens go to several experts.")
+    if loss >= 1.01:
+        faults.append("the balance loss is not below 1.01.")
+    return faults
 
 
 _FOOL = Check(
@@ -409,7 +414,7 @@ _FOOL = Check(
             "with hardly any lead.",
         ),
     ),
-    view=_fooled,
+    faults=_fooled,
 )
 
 CHECKS = (_TOP_K_GATES, _MIX, _ROUTE, _GROUP, _BALANCE, _FOOL)

@@ -224,21 +224,19 @@ def unseen_change(n_experts):
 
 
 def _unseen(case, made):
+    """What is wrong with two selections [E, E]."""
     (E,) = case
-    if not isinstance(made, tuple) or len(made) != 2:
-        return made
     before, after = (np.asarray(x) for x in made)
-    if before.shape != (E, E) or after.shape != (E, E) or before.dtype.kind not in "biuf":
-        return np.zeros((*before.shape, 1))
-    if after.dtype.kind not in "biuf":
-        return made
-    if not (np.isfinite(before).all() and np.isfinite(after).all()):
-        return np.full(5, np.nan)
-    one = [bool((x.astype(bool).sum(1) == 1).all()) for x in (before, after)]
-    load = (before.astype(bool).sum(0) == after.astype(bool).sum(0)).all()
-    kept = (before.astype(bool) & after.astype(bool)).sum()
-    typed = before.dtype == after.dtype == bool
-    return np.array([all(one), load, kept == 0, kept < E, typed])
+    faults = []
+    for name, selected in (("before", before), ("after", after)):
+        if not (selected.sum(1) == 1).all():
+            faults.append(f"{name}: every token (row) must select exactly one expert.")
+    if (before.sum(0) != after.sum(0)).any():
+        faults.append("an expert has more tokens before than after, or fewer: the load differs.")
+    kept = (before & after).sum()
+    if kept:
+        faults.append("some tokens keep their expert." if kept < E else "no expert changes.")
+    return faults
 
 
 _UNSEEN_CHANGE = Check(
@@ -275,7 +273,7 @@ _UNSEEN_CHANGE = Check(
             "some tokens keep their expert: every one must move.",
         ),
     ),
-    view=_unseen,
+    faults=_unseen,
 )
 
 # --- router steering ----------------------------------------------------------------------------
