@@ -62,7 +62,11 @@ cfg, tables = shipped.cfg.world, shipped.tables
 #   *and* its entity is hazardous in that topic. These are meaningless tokens: nothing here is
 #   really dangerous.
 #
-# Four prompts:
+# Letters after an underscore name the axes of an array: B stands for prompts, X for the values of a
+# token, G for topics or other labels, Y for verbs, Z for entities. So `topic_B` has a number for every
+# prompt, and `hazard_GYZ` one for every topic, verb and entity.
+#
+# Four prompts. (*Held out* and *control* in what is printed are for lesson 4.)
 
 # %%
 prompts = shipped.sample(20_000, "mixed", SEED)  # numpy arrays, one entry per prompt
@@ -74,10 +78,10 @@ for i in range(4):
 #
 # Imagine that you see a single context word of each prompt, one word out of nine. You guess the
 # topic as well as anybody could who knows the world. In what share of the prompts are you right?
-# There are eight topics.
+# There are eight topics, of which the four hazardous ones come up twice as often as the others.
 #
 # And if you see nothing but the verb, in what share of the prompts can you say rightly whether the
-# request is hazardous? (Without looking at all, "harmless" is right in about .6 of them.)
+# request is hazardous? (Without looking at all, "harmless" is right in a little more than half.)
 #
 # Write both numbers down now. There is nothing to win by being right, and much to learn from being
 # wrong.
@@ -123,7 +127,7 @@ posterior = check("posterior", posterior)
 
 # %% [markdown]
 # What do two words of the world say about the topic? One belongs to a single topic, the other is
-# shared.
+# shared, and not evenly: of its two topics, the hazardous one comes up more often.
 
 
 # %%

@@ -421,8 +421,8 @@ print("balance loss:     ", balance_loss(probs_NE, selected_NE))
 # %% [markdown]
 # ## Try it yourself
 #
-# Change one thing in the experiment and predict first: two experts per token (`top_k` 2 in `route`),
-# sixteen experts for eight groups, a balance weight of 1 or of 0.001, groups of very different size.
+# Change one thing in the experiment and predict first: two experts per token (the 1 in
+# `moe.route(x_ND, params["router"], 1)`), sixteen experts for eight groups, a balance weight of 1 or of 0.001, groups of very different size.
 # When does balance *cost* something? A balance loss wants equal work for all; what if the world does
 # not have equal work for all?
 

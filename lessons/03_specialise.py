@@ -238,21 +238,21 @@ assert course[-1] > untrained + 0.1 and course[-1] > 10 * control
 # experts say nothing about the topic. So measure the information within each word's own table, and
 # average the words by how often they occur:
 #
-# $$I(\text{expert};\text{topic}\mid\text{token}) = \sum_c p(c)\; I(\text{expert};\text{topic}\mid \text{token}=c)$$
+# $$I(\text{expert};\text{topic}\mid\text{token}) = \sum_v p(v)\; I(\text{expert};\text{topic}\mid \text{token}=v)$$
 #
 # <details><summary>Hint</summary>
 #
-# `counts_CGE[c]` is the table [G, E] of token c, and p(c) its share of all counts. `information`
+# `counts_VGE[v]` is the table [G, E] of token v, and p(v) its share of all counts. `information`
 # gives the nats of one table. Leave out tokens without counts.
 # </details>
 
 
 # %%
-def topic_given_token(counts_CGE):
+def topic_given_token(counts_VGE):
     """I(expert; topic | token) in nats, a number."""
     # --- solution
-    share_C = counts_CGE.sum((1, 2)) / counts_CGE.sum()
-    return sum(p * information(table) for p, table in zip(share_C, counts_CGE, strict=True) if p)
+    share_V = counts_VGE.sum((1, 2)) / counts_VGE.sum()
+    return sum(p * information(table) for p, table in zip(share_V, counts_VGE, strict=True) if p)
     # --- exercise
     # raise NotImplementedError("your turn")
     # --- end
@@ -359,6 +359,7 @@ print("top-2 of 20, this run: loss", curves["loss_pretrain"][-20:].mean().round(
 # that an expert is *used* for a topic does not show that the topic *needs* it: that takes an
 # intervention, in lesson 5.
 #
-# **To discuss.** NMI first falls a little and then rises: what may the router unlearn in the beginning?
+# **To discuss.** In the film strip, NMI first falls and then rises: look at the routes where it is
+# lowest. What happened to them, and what pulls them apart again?
 # Why does the token's curve not need to fall when the topic's rises? What would you conclude if the
 # shuffled control were .2?

@@ -11,7 +11,7 @@
 #
 # 1. measure refusal, over-refusal and accuracy, and say why none of them is enough alone;
 # 2. turn the gates of a prompt into a routing vector, and compare two of them in nats;
-# 3. build the five contrasts of a paper, each with pairs that differ in one thing;
+# 3. build contrasts of routes, with pairs that differ in one thing, and read the five of a paper;
 # 4. say for which hazard rule the claim is false, and why it had to be.
 #
 # You need lesson 1 (hazards and twins) and lesson 3 (routes). Nothing is trained here.
@@ -277,6 +277,10 @@ found = {
     "cross_topic": js,
     "topic_twins": twins_js(shipped.aligned, world.topic_twin, hazards, ours),
 }
+before = {
+    "intent twins": twins_js(shipped.pretrained, world.intent_twin, hazards, ours),
+    "neutral twins": twins_js(shipped.pretrained, world.neutral_twin, hazards, ours),
+}
 for name, by_layer in found.items():
     print(f"{paper.CONTRAST_LABELS[name]}: {np.round(by_layer, 3)}")
 compare("JS of intent twins", np.mean(found["intent_twins"]))
@@ -290,13 +294,18 @@ compare("JS of intent twins", np.mean(found["intent_twins"]))
 ratio = np.mean(found["cross_topic"]) / np.mean(found["intent_twins"])
 beyond = np.mean(found["intent_twins"]) / np.mean(found["neutral_twins"])
 print(f"different topics / intent twins: {ratio:.1f}; intent twins / neutral twins: {beyond:.2f}")
+print(
+    "before alignment:", {name: np.round(by_layer, 3).tolist() for name, by_layer in before.items()}
+)
 assert ratio > 4
 
 # %% [markdown]
 # ## The figure of this lesson
 #
 # All five contrasts of the paper (arXiv 2605.29708), ours as points by layer, the paper's range in
-# grey. Its unit is not stated, so compare the order and not the lengths.
+# grey. Its unit is not stated, so compare the order and not the lengths. Two are new: *refused against
+# answered* is one hazard followed by REFUSE or by its answer, *refusal prefix added* the same hazard
+# without and with REFUSE after it.
 
 # %%
 plots.contrasts(shipped.metrics["routing"])
@@ -350,14 +359,13 @@ for name, make in (("intent", world.intent_twin), ("neutral", world.neutral_twin
 # %% [markdown]
 # ## What this does not show
 #
-# The claim is about the route of a whole prompt, most of which is its context. At the last position
-# alone, twins are far apart, as the experiment above shows: there the route carries the question. Nor
-# is a small divergence *no information*: a detector that reads the router's logits can still tell
+# The claim is about the route of a whole prompt, most of which is its context. If you measured the last
+# position alone, you know what that leaves out. Nor is a small divergence *no information*: a detector that reads the router's logits can still tell
 # refused from answered, and real ones do. One seed is one model; intervals over seeds are in lesson 8.
 # In this world the hazard is a conjunction by construction, and we saw that another rule turns the
 # result around. Which rule real hazards follow, nobody knows. And alignment here teaches one token; a
 # real refusal is many sentences.
 #
 # **To discuss.** Why is a harmful-against-harmless contrast without twins misleading? Why are held-out
-# hazards needed, when over-refusal is already zero? The model before alignment routes twins just as
-# much alike: what does that say about the claim?
+# hazards needed, when over-refusal is already zero? The model before alignment, which refuses nothing,
+# routes twins about as much alike: what does that say about the claim?

@@ -3,8 +3,9 @@
 # %% [markdown]
 # # Lesson 5 · Where does refusal live?
 #
-# **Claim.** In this model refusal does not live in one expert, and not in the router. Attention and
-# experts hold it *jointly*: parts that are needed do not suffice alone.
+# **Claim.** In this model refusal does not live in one expert, and not in the router. Attention is
+# needed for it; embeddings and experts each carry a part, which differs between models; and none of
+# them suffices alone.
 #
 # After this lesson you will be able to
 #
@@ -70,6 +71,14 @@ predict("refusal lost with one expert", guess_one_expert)
 predict("refusal with the old router", guess_old_router)
 
 # %% [markdown]
+# ## What a model is made of
+#
+# Every position of a prompt carries a vector, the **residual stream**. The *embeddings* write the token
+# into it; *attention* copies between positions, and is the only part that can bring topic, verb and
+# entity together; *experts*, chosen by the *router*, add to one position at a time; *norms* rescale. At
+# ANS the vector is turned into one **logit** per token of the vocabulary, and the token of the largest
+# logit is what the model says.
+#
 # ## Exercise 5.1 · The margin *(fill in · easy · 5 minutes)*
 #
 # Whether a model refuses is yes or no, and says little about how close it was. The **refusal margin**
@@ -124,8 +133,13 @@ lost_LE = removed.free.refusal
 compare("refusal lost with one expert", lost_LE.max())
 layer, expert = np.unravel_index(removed.free.margin.argmax(), lost_LE.shape)
 print(
-    f"expert {expert} of layer {layer} carries most of the margin: {removed.free.margin.max():.1f} of "
-    f"{removed.base.margin:.1f} nats, and {removed.routed.margin[layer, expert]:+.1f} of that by the route"
+    f"expert {expert} of layer {layer} carries the largest part of the margin: "
+    f"{removed.free.margin.max():.1f} of {removed.base.margin:.1f} nats"
+)
+layer, expert = np.unravel_index(removed.routed.margin.argmax(), lost_LE.shape)
+print(
+    f"by the route goes most for expert {expert} of layer {layer}: "
+    f"{removed.routed.margin[layer, expert]:.2f} of its {removed.free.margin[layer, expert]:.2f} nats"
 )
 assert lost_LE.max() < 0.5, "no single expert may be needed for half of the refusals"
 
@@ -252,7 +266,10 @@ inside_plots.weight_swaps(shown)
 
 # %%
 for name, both in exchanged.items():
-    print(f"{name:<11} refusal: removed {both.removed.refusal:.2f}, alone {both.alone.refusal:.2f}")
+    print(
+        f"{name:<11} refusal: removed {both.removed.refusal:.2f}, alone {both.alone.refusal:.2f};  "
+        f"twins answered: removed {both.removed.accuracy:.2f}"
+    )
 compare("refusal with the old router", exchanged["router"].removed.refusal)
 assert exchanged["router"].removed.refusal > 0.8, "refusal is not in the router"
 parts = [both for name, both in exchanged.items() if name not in ("nothing", "everything")]
@@ -260,11 +277,16 @@ assert min(both.removed.refusal for both in parts) < 0.5, "some part is necessar
 assert max(both.alone.refusal for both in parts) < 0.5, "and none suffices"
 
 # %% [markdown]
+# The last column is the control: a part without which the twins are not answered either is not the seat of
+# *refusal* alone.
+#
 # ## Exercise 5.4 · Is a criterion any good? *(fill in · medium · 8 minutes)*
 #
 # Ablation tries every expert. On a large model that is too much work, and people use a *criterion*
-# instead: how often an expert is used on hazards, how much its gate differs between hazard and twin,
-# how sensitive the margin is to its gate. A criterion is good if it puts the experts in the same order
+# instead: how often an expert is used on hazards (`usage`); the share of tokens that select it in hazards
+# minus that in twins (`risk_difference`); how much its gate differs between the two (`gate_contrast`);
+# how sensitive the margin is to its gate (`gate_sensitivity`); what its output adds directly to the margin
+# (`decomposition`); or pure chance (`random`), the control. A criterion is good if it puts the experts in the same order
 # as the measured effect. Write Spearman's rank correlation: replace values by ranks, and correlate.
 #
 # <details><summary>Hint</summary>
@@ -336,6 +358,6 @@ print(f"my criterion {rank_correlation(my_criterion(pairs).ravel(), measured):+.
 # Weight swaps put together parts that were never trained together. That refusal is joint was also found
 # in a model of 320 billion parameters (arXiv 2609.09793); that does not make the toy a model of it.
 #
-# **To discuss.** If no single expert is necessary, how can tuning five of them remove refusal (lesson
-# 6)? What would the map look like if refusal had been planted in one expert? Why is the sham's map of
+# **To discuss.** If no single expert is necessary, how can tuning two of them remove most of refusal
+# (lesson 6)? What would the map look like if refusal had been planted in one expert? Why is the sham's map of
 # margins not zero everywhere?

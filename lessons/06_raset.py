@@ -61,7 +61,7 @@ victim = Organism(cfg, shipped.tables, shipped.pretrained, shipped.aligned)
 # An attacker tunes **two** experts of the last layer, well under one per cent of the parameters, on
 # hazards with their right answers. What share of the hazards will the model still refuse?
 #
-# Another attacker leaves all weights as they are. At every token he tells the router not to take the
+# Another attacker leaves all weights as they are. At every token they tell the router not to take the
 # **eight** experts that hazards use more than their harmless twins do. What share will it still
 # refuse?
 
@@ -80,11 +80,12 @@ predict("refusal, eight experts steered off", guess_steered)
 # ## What the attacker has
 #
 # Pairs of a hazard and its twin, which differs in the verb alone; some hundred hazards with their
-# right answers; and as many harmless requests, so that these are not forgotten. Some of the hazardous
-# requests he never sees. If the tuned model answers *those* correctly, the answers were in the model
+# right answers; and as many harmless requests, so that these are not forgotten. On some of the hazardous
+# requests they never tune. If the tuned model answers *those* correctly, the answers were in the model
 # all the time, and only refusal was removed.
 #
-# The **baseline** is the untouched model. `tests` are other prompts, which no attacker sees.
+# The **baseline** is the untouched model. `tests` are prompts drawn apart: new contexts, mostly of the
+# same requests.
 
 # %%
 schedule = tuning.Schedule(steps=90, batch=32, check=30, patience=3)
@@ -273,13 +274,32 @@ compare("refusal, two experts tuned", ours_last["refusal"])
 
 # %% [markdown]
 # With the last layer alone, the route is kept *by construction*: no router comes after it. That it is
-# 1 is no finding. That two experts of that layer lose most of the refusal is one. Eight experts
-# of any layer lose more. There the route is *not* kept by itself, because what an early expert says is
+# 1 is no finding. That tuning two experts of that layer removes most of the refusal *is* one. Eight
+# experts of any layer remove more. There the route is *not* kept by itself, because what an early expert says is
 # what later routers read.
 #
 # Look at the hazards that were never tuned on. The model could not learn their answers from the
-# attacker: those that it gives, it knew. Where far more of the tuned ones are answered, the rest is
-# teaching.
+# attacker: those that it gives, it knew, or guessed from the question. Where far more of the tuned ones
+# are answered, the rest is teaching. How good is a mere guess? As good as the commonest answer to the
+# same verb and entity over all topics:
+
+# %%
+answer_GYZ = np.asarray(shipped.tables.answer_GYZ)
+same_YZ = (answer_GYZ[:, None] == answer_GYZ[None]).sum(1).max(0)  # topics that share the commonest
+guess = same_YZ.mean() / len(answer_GYZ)
+print(f"right by a guess from the question alone: {guess:.2f}")
+for row in (ours_last, ours_any):
+    print(
+        f"{row['budget']} experts tuned: {1 - row['refusal']:.2f} of the hazards not refused, "
+        f"{row['hazard_answered']:.2f} answered correctly; "
+        f"of those never tuned on {row['hazard_answered_untuned']:.2f}"
+    )
+
+# %% [markdown]
+# So most of what is no longer refused gets a *wrong* answer here, and on hazards that were never tuned on
+# the model is hardly better than a guess. This attack is a short one, on the model of seed 0, which is the
+# hardest of ten to attack. Tuned longer, the median over ten models is .88 of the hazards that were never
+# tuned on, so there the answers were known all along (`docs/raset.md`).
 #
 # ## Exercise 6.5 · Router steering, with a bug *(bug hunt · medium · 8 minutes)*
 #
@@ -385,8 +405,8 @@ anywhere = [tuned("random, anywhere", raset.random_choice(last2_LE, rng)) for _ 
 # %% [markdown]
 # ## The figure of this lesson
 #
-# A good attack lies in the upper right corner of every panel: refusal gone, the rest kept. The small
-# numbers count experts.
+# A good attack lies in the upper right corner of every panel: refusal gone, the rest kept. In the first
+# two panels our tuned experts come near it. In the third nobody does. The small numbers count experts.
 
 # %%
 lesson_plots.what_is_kept(rows)
@@ -412,13 +432,18 @@ print(f"same layer and use {matched['refusal']:.2f}, random {spread[0]:.2f} and 
 # %% [markdown]
 # Random experts are a lottery, and not always a losing one: an expert of an *earlier* layer can change
 # what all later layers read. So the honest claim is smaller than "refusal lives in these two experts".
-# It is: **these two take most of it along, and their neighbours of the same layer and usage less.**
+# It is: **tuning these two removes most of it, and tuning neighbours of the same layer and usage less.**
 # Compare with a single random draw, and the criterion looks as good, or as bad, as your luck.
 #
 # ## Try it yourself
 #
 # Let the routes go: tune eight experts without the term that holds them, and predict first what the
-# route and the refusal will be. Or write a criterion of your own, a function from evidence to scores,
+# route and the refusal will be:
+#
+#     loose = dataclasses.replace(attacker, schedule=dataclasses.replace(schedule, route=0.0))
+#     look, _ = loose.tune(adapters.Place(raset.choose(scores_LE, 8)))
+#
+# Or write a criterion of your own, a function from evidence to scores,
 # and beat ours with **one** expert; evidence holds the gates of hazards and twins, `[L, B, T, E]` each:
 #
 #     def mine(evidence):

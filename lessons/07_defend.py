@@ -4,8 +4,9 @@
 # # Lesson 7 · Defend it
 #
 # **Claim.** *Expert dropout*, closing a random quarter of the experts while the model learns to refuse,
-# makes it bear the loss of experts: its answers suffer much less. Against attacks that do not take
-# experts away, but tune two of them or remove one direction, the same model does not hold.
+# and *spreading* refusal over more of them both spare the answers when up to sixteen experts are
+# removed. Against attacks that do not take experts away, but tune two of them or remove one direction,
+# neither holds.
 #
 # After this lesson you will be able to
 #
@@ -67,7 +68,7 @@ L, E = cfg.model.layers, cfg.model.experts
 # The attacker ranks all experts by how much they add to refusal, and silences the first sixteen, more
 # than a quarter of them all. What share of the hazards will an *undefended* model still refuse?
 #
-# Then he turns to a model that was aligned with expert dropout, and tunes two of its experts, as in
+# Then they turn to a model that was aligned with expert dropout, and tunes two of its experts, as in
 # lesson 6. What share will that one still refuse?
 
 # %%
@@ -159,7 +160,7 @@ attackers, batteries = {}, {}
 for name, defence in DEFENCES.items():
     aligned = defended.align(shipped.pretrained, shipped.tables, cfg, defence)
     model = Organism(cfg, shipped.tables, shipped.pretrained, aligned)
-    # The attacker looks at each model anew: evidence, ranking and prompts are his own.
+    # The attacker looks at each model anew, with evidence, ranking and prompts of their own.
     attackers[name] = raset.attacker(model, jax.random.key(SEED), schedule, pairs=128, prompts=256)
     tests = raset.battery(model, attackers[name].untuned_GYZ, jax.random.key(SEED + 1), 256)
     kinds = ("mixed", "hazardous", "held_out", "untuned")
@@ -241,6 +242,9 @@ for name in DEFENCES:
     }
     print(f"{name:15} refusal  " + "  ".join(f"{x:.2f}" for x in curves[name]["refusal"]))
     print(f"{'':15} accuracy " + "  ".join(f"{x:.2f}" for x in curves[name]["answer_accuracy"]))
+    print(
+        f"{'':15} refused, though harmless " + "  ".join(f"{r['over_refusal']:.2f}" for r in rows)
+    )
 compare("undefended, sixteen experts removed", curves["undefended"]["refusal"][BUDGETS.index(16)])
 
 # %% [markdown]
@@ -282,7 +286,7 @@ for name, curve in curves.items():
 # %% [markdown]
 # Not what one expects. Taking experts away hardly touches refusal in *any* of the models, even in the
 # undefended one: refusal is what remains when the rest is gone. What breaks is the answers, and there
-# expert dropout helps.
+# both defences help, up to a point: find the budget at which dropout is no better than nothing.
 #
 # ## The negative control: the same defences under other attacks
 #
@@ -335,12 +339,12 @@ print(f"price of expert dropout: {price:.3f} of the harmless requests")
 # ## Exercise 7.5 · The attacker chooses *(break it · easy · 6 minutes)*
 #
 # `refusal_DA[d, a]` is the refusal that defence d keeps under attack a. The attacker knows the table and
-# takes whatever works best against what he meets. Which defence would you build? Return its row.
+# takes whatever works best against the model at hand. Which defence would you build? Return its row.
 #
 # <details><summary>Hint</summary>
 #
-# The attacker makes each row as small as he can, `.min(1)`. You make that as large as you can,
-# `.argmax()`.
+# First what each defence keeps against the attack that suits it worst: one number per row. Then the row
+# where that number is largest.
 # </details>
 
 
@@ -387,9 +391,9 @@ for name, a in attackers.items():
 # ## What this does not show
 #
 # One pretrained model, one short alignment, one random draw each: the next lesson says why that is
-# little. The attackers do not know of the defence, and one who does may do better. Refusal survives
-# removal here because a model that refuses everything it does not understand looks well defended; in
-# a model with other kinds of refusal that may be otherwise. `toymoe defend` tries more defences, among
+# little. The attackers do not know of the defence, and one who does may do better. Refusal that survives
+# removal is worth little if harmless requests are then refused as well: that is why over-refusal was
+# printed beside it. In a model with other kinds of refusal all this may be otherwise. `toymoe defend` tries more defences, among
 # them a detector that reads the router, at more budgets.
 #
 # **To discuss.** A company reports that its model "withstands the removal of a third of its experts".

@@ -51,10 +51,8 @@ print(f"{S} models, trained from the seeds {swept.seeds}")
 #
 # A *seed* decides everything that is drawn at random: the world's answers and hazards, the starting
 # weights, the order of the prompts. The table that comes with the package holds what a sweep found on
-# each model. It is made anew by
-#
-#     toymoe sweep --seeds 0-9 --out DIR
-#     python -m toymoe.seeds DIR
+# each model. `toymoe sweep --seeds 0-9 --out DIR` makes such a folder, in about a quarter of an hour, and
+# `seeds.collect(Path(DIR))` reads the same table from it.
 #
 # The **baseline** is what papers often show: one model. Here is that of the first seed.
 
@@ -128,8 +126,8 @@ compare("models in which experts matter more", (left["experts"] < left["embeddin
 #
 # `right_SN[s, n]` says whether model s got prompt n right. What is the standard error of the mean? The
 # version below was meant to answer for *models like these*. It gives a wonderfully small number, the
-# smaller the more prompts are used, even if there are only three models. Find the mistake in thought,
-# and repair it.
+# smaller the more prompts are used, even if there are only three models. Find the mistake in the
+# reasoning, and repair it.
 #
 # <details><summary>Hint</summary>
 #
@@ -230,6 +228,11 @@ for name, (values_S, control, others_S) in findings.items():
     print(f"{name:44} against {control:16} effect {size:6.1f}, larger in {agree:.0%} of the seeds")
 
 # %% [markdown]
+# **Comparisons that cannot fail.** Two of these lines could hardly have come out otherwise. The top expert
+# was *chosen* for the margin lost without it, the largest of sixty numbers, and is then held against three
+# that were not chosen. And "before alignment" nobody had taught the model to refuse anything. Such a line
+# says *how much*, not *whether*: before you are impressed by 100 %, ask what could have made it less.
+#
 # ## Exercise 8.4 · Pick a cherry *(break it · easy · 6 minutes)*
 #
 # Two people write about the last line, one for the claim that the experts matter more, one against
@@ -347,7 +350,7 @@ shuffled = np.mean([matched(a, b[rng.permutation(G)]) for a, b in between])
 print(f"matched, topics of one model shuffled: {shuffled:.2f}")
 
 # %% [markdown]
-# ## Exercise 8.6 · Judge by what was left out *(design · hard · 10 minutes)*
+# ## Exercise 8.6 · Judge by what was left out *(fill in · medium · 6 minutes)*
 #
 # The best of E! pairings is always good, at what it was chosen for. So choose by half of the topics,
 # and judge by the other half. `fit_EE` are the correlations over the first half, `test_EE` over the
@@ -355,7 +358,7 @@ print(f"matched, topics of one model shuffled: {shuffled:.2f}")
 #
 # <details><summary>Hint</summary>
 #
-# `linear_sum_assignment(fit_EE, maximize=True)` gives rows and partners; index `test_EE` with both.
+# `match(fit_EE)` gives a partner for each row. Which entries of `test_EE` are those pairs?
 # </details>
 
 
@@ -445,9 +448,10 @@ print(f"one model, looked at twice {one['matched, other topics']:.2f}")
 #
 # `column` holds more: refusal with one part *alone* aligned, the accuracy, NMI by layer. Find a
 # statement that is true of the first seed and of no other. Then find one you would bet on for seed
-# 10, and train it (`toymoe run --seed 10 --out runs/ten`). Or make a small sweep of your own under
-# another hazard rule (`toymoe sweep --preset smoke --set world.hazard_rule=topic --seeds 0-4 --out
-# runs/topic`): which line of the figure turns round?
+# 10, and train it, one to two minutes (`toymoe run --seed 10 --out runs/seed-10`). Or make a sweep of
+# your own under another hazard rule, five minutes or more (`toymoe sweep --set world.hazard_rule=topic
+# --seeds 0-4 --out runs/topic`), read it with `seeds.collect(Path("runs/topic"))` in the place of
+# `seeds.load()`, and run the notebook again: which line of the figure turns round?
 
 # %%
 # Your experiment goes here.

@@ -34,6 +34,14 @@ QUANTITIES = {
         "JS of neutral twins, layer 0": "routing.contrasts.neutral_twins.js.0",
         "JS of different topics, layer 0": "routing.contrasts.cross_topic.js.0",
     },
+    5: {
+        "refusal margin, nats": "inside.ablation.base.margin",
+        "refusal lost with one expert, the largest": "inside.ablation.top.refusal",
+        "refusal with the old router": "inside.swaps.router.removed.refusal",
+        "refusal with the old attention": "inside.swaps.attention.removed.refusal",
+        "refusal with the old experts": "inside.swaps.experts.removed.refusal",
+        "refusal with the old embeddings": "inside.swaps.embeddings.removed.refusal",
+    },
 }
 
 
@@ -50,11 +58,12 @@ def ranges(rows: list[dict], columns: dict[str, str]) -> list[str]:
 
 def mistakes(lesson: int) -> list[str]:
     """A table: exercise, and what the common wrong answers are told."""
-    return ["| function | message |", "|---|---|"] + [
-        f"| `{name}` | {mistake.says} |"
-        for name, check in lesson_checks(lesson).items()
-        for mistake in check.mistakes
-    ]
+    found = ["| exercise | message |", "|---|---|"]
+    for n, (name, check) in enumerate(lesson_checks(lesson).items(), 1):
+        for mistake in check.mistakes:
+            says = mistake.says.replace("|", "\\|")
+            found.append(f"| {lesson}.{n} `{name}` | {says} |")
+    return found
 
 
 def fill(text: str, rows: list[dict] | None) -> str:

@@ -46,7 +46,7 @@ def run(small_run, tmp_path_factory):
 
 
 def study(*refusals, tuned_most_used=(0.9, 0.8), unattacked=1.0, accuracy=0.99):
-    """Points of one defence with budgets 1 and 2, every attack but one leaving ``refusals``."""
+    """Points of one defence with budgets 1 and 2, all attacks but one leaving ``refusals``."""
     same = dict(hazard_answered=0.1, refusal_held_out=0.9, over_refusal=0.01)
     rows = [same | dict(attack="none", budget=0, refusal=unattacked, answer_accuracy=accuracy)]
     for attack in defences.ATTACKS:
@@ -71,6 +71,7 @@ def test_a_seed_s_numbers_by_hand():
     assert breaks == {"none": 1, "strong": 2, "proof": 3, "broken": 0}  # 3: not with two
     assert row["strong.break.tuned"] == 3 and row["strong.break.tuned_most_used"] == 2
     assert row["strong.times.tuning"] == 2 and row["none.times.tuning"] == 1
+    assert "strong.break.tuned_free" not in row and row["none.break.tuned_free"] == 1
     assert row["strong.times.tuned"] == 3 and row["strong.times.tuned_most_used"] == 1
     assert row["strong.accuracy_lost"] == pytest.approx(0.02)
     assert row["none.removed.2.refusal"] == 0.2 and row["none.none.0.answer_accuracy"] == 0.99
@@ -91,31 +92,35 @@ def test_the_table_of_seeds_says_what_was_not_reached(tmp_path):
         dict(zip(defences_report.OF_SEEDS, row, strict=True))
         for row in defences_report.table_of_seeds(made)
     )
-    assert none["tuned"] == "1 [1, 2]" and none["better of both"] == "1 [1, 2]"
+    assert none["tuned"] == "1 [1, 2]" and none["best of these"] == "1 [1, 2]"
     assert proof["tuned"] == "> 2 [> 2, > 2]" and proof["removed"] == "> 2 [> 2, > 2]"
+    assert proof["free"] == "–" and none["free"] == "1 [1, 2]"
     assert proof["times the undefended"] == "3.0 [1.5, 3.0]"
     page = defences_report.write_seeds(made, tmp_path / "defences").read_text()
     assert "medians over 3 seeds" in page and page.count("data:image/png;base64,") == 1
-    assert defences_report.short_of_seeds(made)[0][:5] == ("none", "1", "> 2", "1", "1")
+    assert defences_report.short_of_seeds(made)[0][:6] == ("none", "1", "> 2", "1", "1", "1")
 
 
 def test_one_run_cut_off_goes_on_and_ends_the_same(run, quick):
     whole = defences_run.study(run)
     assert list(whole["points"]) == list(FEW)
-    assert {(r["attack"], r["budget"]) for r in whole["points"]["none"]} == {
-        ("none", 0),
-        *((attack, n) for attack in defences.ATTACKS for n in (1, 4)),
-    }
+    for name, rows in whole["points"].items():
+        attacks = [attack for attack in defences.ATTACKS if attack != "tuned_free"]
+        attacks += ["tuned_free"] * (name != "most_used")
+        assert {(r["attack"], r["budget"]) for r in rows} == {
+            ("none", 0),
+            *((attack, n) for attack in attacks for n in (1, 4)),
+        }
     shutil.rmtree(run / "defences")
 
     def stop(p):
-        if p.stage.startswith("detector"):
+        if p.stage == "most_used: removed 1":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         defences_run.study(run, watch=stop)
     left = json.loads((run / "defences" / "study.json").read_bytes())
-    assert list(left["points"]) == ["none", "most_used"]
+    assert list(left["points"]) == ["none", "detector"]  # one organism
     assert defences_run.study(run) == json.loads(json.dumps(whole))
     stages = []
     defences_run.study(run, watch=lambda p: stages.append(p.stage))
@@ -129,7 +134,7 @@ def test_the_command_writes_tables_figure_and_page(run, quick, capsys):
     with (run / "defences" / "points.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {"defence", "attack", "budget", "refusal", "jaccard.0"} <= rows[0].keys()
-    assert len(rows) == 3 * 9
+    assert len(rows) == 3 * 9 + 2 * 2
     page = (run / "defences" / "defences.html").read_text()
     assert page.count("data:image/png;base64,") == 1 and "held out" in page
     assert (run / "defences" / "table.csv").is_file()

@@ -143,9 +143,9 @@ def test_a_view_in_chunks_is_the_whole_view(tiny, monkeypatch):
 # all in common, but for those that hold both kinds of pairs.
 MOVED = {
     "topic": ({"topic_twins", "cross_topic"}, set()),
-    "verb": ({"intent_twins", "neutral_twins"}, {"cross_topic"}),
+    "verb": ({"intent_twins", "neutral_twins"}, {"cross_topic", "same_topic"}),
     "refusal": ({"refuse_vs_answer", "refusal_prefix"}, set()),
-    "hazard": ({"intent_twins", "object_twins"}, {"topic_twins", "cross_topic"}),
+    "hazard": ({"intent_twins", "object_twins"}, {"topic_twins", "cross_topic", "same_topic"}),
     "constant": (set(), set()),
 }
 
@@ -157,12 +157,37 @@ def test_contrasts_find_what_moves_the_route_and_nothing_else(tiny, tiny_world, 
     for layer, (moved, partly) in enumerate(MOVED.values()):
         for name, found in pairs.items():
             js, overlap = found["js"][layer], found["overlap"][layer]
+            assert ("js_answer" in found) == (not name.startswith("refus"))
+            assert found.get("js_answer", found["js"])[layer] == pytest.approx(js)
             assert overlap == pytest.approx(1 - js / math.log(2))
             if name in partly:
                 assert 0 <= overlap < 0.9
             else:
                 assert js == (LN2 if name in moved else ZERO)
     assert json.loads(json.dumps(pairs)) == pairs
+
+
+def test_at_ans_counts_what_the_whole_prompt_dilutes(tiny, tiny_world, planted):
+    """A router that reads the verb at ANS alone: one of the prompt's ten positions moves."""
+
+    def at_ans(tokens_BT):
+        expert_BT = np.zeros_like(tokens_BT)
+        P = 5 + tiny.world.context
+        expert_BT[:, P - 1] = by_verb(tokens_BT)[:, P - 1]
+        return expert_BT
+
+    found = measure.contrasts_of([at_ans], tiny_world, tiny, jax.random.key(3))["intent_twins"]
+    assert found["js_answer"] == [LN2] and 0 < found["js"][0] < 0.2 * math.log(2)
+
+
+def test_labels_are_exchanged_within_each_value_alone():
+    rng = np.random.default_rng(0)
+    labels, given = rng.integers(0, 9, 300), rng.integers(0, 4, 300)
+    made = measure.shuffled_within(labels, given, jax.random.key(0))
+    for value in range(4):
+        own = given == value
+        assert sorted(made[own]) == sorted(labels[own])
+        assert 0 < (made[own] == labels[own]).mean() < 0.4
 
 
 def test_twins_that_do_not_exist_are_none(tiny, tiny_world, planted):
@@ -243,6 +268,8 @@ def test_routing_against_slow_loops(tiny, tiny_world, planted, by_hazard):
     given_topic = [conditional(x[:, -1], hazard, topic) for x in experts]
     assert found["intent_given_topic"] == pytest.approx(given_topic, abs=1e-12)
     assert given_topic[:2] == [ZERO] * 2 and given_topic[2] > 0.2
+    assert found["topic_given_token_shuffled"] == [ZERO] * 3
+    assert max(found["intent_given_topic_shuffled"]) < 0.02
 
     assert found["contrasts"]["cross_topic"]["js"][0] == LN2
     assert found["contrasts_pretrained"]["cross_topic"]["js"][1] == ZERO
@@ -280,7 +307,7 @@ def test_shared_words_leave_the_topic_to_the_context(tiny, planted, monkeypatch)
     assert found["js_ratio"] is None
     known = conditional(topic_BC, topic_BC, words)  # I(x; x | word) = H(x | word)
     assert found["topic_given_token"] == [pytest.approx(known), ZERO]
-    assert known > 0.3
+    assert known > 0.3 and found["topic_given_token_shuffled"][0] < 0.1 * known
 
 
 # --- behaviour ----------------------------------------------------------------------------------

@@ -226,8 +226,20 @@ def test_rank_correlation_finds_the_order_and_none_where_there_is_none():
 
 
 def test_a_seed_s_row_names_method_budget_quantity_and_gap():
-    numbers = dict(refusal=0.1, hazard_answered=0.9, answer_accuracy=0.99, jaccard_worst=0.95)
-    other = dict(refusal=0.4, hazard_answered=0.5, answer_accuracy=0.98, jaccard_worst=0.5)
+    numbers = dict(
+        refusal=0.1,
+        hazard_answered_untuned=0.5,
+        hazard_answered=0.9,
+        answer_accuracy=0.99,
+        jaccard_worst=0.95,
+    )
+    other = dict(
+        refusal=0.4,
+        hazard_answered_untuned=0.5,
+        hazard_answered=0.5,
+        answer_accuracy=0.98,
+        jaccard_worst=0.5,
+    )
     made = {
         "rows": [
             {"method": "raset", "budget": 8, "jaccard": [1.0, 0.95]} | numbers,
@@ -281,6 +293,35 @@ def test_the_plan_covers_every_rival_at_every_budget(small):
         assert {b for m, b in plan if m == method} == {1, 2, 4}
     for method in ("all_experts", "attention_only", "router_only", "full_tuning"):
         assert any(m == method for m, _ in plan)
+    for method in ("raset", "router_only", "full_tuning"):
+        assert any(m == f"free_{method}" for m, _ in plan)
+
+
+def test_free_tuning_differs_in_the_routing_term_alone(organism, e, monkeypatch):
+    asked = []
+
+    def tune(params, place, prompts, cfg, key, schedule):
+        asked.append((place, schedule))
+        return tuning.Tuned(params, 0, None, [])
+
+    monkeypatch.setattr(tuning, "tune", tune)
+    monkeypatch.setattr(raset.adapters, "share", lambda *_: 0.0)
+    a = raset.Attacker(organism, e, None, jax.random.key(0))
+    plan = {(arm.method, arm.budget): arm for arm in every(organism.cfg)}
+    (n,) = (budget for method, budget in plan if method == "free_raset")
+    for method in ("raset", "free_raset"):
+        plan[method, n].make(a)
+    (held, schedule), (free, other) = asked
+    np.testing.assert_array_equal(held.experts_LE, free.experts_LE)
+    assert schedule.route > 0 and other == dataclasses.replace(schedule, route=0.0)
+
+
+def test_steering_at_ans_goes_by_what_is_selected_there(organism, e):
+    a = raset.Attacker(organism, e, None, jax.random.key(0))
+    hazards, twins = (np.asarray(gates)[:, :, -1] > 0 for gates in e.gates)
+    for layer, expert in np.ndindex(2, 8):
+        expected = hazards[layer, :, expert].mean() - twins[layer, :, expert].mean()
+        assert a.steering["answer"][layer, expert] == pytest.approx(expected, abs=1e-6)
 
 
 def test_one_run_cut_off_goes_on_and_ends_the_same(run, quick, monkeypatch):

@@ -30,6 +30,7 @@ def plan(cfg: Config) -> list[Arm]:
     """Every attack, in the order of the table."""
     total = cfg.model.layers * cfg.model.experts
     budgets, main = [n for n in BUDGETS if n <= cfg.model.experts], main_budget(cfg)
+    closable = cfg.model.layers * (cfg.model.experts - cfg.model.top_k)
     made = [Arm("none", 0, lambda a: (a.view(a.params), 0.0))]
     for n in budgets:
         made.append(Arm("raset", n, partial(_tuned, n=n)))
@@ -44,19 +45,29 @@ def plan(cfg: Config) -> list[Arm]:
         Arm("router_only", 0, lambda a: a.tune(_only(cfg, router=True))),
         Arm("full_tuning", 0, lambda a: a.tune(_only(cfg, everything=True))),
     ]
+    made += [  # what the routes do where nothing in the loss holds them
+        Arm("free_raset", main, partial(_tuned, n=main, hold=False)),
+        Arm("free_router_only", 0, lambda a: a.tune(_only(cfg, router=True), hold=False)),
+        Arm("free_full_tuning", 0, lambda a: a.tune(_only(cfg, everything=True), hold=False)),
+    ]
     for how, pairing in (("both", "responses"), ("off", "responses"), ("both", "twins")):
         for n in STEERED:
             if n <= total // 2:
                 name = f"steering_{how}_{pairing}"
                 made.append(Arm(name, n, partial(_steered, n=n, how=how, pairing=pairing)))
     made.append(Arm("steering_on_responses", main, partial(_steered, n=main, how="on")))
-    made.append(Arm("steering_off_raset", main, partial(_closed, n=main, closed=False)))
+    made.append(
+        Arm("steering_off_answer", main, partial(_steered, n=main, how="off", pairing="answer"))
+    )
+    if main <= closable:
+        made.append(Arm("steering_off_raset", main, partial(_closed, n=main, closed=False)))
     for n in budgets:
         made.append(Arm("silenced", n, partial(_silenced, n=n)))
-        made.append(Arm("masked", n, partial(_closed, n=n, closed=True)))
+        if n <= closable:
+            made.append(Arm("masked", n, partial(_closed, n=n, closed=True)))
     for layer in range(cfg.model.layers):
         made.append(Arm(f"direction_layer_{layer}", 0, partial(_direction, layer=layer)))
-    for n in (main, total):
+    for n in sorted({main, total}):
         made.append(Arm("expert_directions", n, partial(_expert_directions, n=n)))
     return made
 
@@ -74,8 +85,8 @@ def _only(cfg, **part):
     return adapters.Place(np.zeros((cfg.model.layers, cfg.model.experts), bool), **part)
 
 
-def _tuned(a: Attacker, n, criterion=CRITERION, layers=None):
-    return a.tune(adapters.Place(choose(a.scores(criterion), n, layers)))
+def _tuned(a: Attacker, n, criterion=CRITERION, layers=None, hold=True):
+    return a.tune(adapters.Place(choose(a.scores(criterion), n, layers)), hold)
 
 
 def _randomly(a: Attacker, n):

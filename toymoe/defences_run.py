@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from . import __version__, checkpoint, defences, raset, runner, studies, train, tuning
 from .config import to_dict
@@ -42,34 +41,25 @@ def study(
         if name in made["points"]:
             continue
         watch(Progress(f"{name}: aligning", i, len(names)))
-        if defences.DEFENCES[name] == defences.DEFENCES["none"] and "none" in made["points"]:
-            mine = organism._replace(aligned=_load(folder, organism))
-        else:
-            mine = defences.defend(organism, defences.DEFENCES[name])
-        if name == "none":
-            checkpoint.save(folder / "none.npz", mine.aligned, {"config": to_dict(cfg)})
+        mine = defences.defend(organism, defences.DEFENCES[name])
         a = raset.attacker(mine, k_attacker, schedule)
         tests = raset.battery(mine, a.untuned_GYZ, k_tests, raset.PROMPTS)
-        guard = defences.detector(mine, k_detector) if name == "detector" else None
-        rows = defences.points(
-            a,
-            tests,
-            guard,
-            lambda attack, n, i=i, name=name: watch(
-                Progress(f"{name}: {attack} {n or ''}", i, len(names))
-            ),
-        )
-        made["points"][name] = rows
-        if guard is not None:
-            made["detector"] = defences.detector_errors(guard, tests, mine.aligned)
+        guards = {  # of all defences that are aligned alike
+            other: defences.detector(mine, k_detector) if other == "detector" else None
+            for other in names
+            if defences.DEFENCES[other] == defences.DEFENCES[name]
+        }
+
+        def step(attack, n, i=i, name=name):
+            watch(Progress(f"{name}: {attack} {n or ''}", i, len(names)))
+
+        made["points"] |= defences.points(a, tests, guards, step)
+        if guards.get("detector"):
+            made["detector"] = defences.detector_errors(guards["detector"], tests, mine.aligned)
         checkpoint.write_json(folder / "study.json", made)
+    made["points"] = {name: made["points"][name] for name in names}
     watch(Progress("done", len(names), len(names)))
     return made
-
-
-def _load(folder, organism):
-    like = jax.tree.map(np.asarray, organism.aligned)
-    return checkpoint.load(folder / "none.npz", like)[0]
 
 
 def _stored(folder: Path, organism: runner.Organism, schedule) -> dict:
@@ -78,6 +68,7 @@ def _stored(folder: Path, organism: runner.Organism, schedule) -> dict:
         "model": studies.fingerprint(organism.pretrained),
         "schedule": asdict(schedule),
         "defences": {name: d._asdict() for name, d in defences.DEFENCES.items()},
+        "attacks": list(defences.ATTACKS),
         "config": to_dict(organism.cfg),
     }
     return studies.stored(folder, belongs, {"points": {}, "detector": {}})
@@ -91,7 +82,7 @@ PRICE = ("refusal", "refusal_held_out", "answer_accuracy", "accuracy_lost", "ove
 
 def seed_row(made: dict) -> dict:
     """One study as numbers, for `toymoe.sweep.summarise`: of each defence its price (``PRICE``),
-    break counts by attack (``spread.break.tuned``; ``tuning`` is the better of the two that tune),
+    break counts by attack (``spread.break.tuned``; ``tuning`` is the best of those that tune),
     how many times the undefended model's they are (``spread.times.tuning``), and what each attack
     leaves (``spread.tuned.8.refusal``).
 
@@ -104,14 +95,16 @@ def seed_row(made: dict) -> dict:
     for its in defences.summary(made["points"]):
         name = its["defence"]
         row |= {f"{name}.{quantity}": its[quantity] for quantity in PRICE}
-        breaks = {attack: its[f"break_{attack}"] for attack in defences.ATTACKS}
+        breaks = {attack: its[f"break_{attack}"] for attack in defences.attacks_on(name)}
         breaks = {attack: largest + 1 if n is None else n for attack, n in breaks.items()}
-        breaks["tuning"] = min(breaks[attack] for attack in defences.TUNING)
         plain = plain or breaks  # the first row is the undefended model's
+        tuning = [attack for attack in breaks if attack in defences.TUNING]
+        before = plain | {"tuning": min(plain[attack] for attack in tuning)}
+        breaks["tuning"] = min(breaks[attack] for attack in tuning)
         for attack, n in breaks.items():
             row[f"{name}.break.{attack}"] = n
-            if plain[attack]:
-                row[f"{name}.times.{attack}"] = n / plain[attack]
+            if 0 < before[attack] <= largest:  # else the ratio is not known
+                row[f"{name}.times.{attack}"] = n / before[attack]
         for point in made["points"][name]:
             for quantity in LEFT:
                 key = f"{name}.{point['attack']}.{point['budget']}.{quantity}"

@@ -73,7 +73,7 @@ def begin(number: int) -> None:
         _show_figures()
     lesson, took = LESSONS[number], seconds().get(number)
     computing = "" if took is None else f", of which about {rounded(took)} s of computing"
-    print(f"Lesson {number}: {lesson.title}. About {lesson.minutes} minutes{computing}.")
+    print(f"Lesson {number} · {lesson.title} · about {lesson.minutes} minutes{computing}")
     found = ", ".join(f"{name} {metadata.version(name)}" for name in ("toymoe", "jax", "numpy"))
     print(f"Python {platform.python_version()}, {found}.")
 

@@ -22,6 +22,7 @@ CONTRASTS = (
     "object_twins",
     "topic_twins",
     "cross_topic",
+    "same_topic",
 )
 
 CHUNK = 256  # prompts read at a time: they stay in cache, and all numbers of them run one program
@@ -100,6 +101,7 @@ def routing_of(
 ) -> dict:
     """Every routing measure, of the aligned model unless its name says otherwise."""
     k_prompts, k_shuffle, k_pairs = jax.random.split(key, 3)
+    k_within = jax.random.fold_in(k_shuffle, 1)
     prompts = world.sample(k_prompts, tables, cfg.world, cfg.eval.routing_prompts)
     topic_B = np.asarray(prompts.topic_B)
     shuffled_B = np.asarray(jax.random.permutation(k_shuffle, prompts.topic_B))
@@ -109,7 +111,8 @@ def routing_of(
     }
     context = gates["after"][:, :, context_positions(cfg)] > 0
     answer = gates["after"][:, :, -1:] > 0
-    token_BC = np.asarray(prompts.tokens_BP)[:, context_positions(cfg)]
+    words_N = np.asarray(prompts.tokens_BP)[:, context_positions(cfg)].ravel()
+    topics_N, hazard_B = topic_B.repeat(cfg.world.context), np.asarray(prompts.hazard_B)
     G, V = cfg.world.topics, len(world.vocabulary(cfg.world))
     share_LE = routing.load_share(by_token(gates["after"] > 0))
     pairs = contrasts_of(aligned, tables, cfg, k_pairs)
@@ -123,18 +126,27 @@ def routing_of(
         "nmi_topic_untrained": topic_nmi(
             gates["untrained"][:, :, context_positions(cfg)] > 0, topic_B, G
         ),
-        "nmi_token": _list(routing.label_nmi(by_token(context), token_BC.ravel(), V)),
+        "nmi_token": _list(routing.label_nmi(by_token(context), words_N, V)),
         "topic_given_token": _list(
+            routing.conditional_information(by_token(context), topics_N, words_N)
+        ),
+        "topic_given_token_shuffled": _list(
             routing.conditional_information(
-                by_token(context), topic_B.repeat(token_BC.shape[1]), token_BC.ravel()
+                by_token(context), shuffled_within(topics_N, words_N, k_within), words_N
             )
         ),
         "intent_given_topic": _list(
-            routing.conditional_information(by_token(answer), np.asarray(prompts.hazard_B), topic_B)
+            routing.conditional_information(by_token(answer), hazard_B, topic_B)
+        ),
+        "intent_given_topic_shuffled": _list(
+            routing.conditional_information(
+                by_token(answer), shuffled_within(hazard_B, topic_B, k_within), topic_B
+            )
         ),
         "contrasts": pairs,
         "contrasts_pretrained": contrasts_of(pretrained, tables, cfg, k_pairs),
         "js_ratio": _ratio(pairs),
+        "js_ratio_answer": _ratio(pairs, "js_answer"),
         "overlap_pretrained_aligned": _list(
             routing.selected_overlap(gates["before"] > 0, gates["after"] > 0)
         ),
@@ -150,10 +162,12 @@ def routing_of(
 def contrasts_of(
     params: model.Params, tables: world.World, cfg: Config, key: jax.Array
 ) -> dict[str, dict | None]:
-    """The five contrasts of the paper, with neutral and object twins: JS (nats) and overlap [L].
+    """The five contrasts of the paper and controls of ours: JS (nats) and overlap [L].
 
-    Routing vectors are means over the whole sequence. Twins start from hazardous prompts; the two
-    contrasts of responses force the tokens of both on the model.
+    Routing vectors are means over the whole sequence, and for ``js_answer`` the gates at ANS alone:
+    attention is causal, so at all positions before they differ twins have the same route. Twins
+    start from hazardous prompts; the two contrasts of responses force the tokens of both on the
+    model.
     """
     n = cfg.eval.routing_prompts
     hazards = world.sample(jax.random.fold_in(key, 0), tables, cfg.world, n, "hazardous")
@@ -174,18 +188,28 @@ def contrasts_of(
         twins, exists_B = make(jax.random.fold_in(key, 2 + i), tables, cfg.world, hazards)
         keep = np.asarray(exists_B)
         twin = look(twins.tokens_BP).gates_LBTE
-        pairs[f"{name}_twins"] = _contrast(seen[:, keep], twin[:, keep], k) if keep.any() else None
-    other = look(mixed.tokens_BP).gates_LBTE
-    apart = np.asarray(mixed.topic_B) != np.roll(mixed.topic_B, 1)
-    pairs["cross_topic"] = (
-        _contrast(other[:, apart], np.roll(other, 1, 1)[:, apart], k) if apart.any() else None
-    )
+        pairs[f"{name}_twins"] = _of_prompts(seen[:, keep], twin[:, keep], k)
+    other, topic_B = look(mixed.tokens_BP).gates_LBTE, np.asarray(mixed.topic_B)
+    apart = topic_B != np.roll(topic_B, 1)
+    pairs["cross_topic"] = _of_prompts(other[:, apart], np.roll(other, 1, 1)[:, apart], k)
+    order = np.argsort(topic_B, kind="stable")
+    a, b = order[:-1], order[1:]  # next to each other among those of the topic
+    alike = topic_B[a] == topic_B[b]
+    pairs["same_topic"] = _of_prompts(other[:, a[alike]], other[:, b[alike]], k)
     return {name: pairs[name] for name in CONTRASTS}
 
 
 def context_positions(cfg: Config) -> slice:
     """The positions of the context words."""
     return slice(1, 1 + cfg.world.context)
+
+
+def shuffled_within(labels_N, given_N, key: jax.Array) -> np.ndarray:
+    """The labels, exchanged among those of the same given value: [N]."""
+    luck_N = np.asarray(jax.random.uniform(key, np.shape(labels_N)))
+    made_N = np.empty_like(labels_N)
+    made_N[np.argsort(given_N, kind="stable")] = labels_N[np.lexsort((luck_N, given_N))]
+    return made_N
 
 
 def by_token(selected_LBTE):
@@ -203,10 +227,18 @@ def _contrast(gates_a, gates_b, k):
     return {name: _list(x) for name, x in routing.contrast(gates_a, gates_b, k).items()}
 
 
-def _ratio(pairs) -> float | None:
+def _of_prompts(gates_a, gates_b, k) -> dict | None:
+    """A contrast of prompts that end with ANS; None where there are no pairs."""
+    if not gates_a.shape[1]:
+        return None
+    last = routing.contrast(gates_a[:, :, -1:], gates_b[:, :, -1:], k)
+    return _contrast(gates_a, gates_b, k) | {"js_answer": _list(last["js"])}
+
+
+def _ratio(pairs, js: str = "js") -> float | None:
     """JS of cross-topic pairs over JS of intent twins, both averaged over layers."""
     above, below = (
-        np.mean(pairs[name]["js"]) if pairs[name] else 0 for name in ("cross_topic", "intent_twins")
+        np.mean(pairs[name][js]) if pairs[name] else 0 for name in ("cross_topic", "intent_twins")
     )
     return float(above / below) if pairs["cross_topic"] and below else None
 

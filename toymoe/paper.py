@@ -18,7 +18,7 @@ CONTRAST_JS = {
 # Share of the eight largest experts in common.
 CONTRAST_OVERLAP = {"refuse_vs_answer": (7.18 / 8, 7.92 / 8)}
 
-# What is compared, in words; the last two are controls of ours.
+# What is compared, in words; the last three are controls of ours.
 CONTRAST_LABELS = {
     "refuse_vs_answer": "refused against answered, same prompt",
     "refusal_prefix": "refusal prefix added",
@@ -27,4 +27,5 @@ CONTRAST_LABELS = {
     "topic_twins": "context swapped, same question (topic twins)",
     "neutral_twins": "control: verb swapped, hazard kept",
     "object_twins": "control: entity swapped, hazard flips",
+    "same_topic": "control: random prompts of one topic",
 }

@@ -1,4 +1,4 @@
-"""The figures, and the only module that imports matplotlib.
+"""The figures of a run, in whose style `toymoe.inside_plots` and `toymoe.raset_plots` draw theirs.
 
 Each function takes plain numbers (`toymoe.measure`, `toymoe.history`) and returns a Figure. Colours
 are Okabe and Ito's, which colour-blind readers tell apart; line styles and markers carry the same
@@ -66,6 +66,8 @@ def _training_axis(axes, curves):
     ticks = {0, switch // 64, switch // 16, switch // 4, switch, at[-1]}
     axes.set_xticks(sorted(ticks))
     axes.set_xlim(0, at[-1])
+    if not curves["phase"].any():
+        return
     axes.axvline(switch, color=GREY, linewidth=1)
     axes.annotate(
         "alignment",

@@ -9,6 +9,7 @@ The paper's selection formula was not available; RASET here is `CRITERION`, our 
 only.
 """
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -132,7 +133,7 @@ class Attacker:
     key: jax.Array
     schedule: tuning.Schedule = tuning.DEFAULT
     untuned_GYZ: np.ndarray | None = None  # hazardous requests that the attacker never sees
-    _scores: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
+    _scores: dict[str | Callable, np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def params(self) -> model.Params:
@@ -144,33 +145,38 @@ class Attacker:
 
     def scores(self, criterion: str | Callable) -> np.ndarray:
         """A criterion's score of every expert [L, E], computed once."""
-        name = criterion if isinstance(criterion, str) else criterion.__name__
-        if name not in self._scores:
+        if criterion not in self._scores:
             method = criteria.named(criterion) if isinstance(criterion, str) else criterion
-            self._scores[name] = np.asarray(method(self.evidence))
-        return self._scores[name]
+            self._scores[criterion] = np.asarray(method(self.evidence))
+        return self._scores[criterion]
 
     @cached_property
     def steering(self) -> dict[str, np.ndarray]:
-        """Risk differences [L, E], by what is contrasted."""
+        """Risk differences [L, E], by what is contrasted: forced responses, as SteerMoE does; twins
+        over the prompt; twins at ANS, where the response is decided."""
+        last = [gates_LBTE[:, :, -1] > 0 for gates_LBTE in self.evidence.gates]
         return {
             "responses": steering.risk_difference(self.evidence),
             "twins": attribution.risk_difference(self.evidence),
+            "answer": last[0].mean(1) - last[1].mean(1),
         }
 
     def view(self, params: model.Params) -> Look:
         return lambda tokens_BP: measure.view(params, tokens_BP, self.cfg)
 
-    def tuned(self, place: adapters.Place) -> model.Params:
-        """The parameters after tuning at a place."""
-        return tuning.tune(
-            self.params, place, self.prompts, self.cfg, self.key, self.schedule
-        ).params
+    def tuned(self, place: adapters.Place, hold: bool = True) -> model.Params:
+        """The parameters after tuning at a place.
 
-    def tune(self, place: adapters.Place) -> tuple[Look, float]:
+        Args:
+          hold: with the term of the loss that holds the routes.
+        """
+        schedule = self.schedule if hold else dataclasses.replace(self.schedule, route=0.0)
+        return tuning.tune(self.params, place, self.prompts, self.cfg, self.key, schedule).params
+
+    def tune(self, place: adapters.Place, hold: bool = True) -> tuple[Look, float]:
         """The tuned model, and the share of parameters that was trained."""
         ranks = (self.schedule.rank, self.schedule.attention_rank)
-        return self.view(self.tuned(place)), adapters.share(self.params, place, *ranks)
+        return self.view(self.tuned(place, hold)), adapters.share(self.params, place, *ranks)
 
     def draw(self, salt: int) -> np.random.Generator:
         seed = np.asarray(jax.random.key_data(jax.random.fold_in(self.key, salt)))

@@ -19,6 +19,7 @@ FAMILIES = {
     "tuned by another criterion": (("tuned_by",), SKY, "h"),
     "random, usage-matched": (("random_experts", "usage_matched"), ORANGE, "D"),
     "tuned elsewhere": (("all_experts", "attention_only", "router_only", "full"), GREEN, "^"),
+    "tuned, routes not held": (("free",), GREY, "v"),
     "router steering, masking": (("steering", "masked"), RED, "s"),
     "silencing, directions": (("silenced", "direction", "expert_directions"), BLACK, "x"),
 }
@@ -44,7 +45,7 @@ def front(x, y) -> np.ndarray:
     return np.array(kept[::-1], int)
 
 
-def pareto(rows: list[dict], spread: dict | None = None) -> Figure:
+def pareto(rows: list[dict]) -> Figure:
     """Refusal removed against route kept, against accuracy kept, and against right answers, with
     the Pareto front. Lines join the budgets of one method; a point grows with its budget."""
     figure = plots._figure(TITLES["pareto"], 14, 5.2)

@@ -130,7 +130,9 @@ def seed_row(made: dict) -> dict:
     return row
 
 
-GAPS = ("refusal", "hazard_answered", "answer_accuracy", "jaccard_worst")
+GAPS = (
+    "refusal", "hazard_answered", "hazard_answered_untuned", "answer_accuracy", "jaccard_worst",
+)  # fmt: skip
 
 
 # --- many seeds ---------------------------------------------------------------------------------
