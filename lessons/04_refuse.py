@@ -3,9 +3,9 @@
 # %% [markdown]
 # # Lesson 4 · Teach it to refuse
 #
-# **Claim.** A model that has learnt to refuse hazards routes a hazardous request nearly as it routes
-# the harmless twin that it answers. What a prompt is *about* moves the route far more than whether it
-# is refused.
+# **Claim.** A model that has learnt to refuse hazards routes a hazardous request, on average over the
+# prompt, nearly as it routes the harmless twin that it answers. What a prompt is *about* moves that
+# route far more than whether it is refused.
 #
 # After this lesson you will be able to
 #
@@ -316,7 +316,8 @@ plots.contrasts(shipped.metrics["routing"])
 # The same pretrained model was also aligned under another hazard rule: in some topics *everything* is
 # refused. Nothing else differs. Now a hazard is a topic, its smallest twin is another context, and so
 # refusing and not refusing **must** part ways in the route. If the method could not see that, it could
-# not have seen anything in the first case.
+# not have seen anything in the first case. (More it does not show: such twins are two topics, and were as
+# far apart before anybody taught the model to refuse.)
 
 # %%
 by_topic = organism.load("topic")

@@ -157,6 +157,10 @@ BAD = {
     "no checkpoint": (lambda e, c: swaps.by_component(bad(e, pretrained=None)), "pretrained=…"),
     "tap": (lambda e, c: patching.patch(e, "head_outs"), "did you mean 'head_out'"),
     "axis": (lambda e, c: patching.patch(e, "gates", "LH"), "gates cannot be swept over 'H'"),
+    "expert of a selection": (
+        lambda e, c: patching.patch(e, "selected", "LE"),
+        "selected cannot be swept over 'E': choose among L, T",
+    ),
 }
 
 
@@ -287,7 +291,7 @@ def test_patching_a_prompt_from_itself_gives_nothing(trained):
 
 @pytest.mark.parametrize(
     ("tap", "over"),
-    [("head_out", "LH"), ("expert_out", "LE"), ("selected", "LT")],
+    [("head_out", "LH"), ("expert_out", "LE"), ("selected", "LT"), ("pattern", "LT")],
 )
 def test_patching_is_one_edited_run_for_each_place(tap, over, untrained):
     e = untrained
@@ -306,6 +310,8 @@ def test_patching_is_one_edited_run_for_each_place(tap, over, untrained):
             edits = taps.Edits(**{tap: taps.replace(where, source.record[tap])})
         share = (base - pair_margin(e, h, edits)).mean() / (base - other).mean()
         assert found.removed[place] == pytest.approx(share, abs=1e-3)
+    if tap == "pattern":  # keys before the verb, seen by queries after it
+        assert np.abs(found.removed[:, :-3]).max() > 0.01
 
 
 # --- gates --------------------------------------------------------------------------------------
@@ -458,6 +464,12 @@ def test_controls_stand_beside_the_scores(trained):
     assert found.random.shape == (1000,) and found.usage_matched.shape == (2, 5)
     # Shuffled: nothing is left but chance.
     assert np.abs(found.shuffled).max() < np.abs(found.scores).max()
+    other, again = (
+        attribution.with_controls("gate_contrast", trained, jax.random.key(seed), top=2)
+        for seed in (1, 0)
+    )
+    np.testing.assert_array_equal(again.shuffled, found.shuffled)
+    assert (other.shuffled != found.shuffled).any()  # pairs shuffled anew by another key
     mirrored = dataclasses.replace(trained, hazards=trained.twins, twins=trained.hazards)
     np.testing.assert_allclose(
         attribution.gate_contrast(mirrored), -np.asarray(found.scores), atol=1e-6

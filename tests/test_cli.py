@@ -1,6 +1,7 @@
 """The command line: what it says, with which exit code, and what it leaves behind."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -205,6 +206,16 @@ def test_resume_goes_on_where_a_run_was_killed_in_its_first_moment(tmp_path, mon
     assert runs[0].seed == 3 and runs[0].train.batch == 8
 
 
+def test_a_page_is_named_where_there_is_one(capsys, tmp_path, monkeypatch, small):
+    checkpoint.write_json(tmp_path / "config.json", {"config": to_dict(small), "toymoe": "0"})
+    checkpoint.write_json(tmp_path / "metrics.json", finished())
+    for there in (False, True):  # a seed of a sweep has none
+        if there:
+            (tmp_path / "report.html").touch()
+        assert cli.main(["run", "--resume", "--out", "."]) == 0
+        assert ("Open report.html" in capsys.readouterr().out) is there
+
+
 def finished():
     """Metrics in which everything is nothing."""
     contrasts = dict.fromkeys(report.paper.CONTRAST_LABELS)
@@ -299,3 +310,18 @@ def test_doctor(capsys, monkeypatch, ok):
     assert ("PROBLEM" in out) is not ok
     assert ("about 61 s, and 33 s once compiled" in out) is ok
     assert ("toymoe runs here." in out) is ok
+
+
+@pytest.mark.parametrize("own", [None, "cuda"])
+def test_doctor_measures_where_a_run_would_compute(monkeypatch, own):
+    monkeypatch.setenv("JAX_PLATFORMS", own or "")  # put back after the test
+    if own is None:
+        monkeypatch.delenv("JAX_PLATFORMS")
+    seen = []
+
+    def examine():
+        seen.append(os.environ["JAX_PLATFORMS"])
+        return doctor.Report([], None, True)
+
+    monkeypatch.setattr(doctor, "examine", examine)
+    assert cli.main(["doctor"]) == 0 and seen == [own or "cpu"]

@@ -10,6 +10,7 @@ import pytest
 from lessons import build
 from toymoe import cli
 from toymoe.checks import lesson_checks
+from toymoe.commands import classroom
 from toymoe.grading import marking, sheet, submission
 from toymoe.notebook import Cell, write_ipynb
 
@@ -187,6 +188,20 @@ def test_lessons_are_copied_and_never_over_a_students_work(tmp_path, capsys):
     capsys.readouterr()
     assert cli.main(["lessons", str(folder)]) == 0
     assert copies[0].read_text() == "my work" and "left as it is" in capsys.readouterr().out
+
+
+def test_a_copy_that_fails_leaves_no_part_of_a_notebook(tmp_path, monkeypatch):
+    folder, real = tmp_path / "work", classroom.variant
+
+    def variant(text, seed):
+        raise OSError("no disk")
+
+    monkeypatch.setattr(classroom, "variant", variant)
+    assert cli.main(["lessons", str(folder)]) == 1
+    assert list(folder.iterdir()) == []
+    monkeypatch.setattr(classroom, "variant", real)
+    assert cli.main(["lessons", str(folder)]) == 0
+    assert len(list(folder.iterdir())) == len(build.sources())
 
 
 def test_a_variant_draws_other_prompts(tmp_path):

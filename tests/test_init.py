@@ -1,13 +1,16 @@
 """What importing the package does to its surroundings."""
 
+import ast
 import importlib
 import os
+from pathlib import Path
 
 import pytest
 
 import toymoe
 
 LEVEL = "--xla_backend_optimization_level"
+FOLDER = Path(toymoe.__file__).parent
 DEVICES = "--xla_force_host_platform_device_count"
 
 
@@ -27,3 +30,44 @@ def test_what_one_has_set_oneself_stays(given, left, monkeypatch):
         monkeypatch.delenv("XLA_FLAGS")
     importlib.reload(toymoe)
     assert os.environ["XLA_FLAGS"] == left
+
+
+def stages():
+    """The modules of the package docstring, with how far down they are."""
+    (block,) = (b for b in toymoe.__doc__.split("\n\n") if b.lstrip().startswith("config ->"))
+    lists = [stage.split(",") for stage in block.split("->")]
+    return {name.strip(): depth for depth, names in enumerate(lists) for name in names}
+
+
+def imported(path):
+    """The modules of toymoe that a file imports, wherever in it."""
+    package = path.relative_to(FOLDER).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            above = (*package[: len(package) + 1 - node.level], *(node.module or "").split("."))
+            for name in node.names:
+                yield ".".join(filter(None, (*above, name.name)))
+
+
+def stage_of(module, depth):
+    """Its own, or that of its package."""
+    while module and module not in depth:
+        module = module.rpartition(".")[0]
+    return module
+
+
+def test_the_docstring_s_list_has_every_module_and_none_imports_one_further_down():
+    depth, count = stages(), 0
+    modules = {
+        ".".join(p.relative_to(FOLDER).with_suffix("").parts).removesuffix(".__init__"): p
+        for p in FOLDER.rglob("*.py")
+        if p != FOLDER / "__init__.py"
+    }
+    assert {stage_of(module, depth) for module in modules} == set(depth)
+    for module, path in modules.items():
+        own = stage_of(module, depth)
+        for name in imported(path):
+            other = stage_of(name, depth)
+            assert other == own or not other or depth[other] < depth[own], (module, name)
+            count += bool(other)
+    assert count > 150

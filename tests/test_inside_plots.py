@@ -91,6 +91,16 @@ def test_numbers_stand_where_they_matter():
     assert written(free) == [".50", "-.25", "1.50"] and written(frozen) == []
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(10.3, "10.3"), (-10.4, "-10.4"), (0.3, ".3"), (-0.3, "-.3"), (20.0, "20.0"), (0.97, "1.0")],
+)
+def test_only_a_zero_before_the_point_is_left_out(value, text):
+    axes = inside_plots.Figure().subplots()
+    inside_plots._write(axes, np.array([[value]]), 30.0)
+    assert written(axes) == [text]
+
+
 def test_patching_maps_name_positions_and_ways():
     given = numbers()["patching"]
     drawn = panels(inside_plots.patching(given, ROLES))

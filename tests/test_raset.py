@@ -4,6 +4,9 @@ import csv
 import dataclasses
 import json
 import shutil
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -25,7 +28,7 @@ from toymoe import (
     tuning,
     world,
 )
-from toymoe.config import ConfigError
+from toymoe.config import Config, ConfigError, build
 from toymoe.runner import Organism
 
 FAST = tuning.Schedule(steps=2, check=2, batch=4)
@@ -297,6 +300,42 @@ def test_the_plan_covers_every_rival_at_every_budget(small):
         assert any(m == f"free_{method}" for m, _ in plan)
 
 
+def closing(cfg):
+    """The arms that leave each token its experts."""
+    return [arm for arm in every(cfg) if arm.method in ("masked", "steering_off_raset")]
+
+
+@pytest.mark.parametrize(
+    ("settings", "masked", "off"),
+    [
+        ({"model.layers": 1}, [1, 2, 4], []),  # 8 experts, of which each token takes 2
+        ({"model.layers": 2}, [1, 2, 4, 8], [8]),
+        ({"model.top_k": 8}, [], []),
+    ],
+)
+def test_no_more_experts_are_closed_than_can_be(settings, masked, off):
+    cfg = build("smoke", overrides=settings)
+    arms_ = closing(cfg)
+    assert [arm.budget for arm in arms_ if arm.method == "masked"] == masked
+    assert [arm.budget for arm in arms_ if arm.method == "steering_off_raset"] == off
+    shape = (cfg.model.layers, cfg.model.experts)
+    told = SimpleNamespace(
+        cfg=cfg, params=None, scores=lambda _: np.random.default_rng(0).random(shape)
+    )
+    for arm in arms_:
+        arm.make(told)
+    names = [(arm.method, arm.budget) for arm in every(cfg)]
+    assert len(set(names)) == len(names)
+
+
+def test_the_default_plan_closes_at_every_budget():
+    assert [(arm.method, arm.budget) for arm in closing(Config())] == [
+        ("steering_off_raset", 8),
+        *(("masked", n) for n in (1, 2, 4, 8)),
+    ]
+    assert [arm.budget for arm in every(Config()) if arm.method == "expert_directions"] == [8, 60]
+
+
 def test_free_tuning_differs_in_the_routing_term_alone(organism, e, monkeypatch):
     asked = []
 
@@ -361,15 +400,17 @@ def test_the_command_writes_table_figures_and_page(run, quick, capsys):
     }
 
 
-def test_the_run_s_report_gains_one_section(run, quick):
-    before = (run / "report.html").read_text()
+def test_the_run_s_report_gains_one_section(run, small_run, quick, tmp_path):
+    page = Path(shutil.copy(small_run.out / "report.html", tmp_path))
+    before = page.read_text()
+    assert "<!-- raset -->" not in before
     made = raset_run.study(run, FAST)
     for _ in range(2):
-        raset_report.into_report(made, run / "report.html")
-    after = (run / "report.html").read_text()
+        raset_report.into_report(made, page)
+    after = page.read_text()
     assert after.count("<!-- raset -->") == 1 and after.endswith("</body></html>\n")
     kept = after[: after.index("<!-- raset -->")] + after[after.index("<!-- /raset -->") + 15 :]
-    assert "<!-- raset -->" in before or kept == before
+    assert kept == before
 
 
 def test_many_seeds_keep_what_the_failing_one_cannot_give(run, quick, tmp_path, capsys):
@@ -437,4 +478,12 @@ def test_a_students_own_criterion_is_a_function(organism, e):
     a = raset.Attacker(organism, e, None, jax.random.key(0))
     np.testing.assert_array_equal(a.scores(mine), mine(e))
     assert raset.choose(a.scores(mine), 3).sum() == 3
+    for other in (
+        lambda _: np.eye(2, 8),
+        lambda _: np.ones((2, 8)),
+        partial(lambda x, _: np.full((2, 8), x), 2),
+    ):
+        np.testing.assert_array_equal(a.scores(other), other(e))
+    named = a.scores("random")
+    assert a.scores("random") is named and a.scores(mine) is a.scores(mine)
     assert dataclasses.is_dataclass(a)

@@ -1,6 +1,7 @@
 """The page and the summary: every number is there, nothing is fetched, nothing slips through."""
 
 import base64
+import dataclasses
 import re
 from html.parser import HTMLParser
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from toymoe import inside_plots, paper, plots, report
+from toymoe.config import HAZARD_RULES
 
 pytestmark = pytest.mark.core
 
@@ -81,6 +83,22 @@ def test_figures_captions_and_titles_go_together():
     assert report.INSIDE.keys() == inside_plots.TITLES.keys()
 
 
+def test_what_twins_differ_in_is_said_by_the_hazard_rule(small, small_run):
+    said = {}
+    for rule in HAZARD_RULES:
+        cfg = dataclasses.replace(small, world=dataclasses.replace(small.world, hazard_rule=rule))
+        page = report.render(cfg, small_run.metrics, pictured(small_run), [])
+        said[rule] = Page(page).text
+    verb = ("differ in the verb alone", "The context words are equal in both", "a verb swapped")
+    context = ("differ in the context alone", "BOS is before all", "swap the context and not the")
+    for rule, text in said.items():
+        own, other = (context, verb) if rule == "topic" else (verb, context)
+        assert all(words in text for words in own), rule
+        assert not any(words in text for words in other), rule
+    assert all(text.count("half of the list") == 0 for text in said.values())
+    assert report.TOPIC_RULE.keys() <= report.CAPTIONS.keys() | report.INSIDE.keys()
+
+
 def test_markup_in_the_data_is_text_on_the_page(small, small_run):
     nasty = "<script>alert('&amp;')</script>"
     example = {"kind": nasty, "prompt": nasty + "\nnext", "pretrained": nasty, "aligned": '"'}
@@ -150,6 +168,7 @@ def test_summary_by_hand():
         "0.075",
         "0.090",
         "0.105",
+        "0.120",
     ]
     assert [theirs[label] for label in labels] == [
         "0.005–0.043",
@@ -159,6 +178,7 @@ def test_summary_by_hand():
         "0.338",
         "",
         "",
+        "",
     ]
     assert rows[-1] == ("JS cross-topic ÷ JS intent twins", "12.3", "2.3")
     low, high = paper.CONTRAST_JS["cross_topic"]
@@ -166,7 +186,7 @@ def test_summary_by_hand():
 
 
 def test_contrasts_that_do_not_exist_are_dashes(small):
-    metrics = planted()  # a whole topic is the hazard: no verb and no entity flips it
+    metrics = planted()  # of a world in which neither a verb nor an entity has a twin that flips
     for name in ("intent_twins", "object_twins"):
         metrics["routing"]["contrasts"][name] = None
     metrics["routing"]["js_ratio"] = None

@@ -97,12 +97,8 @@ def test_timing_adds_up_to_the_clock_on_the_wall(small_run):
 def test_history_has_every_step_and_snapshot(small_run):
     curves, _ = checkpoint.load(small_run.out / "history.npz")
     assert curves["loss_pretrain"].shape == (6,) and curves["loss_align"].shape == (4,)
-    assert list(zip(curves["phase"], curves["step"], strict=True)) == [
-        *((0, s) for s in (0, 1, 2, 3, 4, 5, 6) if s in curves["step"][curves["phase"] == 0]),
-        *((1, s) for s in (0, 1, 2, 3, 4) if s in curves["step"][curves["phase"] == 1]),
-    ]
-    assert {0, 6} <= set(curves["step"][curves["phase"] == 0])
-    assert {0, 4} <= set(curves["step"][curves["phase"] == 1])
+    assert curves["phase"].tolist() == [0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1]
+    assert curves["step"].tolist() == [0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 4]
 
 
 def test_loading_gives_back_what_was_trained(small, small_run):

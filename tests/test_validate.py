@@ -257,8 +257,11 @@ def test_bad_input_is_one_clear_error(taught, quick, tmp_path):
     other = dataclasses.replace(taught.cfg, train=TrainConfig())
     with pytest.raises(ConfigError, match="other settings"):
         run(other, tmp_path / "out")
-    (tmp_path / "out" / "seed-0" / "organisms.json").write_text("{")
-    assert "organisms.json is damaged" in run(taught.cfg, tmp_path / "out", [0])["errors"]["0"]
+    bare = json.dumps([dict.fromkeys((*validate.Plan._fields, "behaviour", "swaps", "methods"), 3)])
+    for text in ("{", "3", '{"a": 1}', "[3]", '[{"kind": 1}]', bare):
+        (tmp_path / "out" / "seed-0" / "organisms.json").write_text(text)
+        error = run(taught.cfg, tmp_path / "out", [0])["errors"]["0"]
+        assert "organisms.json is damaged" in error and error.endswith("delete it and run again.")
 
 
 @pytest.mark.parametrize(

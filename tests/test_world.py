@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toymoe import world
-from toymoe.config import HAZARD_RULES, WorldConfig
+from toymoe.config import HAZARD_RULES, ConfigError, WorldConfig
 
 pytestmark = pytest.mark.core
 few = settings(max_examples=25, deadline=None)
@@ -195,8 +195,23 @@ def test_shares_are_exact(seed, rule, counts, held):
     expected = {"conjunction": np.prod(counts), "trigger": 4 * 5, "topic": counts[0] * 4 * 5}
     assert made.hazard_GYZ.sum() == expected[rule]
     for among, share in ((made.hazard_GYZ, held[0]), (~made.hazard_GYZ, held[1])):
-        count = (made.held_out_GYZ & among).sum()
-        assert count == 1 if share * among.sum() < 1 else abs(count - share * among.sum()) < 0.501
+        held, total = (made.held_out_GYZ & among).sum(), among.sum()
+        least, most = int(share > 0), total - 1  # some, and never all
+        assert min(least, most) <= held <= most
+        assert held in (least, most) or abs(held - share * total) < 0.501
+
+
+@pytest.mark.parametrize("rule", HAZARD_RULES)
+def test_never_all_is_held_out_and_nothing_where_the_share_is_0(rule):
+    few = dict(topics=2, hazardous_topics=1, verbs=2, entities=2, held_out=0.8)
+    cfg = dataclasses.replace(
+        CFG, hazardous_verbs=1, hazardous_entities=1, held_out_harmless=0.0, hazard_rule=rule, **few
+    )
+    made = make(cfg)
+    hazards = {"conjunction": 1, "trigger": 4, "topic": 4}[rule]
+    assert made.hazard_GYZ.sum() == hazards
+    assert (made.held_out_GYZ & made.hazard_GYZ).sum() == {1: 0, 4: 3}[hazards]
+    assert not (made.held_out_GYZ & ~made.hazard_GYZ).any()
 
 
 @pytest.mark.parametrize("answers", [6, 3])
@@ -311,6 +326,23 @@ def test_held_out_when_asked(tables, kind):
     assert held and all(made.held_out_GYZ[cell] for cell in held)
     assert kept and not any(made.held_out_GYZ[cell] for cell in kept)
     assert held | kept == everywhere
+
+
+def test_requests_that_do_not_exist_are_an_error_and_not_the_last_one(tables):
+    made = tables["conjunction"]
+    none, every = (
+        made._replace(held_out_GYZ=np.full(made.hazard_GYZ.shape, held)) for held in (False, True)
+    )
+    for kind in ("mixed", "hazardous", "hazardous_verb"):
+        for planted, held_out in ((none, True), (every, False)):
+            message = f"no request of kind '{kind}' with held_out={held_out}:"
+            with pytest.raises(ConfigError, match=message):
+                draw(planted, CFG, kind, held_out)
+            draw(planted, CFG, kind, not held_out)
+    harmless = made._replace(hazard_GYZ=np.zeros_like(made.hazard_GYZ))
+    with pytest.raises(ConfigError, match="no request of kind 'hazardous': ask for others"):
+        draw(harmless, CFG, "hazardous")
+    jax.jit(lambda key: world.sample(key, none, CFG, 2, "hazardous", True))(jax.random.key(0))
 
 
 def test_context_follows_the_topics_chain(tables, mixed):

@@ -2,13 +2,15 @@
 
 Data flows one way through the modules, and no module imports one further down:
 
-    config -> world -> moe -> taps -> probe -> model -> behaviour, routing -> train -> checkpoint
-           -> evidence -> ablation, decomposition, patching, swaps -> attribution
-           -> inside, measure -> plots -> inside_plots -> report -> runner -> sweep -> studies
+    config -> world -> moe -> taps -> probe -> model -> behaviour, routing -> train, checkpoint
+           -> measure -> history
+           -> evidence -> ablation, decomposition, patching -> swaps -> attribution -> inside
+           -> paper -> plots -> inside_plots -> report -> runner -> sweep -> studies
            -> planted -> validate
            -> adapters -> tuning, criteria, steering -> raset -> arms, raset_plots -> raset_run
            -> raset_report, defended -> defences -> defences_run -> defences_report
-           -> screen -> commands -> cli
+           -> seeds, bench, doctor, screen, notebook, checks -> grading
+           -> commands.common -> organism, lesson, lesson_plots -> commands -> cli
 
 Axis letters, the same everywhere (einsum strings use them in lower case)::
 

@@ -212,11 +212,14 @@ def with_controls(
     method = METHODS[method] if isinstance(method, str) else method
     k_random, k_shuffled = jax.random.split(key)
     scores_LE = method(e)
+    shuffled = e.once(
+        f"shuffled, {jax.random.key_data(k_shuffled)}", lambda: e.shuffled(k_shuffled)
+    )
     return Controls(
         scores_LE,
         random_experts(scores_LE, k_random, top, draws),
         usage_matched(scores_LE, token_share(e), matched),
-        method(e.once("shuffled", lambda: e.shuffled(k_shuffled))),
+        method(shuffled),
     )
 
 

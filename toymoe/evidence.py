@@ -1,7 +1,7 @@
 """Pairs of a hazardous prompt and its harmless twin: what every attribution method looks at.
 
 A twin differs from its hazard in the verb alone, so what the two do differently is about the
-hazard and not about the topic.
+hazard and not about the topic. Where the topic is the hazard, it differs in the context instead.
 """
 
 import dataclasses

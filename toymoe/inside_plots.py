@@ -61,7 +61,9 @@ def _write(axes, values_YX, most, least=0.05):
     """The numbers of a map that are at least ``least``, without a leading zero."""
     for (y, x), value in np.ndenumerate(values_YX):
         if abs(value) >= least:
-            text = (f"{value:.1f}" if most > 2 else f"{value:.2f}").replace("0.", ".", 1)
+            text = f"{value:.1f}" if most > 2 else f"{value:.2f}"
+            if abs(value) < 1:
+                text = text.replace("0.", ".", 1)
             shade = "white" if abs(value) > 0.65 * most else "black"
             axes.text(x, y, text, ha="center", va="center", fontsize=6, color=shade)
 

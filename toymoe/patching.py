@@ -3,8 +3,9 @@
 Both directions, since they can disagree: a part may be *sufficient* to bring refusal to a harmless
 twin without being *necessary* on the hazard, and the other way round.
 
-The right answers of a pair differ (the verb does), so patching measures a margin that is the same
-function of the logits for both: logit(REFUSE) minus the larger of the two right answers' logits.
+The right answers of a pair differ (the verb does, or the topic), so patching measures a margin that
+is the same function of the logits for both: logit(REFUSE) minus the larger of the two right
+answers' logits.
 """
 
 from functools import partial
@@ -53,11 +54,15 @@ def patch_each(evidence: ev.Evidence, names: tuple[str, ...], over: str) -> dict
     for tap in names:
         axes = taps.TAPS[taps.known(tap)].axes
         for letter in over:
-            if letter not in axes or letter in "BD":
-                have = ", ".join(x for x in axes if x not in "BD")
+            # A selection is patched whole: the k experts of a token.
+            have = [x for x in axes if x not in ("BDE" if tap == "selected" else "BD")]
+            if letter not in have:
+                have = ", ".join(have)
                 raise taps.TapError(f"{tap} cannot be swept over {letter!r}: choose among {have}.")
     h, t = evidence.hazards, evidence.twins
-    first = _first_difference(h.tokens_BP, t.tokens_BP) if "T" in over else 0
+    first = 0
+    if "T" in over and "pattern" not in names:  # its T are keys, which later queries look at
+        first = _first_difference(h.tokens_BP, t.tokens_BP)
     answers_B2 = np.stack([h.answer_B, t.answer_B], 1)
     run = partial(_patch, evidence.params, cfg=evidence.cfg, names=names, over=over, first=first)
     hazard, removed = map(np.asarray, run(h.tokens_BP, t.tokens_BP, answers_B2))

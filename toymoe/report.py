@@ -33,12 +33,13 @@ CAPTIONS = {
         "refused by mistake.",
     ),
     "contrasts": (
-        "How differently two prompts are routed, for seven kinds of pairs. Small on the left and "
-        "large on the right half of the list means that the topic moves the route and refusal "
-        "hardly does. Grey: the ranges reported for large models; their unit is not stated, so "
-        "compare the order of the rows and not the lengths.",
-        "The last rows: a verb swapped without changing the hazard moves the route about as much "
-        "as one that does, if it is the word and not the hazard that moves it.",
+        "How differently the two prompts of a pair are routed, a row for each kind of pair. A "
+        "small divergence in the three rows at the top and a large one in the two below, whose "
+        "topics differ, means that the topic moves the route and refusal hardly does; the experts "
+        "in common say the same the other way round. Grey: the ranges reported for large models; "
+        "their unit is not stated, so compare the order of the rows and not the lengths.",
+        "The rows called control: a verb swapped without changing the hazard moves the route about "
+        "as much as one that does, if it is the word and not the hazard that moves it.",
     ),
     "load": (
         "The share of all selections that each expert gets, busiest first.",
@@ -78,6 +79,27 @@ INSIDE = {
         "there.",
         "The harmless twins on the right: a part that adds as much to them does not tell hazards "
         "from harmless requests.",
+    ),
+}
+
+# What is said instead where a whole topic is the hazard, and twins differ in the context.
+TOPIC_RULE = {
+    "contrasts": (
+        "How differently the two prompts of a pair are routed, a row for each kind of pair. Here a "
+        "whole topic is the hazard, so that intent twins swap the context and not the verb. A "
+        "small divergence in the two rows at the top and a large one in the three below, whose "
+        "topics differ, means that the topic moves the route and refusal hardly does; the experts "
+        "in common say the same the other way round. Grey: the ranges reported for large models; "
+        "their unit is not stated, so compare the order of the rows and not the lengths.",
+        "Topic twins swap the context too, and their hazard need not flip: they move the route "
+        "about as much as intent twins, if it is the topic and not the hazard that moves it.",
+    ),
+    "patching": (
+        "A run in which one layer's values at one position are those of the twin, which differs "
+        "in the context words: the share of the difference in the refusal margin that comes with "
+        "them, from the twin into the hazard (is it necessary?) and the other way (is it enough?).",
+        "BOS is before all that differs, so that in its column there is nothing to carry. The "
+        "router's row shows what the route by itself carries.",
     ),
 }
 
@@ -162,11 +184,14 @@ def render(cfg: Config, metrics: dict, images: dict[str, bytes], examples: list[
         "<p>JS: mean Jensen–Shannon divergence of the routing vectors, in nats, averaged over "
         "layers. The paper's figures are as known from secondary notes.</p>",
     ]
-    for name, texts in CAPTIONS.items():
+    by_topic = cfg.world.hazard_rule == "topic"
+    texts = CAPTIONS | INSIDE | (TOPIC_RULE if by_topic else {})
+    for name in CAPTIONS:
         if name in images:
-            parts += figure(plots.TITLES[name], images[name], *texts)
+            parts += figure(plots.TITLES[name], images[name], *texts[name])
     if "inside" in metrics:
-        parts += _inside(metrics["inside"], images)
+        changed = "context" if by_topic else "verb"
+        parts += _inside(metrics["inside"], images, texts, changed)
     parts += ["<h2>Behaviour in numbers</h2>", _behaviour(metrics["behaviour"])]
     parts += ["<h2>Routing in numbers</h2>", _routing(metrics["routing"])]
     if examples:
@@ -235,16 +260,16 @@ def _behaviour(behaviour: dict) -> str:
     return table(("share of requests", *behaviour), rows)
 
 
-def _inside(inside: dict, images: dict[str, bytes]) -> list[str]:
+def _inside(inside: dict, images: dict[str, bytes], texts: dict, changed: str) -> list[str]:
     """The section "Where refusal lives"."""
     parts = [
         "<h2>Where refusal lives</h2>",
         f"<p>Measured on {inside['pairs']} hazardous requests and their harmless twins, which "
-        "differ in the verb alone.</p>",
+        f"differ in the {changed} alone.</p>",
     ]
-    for name, texts in INSIDE.items():
+    for name in INSIDE:
         if name in images:
-            parts += figure(inside_plots.TITLES[name], images[name], *texts)
+            parts += figure(inside_plots.TITLES[name], images[name], *texts[name])
     rows = [
         (name, *(number(way[key], 2) for way in swap.values() for key in way))
         for name, swap in inside["swaps"].items()

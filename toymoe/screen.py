@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-__all__ = ["Bars", "Console", "table"]
+__all__ = ["Bars", "Console", "Steps", "table"]
 
 
 def table(head, rows) -> Table:

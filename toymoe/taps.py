@@ -317,8 +317,6 @@ def _check_shapes(given: Edits, sizes: dict[str, int]) -> None:
             if leaf is None:
                 continue
             axes = field.split("_")[1] if "_" in field else TAPS[name].axes
-            if name == "route" and field == "where_LBT":
-                axes = "LBT"
             full, shape = tuple(sizes[axis] for axis in axes), np.shape(leaf)
             whole = field.endswith("A")  # a reference route is given in full
             fits = len(shape) == len(full) and all(

@@ -101,7 +101,7 @@ def examine_seed(
     """Pretrain, plant and examine one seed; go on with what the folder holds of it.
 
     Raises:
-      CheckpointError: a file of the folder is damaged.
+      CheckpointError, ConfigError: a file of the folder is damaged.
       TrainingError: the loss is not finite any more.
     """
     path = folder / "organisms.json"
@@ -134,13 +134,17 @@ def _name(plan: Plan) -> dict:
 def _stored(path: Path) -> list[dict]:
     if not path.is_file():
         return []
+    fields = {*Plan._fields, "behaviour", "swaps", "methods"}
     try:
         stored = json.loads(path.read_bytes())
-        complete = all({*Plan._fields, "behaviour", "swaps", "methods"} <= set(o) for o in stored)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{path} is damaged ({error}): delete it.") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged ({error}): delete it and run again.") from error
+    if not isinstance(stored, list) or not all(
+        isinstance(o, dict) and fields <= set(o) and isinstance(o["methods"], dict) for o in stored
+    ):
+        raise ConfigError(f"{path} is damaged (no list of organisms): delete it and run again.")
     # Of another version, whose methods were others: made again.
-    return [o for o in stored if list(o["methods"]) == list(attribution.METHODS)] * complete
+    return [o for o in stored if list(o["methods"]) == list(attribution.METHODS)]
 
 
 def _pretrained(cfg, tables, folder, watch):

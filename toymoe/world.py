@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .config import WorldConfig
+from .config import ConfigError, WorldConfig
 
 BOS, ASK, ANS, REFUSE, SORRY, OKAY, END, NOTE = range(8)
 SPECIALS = ("BOS", "ASK", "ANS", "REFUSE", "SORRY", "OKAY", "END", "NOTE")
@@ -131,7 +131,8 @@ def make_world(key: jax.Array, cfg: WorldConfig) -> World:
     """Draw the tables of a world. A pure function; key and tables may be traced.
 
     Every topic gives another answer to the same verb and entity (as long as there are at least as
-    many answers as topics). The held-out share is taken of hazardous and harmless requests apart.
+    many answers as topics). The held-out share is taken of hazardous and harmless requests apart:
+    at least one of either, unless the share is 0, and never all.
     """
     G, Y, Z, W = cfg.topics, cfg.verbs, cfg.entities, cfg.words
     k_chain, k_answer, k_topic, k_verb, k_entity, k_held = jax.random.split(key, 6)
@@ -185,9 +186,12 @@ def _choose(key, shape, n):
 
 
 def _lowest(luck, among, share):
-    """Bool: the given share of the entries ``among``, those of least luck; at least one."""
-    wanted = jnp.maximum(jnp.round(share * among.sum()), 1).astype(int)
-    return among & (luck <= jnp.sort(jnp.where(among, luck, jnp.inf).ravel())[wanted - 1])
+    """Bool: the given share of the entries ``among``, those of least luck; one is always left."""
+    count = among.sum()
+    wanted = jnp.maximum(jnp.round(share * count), 1 if share else 0).astype(int)
+    wanted = jnp.minimum(wanted, count - 1)
+    lowest = luck <= jnp.sort(jnp.where(among, luck, jnp.inf).ravel())[wanted - 1]
+    return among & lowest & (wanted > 0)
 
 
 # --- sampling -----------------------------------------------------------------------------------
@@ -244,10 +248,19 @@ def sample(
     Args:
       kind: which requests, see ``request_weights``.
       held_out: only held-out requests (True), none of them (False), or all alike (None).
+
+    Raises:
+      ConfigError: the world has no such request (not checked where its tables are traced).
     """
     weights_GYZ = request_weights(world, cfg, kind)
     if held_out is not None:
         weights_GYZ = jnp.where(world.held_out_GYZ == held_out, weights_GYZ, 0)
+    if not isinstance(weights_GYZ, jax.core.Tracer) and not weights_GYZ.any():
+        which = "" if held_out is None else f" with held_out={held_out}"
+        raise ConfigError(
+            f"this world has no request of kind {kind!r}{which}: ask for others, or make a world "
+            "of more hazardous topics, verbs and entities, or of another held-out share."
+        )
     return draw(key, world, cfg, n, weights_GYZ)
 
 

@@ -39,6 +39,7 @@ def _number(name: str, given: str, low: int, high: int) -> int:
 
 def _lessons(args) -> int:
     from .. import lesson
+    from ..checkpoint import write_atomic
 
     seed = None if args.seed is None else _number("seed", args.seed, 0, 2**31 - 1)
     folder, books = Path(args.folder), lesson.notebooks()
@@ -49,12 +50,10 @@ def _lessons(args) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     for book in books:
         target = folder / book.name
-        try:
-            with target.open("x", encoding="utf-8", newline="\n") as file:
-                file.write(variant(book.read_text("utf-8"), seed))
-        except FileExistsError:
+        if target.exists():
             print(f"{target} is there already and was left as it is.")
         else:
+            write_atomic(target, variant(book.read_text("utf-8"), seed).encode("utf-8"))
             print(target)
     print(f"Open them with `jupyter lab {folder}`, in VS Code, or upload one to Colab.")
     return 0

@@ -1,6 +1,7 @@
 """``toymoe bench`` and ``toymoe doctor``."""
 
 import json
+import os
 
 from .common import config_of, start_jax
 
@@ -34,6 +35,8 @@ def _bench(args) -> int:
 
 
 def _doctor(args) -> int:
+    # As in start_jax, without importing JAX, which may be what is broken.
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
     from .. import doctor, screen
 
     console = screen.Console(markup=False)

@@ -50,8 +50,9 @@ def _run(args) -> int:
         with screen.Bars(console) as bars:
             metrics = runner.run(cfg, out, bars.show)
     console.print(screen.table(("", "this run", "paper"), report.summary(metrics)))
-    seconds = metrics["timing"]["total_s"]
-    end = f"{seconds:.0f} s. Open {out / 'report.html'} in a browser."
+    end, page = f"{metrics['timing']['total_s']:.0f} s.", out / "report.html"
+    if page.is_file():  # a run of a sweep has none
+        end += f" Open {page} in a browser."
     console.print(end, highlight=False, soft_wrap=True)
     return 0
 
