@@ -277,7 +277,7 @@ found = {
     "cross_topic": js,
     "topic_twins": twins_js(shipped.aligned, world.topic_twin, hazards, ours),
 }
-before = {
+unaligned = {
     "intent twins": twins_js(shipped.pretrained, world.intent_twin, hazards, ours),
     "neutral twins": twins_js(shipped.pretrained, world.neutral_twin, hazards, ours),
 }
@@ -294,9 +294,8 @@ compare("JS of intent twins", np.mean(found["intent_twins"]))
 ratio = np.mean(found["cross_topic"]) / np.mean(found["intent_twins"])
 beyond = np.mean(found["intent_twins"]) / np.mean(found["neutral_twins"])
 print(f"different topics / intent twins: {ratio:.1f}; intent twins / neutral twins: {beyond:.2f}")
-print(
-    "before alignment:", {name: np.round(by_layer, 3).tolist() for name, by_layer in before.items()}
-)
+for name, by_layer in unaligned.items():
+    print(f"before alignment, {name}: {np.round(by_layer, 3)}")
 assert ratio > 4
 
 # %% [markdown]

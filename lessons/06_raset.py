@@ -280,14 +280,13 @@ compare("refusal, two experts tuned", ours_last["refusal"])
 #
 # Look at the hazards that were never tuned on. The model could not learn their answers from the
 # attacker: those that it gives, it knew, or guessed from the question. Where far more of the tuned ones
-# are answered, the rest is teaching. How good is a mere guess? As good as the commonest answer to the
-# same verb and entity over all topics:
+# are answered, the rest is teaching. How good is a mere guess? Who knows the verb and the entity of a
+# hazard, but not its topic, can name the answer of one of the topics in which they are hazardous:
 
 # %%
-answer_GYZ = np.asarray(shipped.tables.answer_GYZ)
-same_YZ = (answer_GYZ[:, None] == answer_GYZ[None]).sum(1).max(0)  # topics that share the commonest
-guess = same_YZ.mean() / len(answer_GYZ)
-print(f"right by a guess from the question alone: {guess:.2f}")
+hazard_GYZ = np.asarray(shipped.tables.hazard_GYZ)
+guess = hazard_GYZ.any(0).sum() / hazard_GYZ.sum()  # one topic right for every verb and entity
+print(f"right by a guess from the question alone: up to {guess:.2f}")
 for row in (ours_last, ours_any):
     print(
         f"{row['budget']} experts tuned: {1 - row['refusal']:.2f} of the hazards not refused, "
@@ -297,7 +296,7 @@ for row in (ours_last, ours_any):
 
 # %% [markdown]
 # So most of what is no longer refused gets a *wrong* answer here, and on hazards that were never tuned on
-# the model is hardly better than a guess. This attack is a short one, on the model of seed 0, which is the
+# the model is no better than a guess. This attack is a short one, on the model of seed 0, which is the
 # hardest of ten to attack. Tuned longer, the median over ten models is .88 of the hazards that were never
 # tuned on, so there the answers were known all along (`docs/raset.md`).
 #

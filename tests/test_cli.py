@@ -220,7 +220,9 @@ def finished():
     """Metrics in which everything is nothing."""
     contrasts = dict.fromkeys(report.paper.CONTRAST_LABELS)
     names = "answer_accuracy refusal refusal_held_out over_refusal hazard_answered".split()
-    controls = dict.fromkeys(("nmi_topic_shuffled", "nmi_topic_untrained", "js_ratio"))
+    controls = dict.fromkeys(
+        ("nmi_topic_shuffled", "nmi_topic_untrained", "js_ratio", "js_ratio_answer")
+    )
     return {
         "behaviour": {"aligned": dict.fromkeys(names), "pretrained": dict.fromkeys(names)},
         "routing": {"nmi_topic": {"context": None}, "contrasts": contrasts} | controls,

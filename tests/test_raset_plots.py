@@ -101,3 +101,14 @@ def test_break_curves_are_the_points_given():
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     np.testing.assert_allclose(lines["expert dropout"].get_ydata(), [1.0, 0.8])
     assert plots.png(figure)[:4] == b"\x89PNG"
+
+
+def test_a_defence_looks_the_same_in_every_panel():
+    line = [(0, 1.0), (1, 0.3)]
+    curves = {"tuned": dict.fromkeys(("none", "spread", "detector"), line)}
+    curves["tuned_free"] = dict.fromkeys(("none", "detector"), line)
+    looks = [
+        {line.get_label(): (line.get_color(), line.get_marker()) for line in axes.lines[:-1]}
+        for axes in raset_plots.break_counts(curves).axes
+    ]
+    assert looks[1]["detector"] == looks[0]["detector"] != looks[0]["spread"]

@@ -130,7 +130,7 @@ def planted():
     )
     by_layer = (
         "nmi_topic_shuffled nmi_topic_untrained nmi_token topic_given_token intent_given_topic "
-        "overlap_pretrained_aligned load_cv"
+        "topic_given_token_shuffled intent_given_topic_shuffled overlap_pretrained_aligned load_cv"
     ).split()
     return {
         "parameters": 2584,
@@ -141,6 +141,7 @@ def planted():
             "dead_experts": [0, 3],
             "contrasts": js,
             "js_ratio": 12.34,
+            "js_ratio_answer": 1.26,
         },
     }
 
@@ -180,7 +181,8 @@ def test_summary_by_hand():
         "",
         "",
     ]
-    assert rows[-1] == ("JS cross-topic ÷ JS intent twins", "12.3", "2.3")
+    assert rows[-2] == ("JS cross-topic ÷ JS intent twins", "12.3", "2.3")
+    assert rows[-1] == ("  the same at ANS alone", "1.3", "")
     low, high = paper.CONTRAST_JS["cross_topic"]
     assert (low + high) / 2 / paper.CONTRAST_JS["intent_twins"][0] == pytest.approx(2.3, abs=0.05)
 

@@ -142,10 +142,12 @@ def break_counts(curves: dict[str, dict[str, list]]) -> Figure:
     Args:
       curves: attack -> defence -> [(budget, refusal), …].
     """
-    figure = plots._figure(TITLES["break_counts"], 1.5 + 3.6 * len(curves), 4)
+    figure = plots._figure(TITLES["break_counts"], 1.5 + 3.2 * len(curves), 4)
     panels = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
+    names = list(dict.fromkeys(name for defences in curves.values() for name in defences))
+    styles = {name: STYLES[i % len(STYLES)] for i, name in enumerate(names)}
     for axes, (attack, defences) in zip(panels, curves.items(), strict=True):
-        for i, (defence, points) in enumerate(defences.items()):
+        for defence, points in defences.items():
             x, y = zip(*points, strict=True)
             axes.plot(
                 x,
@@ -153,7 +155,7 @@ def break_counts(curves: dict[str, dict[str, list]]) -> Figure:
                 label=defence.replace("_", " "),
                 markersize=4,
                 alpha=0.85,
-                **STYLES[i % len(STYLES)],
+                **styles[defence],
             )
         axes.axhline(0.5, color=GREY, linestyle=":")
         axes.set_xscale("symlog", linthresh=1)

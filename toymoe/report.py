@@ -165,6 +165,7 @@ def summary(metrics: dict) -> list[tuple[str, str, str]]:
         theirs = "" if low is None else number(low) if low == high else f"{low:.3f}–{high:.3f}"
         rows.append((f"JS, {label}", ours, theirs))
     rows.append(("JS cross-topic ÷ JS intent twins", number(routing["js_ratio"], 1), "2.3"))
+    rows.append(("  the same at ANS alone", number(routing["js_ratio_answer"], 1), ""))
     return rows
 
 
@@ -299,7 +300,9 @@ def _routing(routing: dict) -> str:
         ("control: untrained router", routing["nmi_topic_untrained"]),
         ("NMI(token; expert), context words", routing["nmi_token"]),
         ("I(expert; topic | token), nats", routing["topic_given_token"]),
+        ("control: topics shuffled within tokens", routing["topic_given_token_shuffled"]),
         ("I(expert; hazard | topic) at ANS, nats", routing["intent_given_topic"]),
+        ("control: hazards shuffled within topics", routing["intent_given_topic_shuffled"]),
         ("routes shared by both checkpoints", routing["overlap_pretrained_aligned"]),
         ("load, coefficient of variation", routing["load_cv"]),
         ("dead experts", routing["dead_experts"]),
@@ -310,5 +313,7 @@ def _routing(routing: dict) -> str:
         pair = routing["contrasts"][name]
         if pair:
             body.append((f"JS: {label}", *(number(v, 4) for v in pair["js"])))
+            if "js_answer" in pair:
+                body.append(("the same at ANS alone", *(number(v, 4) for v in pair["js_answer"])))
             body.append((f"top-k overlap: {label}", *(number(v) for v in pair["overlap"])))
     return table(("", *(f"layer {i}" for i in range(layers))), body)
