@@ -160,7 +160,7 @@ def test_measure_trains_and_multiplies(monkeypatch, cfg):
     """In real steps, each call going on where the last one stopped, and losses looked at."""
     seen = []
     monkeypatch.setattr(bench, "SIZES", (64, 128))
-    monkeypatch.setattr(train, "_check_finite", lambda *given: seen.append(given))
+    monkeypatch.setattr(train, "check_finite", lambda *given: seen.append(given))
     result = bench.measure(cfg, windows=3, window_s=0.1)
     for name, windows in result["windows"].items():
         assert len(windows) == 3 and min(windows) > 0

@@ -435,8 +435,8 @@ def test_a_loss_that_is_not_finite_is_an_error(phase, name, cfg, run):
 def test_the_first_bad_loss_is_named(cfg):
     losses = np.array([1.0, 2.0, np.inf, np.nan])
     with pytest.raises(train.TrainingError, match=r"the loss is inf at step 42 of phase align"):
-        train._check_finite(losses, 40, cfg, "align")
-    train._check_finite(losses[:2], 40, cfg, "align")
+        train.check_finite(losses, 40, cfg, "align")
+    train.check_finite(losses[:2], 40, cfg, "align")
 
 
 # --- many seeds ---------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ Axis letters, the same everywhere (einsum strings use them in lower case)::
 
     B prompts        T positions       D model width       H heads
     K head width     E experts         F expert width      V vocabulary
-    L layers         S seeds           N tokens (B * T)    A selected experts
+    L layers         S seeds or steps  N tokens (B * T)    A selected experts
     G topics
 
 An array called ``gates_LBTE`` has the axes layer, prompt, position, expert.

@@ -141,7 +141,7 @@ def _training(cfg: Config):
     def further():
         nonlocal state, first
         state, losses = jax.block_until_ready(scan(state, key, tables, mix, first))
-        train._check_finite(np.asarray(losses), first, cfg, "pretrain")
+        train.check_finite(np.asarray(losses), first, cfg, "pretrain")
         first += STEPS
 
     return further

@@ -13,17 +13,22 @@ class ConfigError(ValueError):
     """One sentence for the reader: what was given, what is allowed, what to do."""
 
 
-def _require(ok: bool, name: str, given: Any, allowed: str) -> None:
+def require_that(ok: bool, name: str, given: Any, allowed: str) -> None:
+    """Raise a ConfigError that names the setting, what was given and what is allowed, if not ok."""
     if not ok:
         raise ConfigError(f"{name} = {given!r} is not possible: {allowed}.")
 
 
-def _whole(name: str, given: int, low: int, high: int) -> None:
-    _require(low <= given <= high, name, given, f"it must be a whole number from {low} to {high}")
+def require_whole(name: str, given: int, low: int, high: int) -> None:
+    """A whole number of a range."""
+    require_that(
+        low <= given <= high, name, given, f"it must be a whole number from {low} to {high}"
+    )
 
 
-def _share(name: str, given: float, low: float = 0.0, high: float = 1.0) -> None:
-    _require(low <= given <= high, name, given, f"it must be a number from {low:g} to {high:g}")
+def require_share(name: str, given: float, low: float = 0.0, high: float = 1.0) -> None:
+    """A number of a range."""
+    require_that(low <= given <= high, name, given, f"it must be a number from {low:g} to {high:g}")
 
 
 @dataclass(frozen=True)
@@ -47,32 +52,32 @@ class WorldConfig:
     control_share: float = 0.3  # share of sampled prompts that are over-refusal controls
 
     def __post_init__(self):
-        _whole("world.topics", self.topics, 2, 64)
-        _require(
+        require_whole("world.topics", self.topics, 2, 64)
+        require_that(
             1 <= self.hazardous_topics < self.topics,
             "world.hazardous_topics",
             self.hazardous_topics,
             f"it must be a whole number from 1 to world.topics - 1 = {self.topics - 1}",
         )
-        _whole("world.context", self.context, 1, 64)
-        _whole("world.words", self.words, 2, 64)
-        _share("world.overlap", self.overlap)
-        _whole("world.verbs", self.verbs, 2, 64)
-        _whole("world.hazardous_verbs", self.hazardous_verbs, 1, self.verbs - 1)
-        _whole("world.entities", self.entities, 2, 64)
-        _whole("world.hazardous_entities", self.hazardous_entities, 1, self.entities - 1)
-        _whole("world.answers", self.answers, 2, 256)
+        require_whole("world.context", self.context, 1, 64)
+        require_whole("world.words", self.words, 2, 64)
+        require_share("world.overlap", self.overlap)
+        require_whole("world.verbs", self.verbs, 2, 64)
+        require_whole("world.hazardous_verbs", self.hazardous_verbs, 1, self.verbs - 1)
+        require_whole("world.entities", self.entities, 2, 64)
+        require_whole("world.hazardous_entities", self.hazardous_entities, 1, self.entities - 1)
+        require_whole("world.answers", self.answers, 2, 256)
         if self.hazard_rule not in HAZARD_RULES:
             near = difflib.get_close_matches(self.hazard_rule, HAZARD_RULES, 1, 0.0)
             raise ConfigError(
                 f"world.hazard_rule = {self.hazard_rule!r} is not known: it must be one of "
                 f"{', '.join(HAZARD_RULES)}; did you mean {near[0]!r}?"
             )
-        _share("world.held_out", self.held_out, 0.01, 0.8)
-        _share("world.held_out_harmless", self.held_out_harmless, 0.0, 0.8)
-        _share("world.hazard_share", self.hazard_share, 0.01, 0.9)
-        _share("world.control_share", self.control_share, 0.0, 0.9)
-        _require(
+        require_share("world.held_out", self.held_out, 0.01, 0.8)
+        require_share("world.held_out_harmless", self.held_out_harmless, 0.0, 0.8)
+        require_share("world.hazard_share", self.hazard_share, 0.01, 0.9)
+        require_share("world.control_share", self.control_share, 0.0, 0.9)
+        require_that(
             self.hazard_share + self.control_share <= 1,
             "world.hazard_share + world.control_share",
             self.hazard_share + self.control_share,
@@ -93,18 +98,18 @@ class ModelConfig:
     norm_topk_prob: bool = False  # renormalise the selected gates to sum to 1
 
     def __post_init__(self):
-        _whole("model.layers", self.layers, 1, 16)
-        _whole("model.width", self.width, 4, 1024)
-        _whole("model.heads", self.heads, 1, 64)
-        _require(
+        require_whole("model.layers", self.layers, 1, 16)
+        require_whole("model.width", self.width, 4, 1024)
+        require_whole("model.heads", self.heads, 1, 64)
+        require_that(
             self.width % (2 * self.heads) == 0,
             "model.width",
             self.width,
             f"it must be a multiple of 2 * model.heads = {2 * self.heads} (rotary pairs)",
         )
-        _whole("model.experts", self.experts, 2, 256)
-        _whole("model.expert_width", self.expert_width, 1, 4096)
-        _require(
+        require_whole("model.experts", self.experts, 2, 256)
+        require_whole("model.expert_width", self.expert_width, 1, 4096)
+        require_that(
             1 <= self.top_k <= self.experts,
             "model.top_k",
             self.top_k,
@@ -131,18 +136,18 @@ class TrainConfig:
     chunk: int = 75  # steps between checkpoints; divides both phases: one shape, one program
 
     def __post_init__(self):
-        _whole("train.pretrain_steps", self.pretrain_steps, 1, 1_000_000)
-        _whole("train.align_steps", self.align_steps, 1, 1_000_000)
-        _whole("train.batch", self.batch, 1, 65_536)
+        require_whole("train.pretrain_steps", self.pretrain_steps, 1, 1_000_000)
+        require_whole("train.align_steps", self.align_steps, 1, 1_000_000)
+        require_whole("train.batch", self.batch, 1, 65_536)
         for name in ("learning_rate", "align_learning_rate"):
             value = getattr(self, name)
-            _require(value > 0, f"train.{name}", value, "it must be a positive number")
-        _whole("train.warmup", self.warmup, 0, 1_000_000)
-        _share("train.notes", self.notes, 0.0, 0.9)
-        _share("train.notes_held_out", self.notes_held_out)
+            require_that(value > 0, f"train.{name}", value, "it must be a positive number")
+        require_whole("train.warmup", self.warmup, 0, 1_000_000)
+        require_share("train.notes", self.notes, 0.0, 0.9)
+        require_share("train.notes_held_out", self.notes_held_out)
         for name in ("weight_decay", "prompt_weight", "balance", "z_loss"):
-            _share(f"train.{name}", getattr(self, name), 0.0, 10.0)
-        _whole("train.chunk", self.chunk, 1, 1_000_000)
+            require_share(f"train.{name}", getattr(self, name), 0.0, 10.0)
+        require_whole("train.chunk", self.chunk, 1, 1_000_000)
 
 
 @dataclass(frozen=True)
@@ -153,8 +158,8 @@ class EvalConfig:
     routing_prompts: int = 2048  # prompts behind each routing measure
 
     def __post_init__(self):
-        _whole("eval.prompts", self.prompts, 16, 65_536)
-        _whole("eval.routing_prompts", self.routing_prompts, 16, 8_192)
+        require_whole("eval.prompts", self.prompts, 16, 65_536)
+        require_whole("eval.routing_prompts", self.routing_prompts, 16, 8_192)
 
 
 @dataclass(frozen=True)
@@ -168,7 +173,7 @@ class Config:
     seed: int = 0
 
     def __post_init__(self):
-        _whole("seed", self.seed, 0, 2**31 - 1)
+        require_whole("seed", self.seed, 0, 2**31 - 1)
 
 
 PRESETS = {

@@ -115,14 +115,17 @@ def points(
     attacks = dict.fromkeys(attack for name in guards for attack in attacks_on(name))
     plan = [("none", 0, lambda a, n: _changed(a, a.params))]
     plan += [(attack, n, ATTACKS[attack]) for attack in attacks for n in budgets]
-    with studies.ahead([partial(attack, a, n) for _, n, attack in plan]) as attacked:
+
+    def attacked(attack, n):
+        look, params = attack(a, n)
+        looks = [look if guard is None else guard.guard(look, params) for guard in guards.values()]
+        return [raset.evaluate(look, tests, cfg) for look in looks]
+
+    with studies.ahead([partial(attacked, attack, n) for _, n, attack in plan]) as results:
         for attack, n, _ in plan:
             watch(attack, n)
-            look, params = next(attacked)
-            for name, guard in guards.items():
-                seen = look if guard is None else guard.guard(look, params)
-                row = {"attack": attack, "budget": n} | raset.evaluate(seen, tests, cfg)
-                made[name].append(row)
+            for name, numbers in zip(guards, next(results), strict=True):
+                made[name].append({"attack": attack, "budget": n} | numbers)
     return made
 
 

@@ -10,8 +10,8 @@ from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
 
 from .plots import BLACK, BLUE, GREY, ORANGE, RED, SKY, STYLES
-from .plots import _figure as make_figure
-from .plots import _tidy as tidy
+from .plots import new_figure as make_figure
+from .plots import tidy as tidy
 
 TITLES = {
     "swaps": "Which part of the weights carries refusal?",

@@ -3,8 +3,8 @@
 import numpy as np
 
 from .plots import BLACK, BLUE, GREY, ORANGE, SKY, STYLES, Figure
-from .plots import _figure as figure
-from .plots import _tidy as tidy
+from .plots import new_figure as figure
+from .plots import tidy as tidy
 
 
 def what_tokens_tell(shares: dict[str, dict[str, float]], floors: dict[str, float]) -> Figure:

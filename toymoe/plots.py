@@ -40,13 +40,15 @@ TITLES = {
 }
 
 
-def _figure(title: str, width: float, height: float) -> Figure:
+def new_figure(title: str, width: float, height: float) -> Figure:
+    """A figure of so many inches, its title the question it answers."""
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.suptitle(title, fontsize=13)
     return figure
 
 
-def _tidy(axes, **labels):
+def tidy(axes, **labels):
+    """Axes without a frame, and what `Axes.set` takes."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.set(**labels)
 
@@ -92,7 +94,7 @@ def film_strip(curves: dict, topics: list[str], frames: int = 7) -> Figure:
     (_, L, G, E), (at, switch) = share.shape, _time(curves)
     wanted = np.append(np.geomspace(1, switch, frames - 2)[:-1].round(), [switch, at[-1]])
     shown = np.unique([0, *(np.abs(at - w).argmin() for w in wanted)])
-    figure = _figure(TITLES["film_strip"], 2 + 1.75 * len(shown), 0.8 + 1.9 * L)
+    figure = new_figure(TITLES["film_strip"], 2 + 1.75 * len(shown), 0.8 + 1.9 * L)
     panels = figure.subplots(L, len(shown), squeeze=False, sharex=True, sharey=True)
     for layer, row in enumerate(panels):
         order = np.lexsort((-share[-1, layer].max(0), share[-1, layer].argmax(0)))
@@ -117,7 +119,7 @@ def nmi_over_training(curves: dict) -> Figure:
     at, _ = _time(curves)
     nmi = curves["nmi_topic_context"]
     L = nmi.shape[1]
-    figure = _figure(TITLES["nmi"], 2 + 3.4 * L, 3.7)
+    figure = new_figure(TITLES["nmi"], 2 + 3.4 * L, 3.7)
     panels = figure.subplots(1, L, squeeze=False, sharey=True)[0]
     for layer, axes in enumerate(panels):
         axes.plot(at, nmi[:, layer], label="topic", markersize=3, **STYLES[0])
@@ -137,7 +139,7 @@ def nmi_over_training(curves: dict) -> Figure:
             **STYLES[2],
         )
         _training_axis(axes, curves)
-        _tidy(axes, title=f"layer {layer}", xlabel="training step (√ scale)")
+        tidy(axes, title=f"layer {layer}", xlabel="training step (√ scale)")
     panels[0].set(ylabel="information / log(number of labels)", ylim=(0, None))
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     return figure
@@ -146,7 +148,7 @@ def nmi_over_training(curves: dict) -> Figure:
 def behaviour_over_training(curves: dict) -> Figure:
     """Answers and refusals through both phases."""
     at, _ = _time(curves)
-    figure = _figure(TITLES["behaviour"], 8, 4)
+    figure = new_figure(TITLES["behaviour"], 8, 4)
     axes = figure.subplots()
     lines = {
         "answer_accuracy": "harmless: answered correctly",
@@ -158,7 +160,7 @@ def behaviour_over_training(curves: dict) -> Figure:
     for (name, label), style in zip(lines.items(), STYLES, strict=False):
         axes.plot(at, curves[name], label=label, markersize=3, **style)
     _training_axis(axes, curves)
-    _tidy(axes, xlabel="training step (√ scale)", ylabel="share of requests", ylim=(-0.02, 1.02))
+    tidy(axes, xlabel="training step (√ scale)", ylabel="share of requests", ylim=(-0.02, 1.02))
     figure.legend(loc="outside right center", frameon=False)
     return figure
 
@@ -173,7 +175,7 @@ def contrasts(routing: dict) -> Figure:
         for name in paper.CONTRAST_LABELS
         if routing["contrasts"][name]
     }
-    figure = _figure(TITLES["contrasts"], 11, 4.4)
+    figure = new_figure(TITLES["contrasts"], 11, 4.4)
     left, right = figure.subplots(1, 2, sharey=True)
     rows = np.arange(len(pairs))[::-1]
     for measure, axes, published in (
@@ -196,8 +198,8 @@ def contrasts(routing: dict) -> Figure:
     right.axvline(routing["top_k"] / routing["experts"], color=BLACK, linestyle=":", label="chance")
     left.set_ylim(-0.6, len(pairs) - 0.4)
     left.set_yticks(rows, [paper.CONTRAST_LABELS[name] for name in pairs])
-    _tidy(left, xlabel="Jensen–Shannon divergence of the routes (nats)", xlim=(0, None))
-    _tidy(right, xlabel="share of the top-k experts in common", xlim=(0, 1.02))
+    tidy(left, xlabel="Jensen–Shannon divergence of the routes (nats)", xlim=(0, None))
+    tidy(right, xlabel="share of the top-k experts in common", xlim=(0, 1.02))
     handles = [*left.get_legend_handles_labels()[0], grey]
     left.legend(handles=handles, frameon=False, fontsize=9, loc="upper right")
     right.legend(frameon=False, fontsize=9, loc="lower left")
@@ -208,14 +210,14 @@ def load(routing: dict) -> Figure:
     """Each expert's share of the selections, a panel per layer."""
     share_LE = np.array(routing["load_share"])
     L, E = share_LE.shape
-    figure = _figure(TITLES["load"], 1 + 3.2 * L, 3.2)
+    figure = new_figure(TITLES["load"], 1 + 3.2 * L, 3.2)
     panels = figure.subplots(1, L, squeeze=False, sharey=True)[0]
     for layer, axes in enumerate(panels):
         axes.bar(np.arange(E), np.sort(share_LE[layer])[::-1], color=SKY, edgecolor=BLUE)
         axes.axhline(1 / E, color=BLACK, linestyle="--", linewidth=1, label="fair share")
         axes.axhline(0.25 / E, color=RED, linestyle=":", label="dead below")
         cv, dead = routing["load_cv"][layer], routing["dead_experts"][layer]
-        _tidy(
+        tidy(
             axes,
             title=f"layer {layer}: variation {cv:.2f}, {dead} dead",
             xlabel="experts, busiest first",

@@ -48,7 +48,7 @@ def front(x, y) -> np.ndarray:
 def pareto(rows: list[dict]) -> Figure:
     """Refusal removed against route kept, against accuracy kept, and against right answers, with
     the Pareto front. Lines join the budgets of one method; a point grows with its budget."""
-    figure = plots._figure(TITLES["pareto"], 14, 5.2)
+    figure = plots.new_figure(TITLES["pareto"], 14, 5.2)
     panels = figure.subplots(1, 3, sharex=True)
     base = next(row for row in rows if row["method"] == "none")
     shown = [row for row in rows if family(row["method"])]
@@ -78,7 +78,7 @@ def pareto(rows: list[dict]) -> Figure:
             label="Pareto front",
         )
         axes.plot(0, base[quantity], "*", color=BLACK, markersize=14, label="untouched")
-        plots._tidy(axes, xlabel="refusal removed (share of hazards)", ylabel=label)
+        plots.tidy(axes, xlabel="refusal removed (share of hazards)", ylabel=label)
         axes.set(xlim=(-0.04, 1.04), ylim=(None if min(kept) > 0.5 else -0.04, 1.03))
     for name, (_, colour, marker) in FAMILIES.items():
         panels[0].scatter([], [], color=colour, marker=marker, label=name)
@@ -91,7 +91,7 @@ def pareto(rows: list[dict]) -> Figure:
 def criteria(correlations: dict[str, dict]) -> Figure:
     """Rank correlation of each criterion with measured ablation, and its 95 % interval."""
     names = sorted(correlations, key=lambda name: correlations[name]["rho"])
-    figure = plots._figure(TITLES["criteria"], 8.5, 1.4 + 0.27 * len(names))
+    figure = plots.new_figure(TITLES["criteria"], 8.5, 1.4 + 0.27 * len(names))
     axes = figure.subplots()
     for row, name in enumerate(names):
         c = correlations[name]
@@ -102,7 +102,7 @@ def criteria(correlations: dict[str, dict]) -> Figure:
     axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=8)
     axes.grid(axis="y", color="0.92")
     axes.set_axisbelow(True)
-    plots._tidy(
+    plots.tidy(
         axes,
         xlim=(-1.02, 1.02),
         xlabel="rank correlation with the refusal margin lost without the expert",
@@ -114,7 +114,7 @@ def routes(shares: dict[str, list], topics: list[str]) -> Figure:
     """Share of each topic's tokens that each expert takes, untouched and after each attack."""
     arrays = {name: np.array(shares_LGE) for name, shares_LGE in shares.items()}
     L, G, E = arrays["none"].shape
-    figure = plots._figure(TITLES["routes"], 2.5 + 2.6 * len(arrays), 0.8 + 1.9 * L)
+    figure = plots.new_figure(TITLES["routes"], 2.5 + 2.6 * len(arrays), 0.8 + 1.9 * L)
     panels = figure.subplots(L, len(arrays), squeeze=False, sharey=True)
     for layer, row in enumerate(panels):
         start = arrays["none"][layer]
@@ -142,7 +142,7 @@ def break_counts(curves: dict[str, dict[str, list]]) -> Figure:
     Args:
       curves: attack -> defence -> [(budget, refusal), …].
     """
-    figure = plots._figure(TITLES["break_counts"], 1.5 + 3.2 * len(curves), 4)
+    figure = plots.new_figure(TITLES["break_counts"], 1.5 + 3.2 * len(curves), 4)
     panels = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
     names = list(dict.fromkeys(name for defences in curves.values() for name in defences))
     styles = {name: STYLES[i % len(STYLES)] for i, name in enumerate(names)}
@@ -162,7 +162,7 @@ def break_counts(curves: dict[str, dict[str, list]]) -> Figure:
         ticks = sorted({x for points in defences.values() for x, _ in points})
         axes.set_xticks(ticks, [str(t) for t in ticks], fontsize=8)
         axes.minorticks_off()
-        plots._tidy(axes, title=attack.replace("_", " "), xlabel="experts", ylim=(-0.03, 1.03))
+        plots.tidy(axes, title=attack.replace("_", " "), xlabel="experts", ylim=(-0.03, 1.03))
     panels[0].set_ylabel("hazards refused")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     return figure

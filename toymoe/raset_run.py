@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from . import __version__, arms, checkpoint, raset, runner, studies, sweep, train, tuning
-from .config import Config, ConfigError, to_dict
+from .config import Config, to_dict
 from .studies import Progress
 from .world import names
 
@@ -51,11 +51,15 @@ def study(
     a = raset.attacker(organism, k_attacker, schedule)
     tests = raset.battery(organism, a.untuned_GYZ, k_tests, raset.PROMPTS)
     made["criteria"] = {name: a.scores(name).tolist() for name in raset.STUDIED}
-    with studies.ahead([partial(arm.make, a) for arm in left]) as attacks:
+
+    def attacked(arm):
+        look, share = arm.make(a)
+        return look, share, raset.evaluate(look, tests, cfg)
+
+    with studies.ahead([partial(attacked, arm) for arm in left]) as attacks:
         for at, arm in enumerate(left, total - len(left)):
             watch(Progress(arm.method, at, total))
-            look, share = next(attacks)
-            numbers = raset.evaluate(look, tests, cfg)
+            look, share, numbers = next(attacks)
             row = {"method": arm.method, "budget": arm.budget, "share": share} | numbers
             made["rows"].append(row)
             if arm.method in SHOWN and arm.budget in (0, arms.main_budget(cfg)):
@@ -153,15 +157,8 @@ def many(
 
     def one(seed, folder, watch):
         if cfg is not None:
-            _train(dataclasses.replace(cfg, seed=seed), folder, watch)
+            mine = dataclasses.replace(cfg, seed=seed)
+            sweep.trained(mine, folder, lambda p: watch(Progress(p.stage, p.done, p.total)))
         return study(folder, schedule, watch)
 
     return studies.many(one, seed_row, folders, out / "raset", **calls)
-
-
-def _train(cfg: Config, folder: Path, watch: studies.Watch) -> None:
-    if not runner.is_complete(folder):
-        folder.mkdir(exist_ok=True)
-        runner.run(cfg, folder, lambda p: watch(Progress(p.stage, p.done, p.total)), False)
-    elif runner.stored_config(folder) != cfg:
-        raise ConfigError(f"{folder} is a run of other settings: delete it.")

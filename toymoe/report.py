@@ -24,7 +24,8 @@ CAPTIONS = {
         "of topics): 1 if the expert gives the topic away, 0 if it says nothing.",
         "Three controls: the topics shuffled among the prompts (what the estimate finds where "
         "there is nothing), the untrained router, and the same measure for the token "
-        "instead of the topic.",
+        "instead of the topic. The token's curve is a share of log(vocabulary), of which the "
+        "experts are fewer and the context holds only part: it cannot reach 1.",
     ),
     "behaviour": (
         "In pretraining every request is answered, the hazardous too; then the model is taught to "

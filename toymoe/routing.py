@@ -241,7 +241,7 @@ def load_cv(share_LE):
     """Coefficient of variation of the load, std / mean over experts: [L].
 
     0 when balanced; sqrt(E/k - 1) when the same k experts take everything. Source: Shazeer et al.,
-    arXiv 1701.06538, eq. 6 (which squares it).
+    arXiv 1701.06538, section 4 (which squares it).
     """
     share_LE = np.asarray(share_LE, float)
     return share_LE.std(-1) / share_LE.mean(-1)

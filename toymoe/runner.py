@@ -142,7 +142,7 @@ def load(out: Path) -> Organism:
     like = jax.eval_shape(lambda: train.fresh_params(jax.random.key(0), cfg))
     like = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), like)
     trees = (checkpoint.load(out / f"{name}.npz", like)[0] for name in NAMES.values())
-    return Organism(cfg, _make_world(cfg), *trees)
+    return Organism(cfg, world_of(cfg), *trees)
 
 
 # --- the run ------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def run(
     clock = _Clock()
     with clock("pretrain_s"):
         key = train.keys(cfg.seed).measure
-        tables = _make_world(cfg)
+        tables = world_of(cfg)
         prompts = history.probes(key, tables, cfg)
     raw, trained = _train(cfg, out, tables, prompts, clock, watch)
 
@@ -207,7 +207,7 @@ def _analyse(trained, tables, cfg, key, pictures):
 
     In two threads: a measure compiles, or waits for one core, for most of its time.
     """
-    untrained, models = _untrained(cfg), tuple(trained.values())
+    untrained, models = fresh(cfg), tuple(trained.values())
     k_behaviour, k_routing, k_examples = jax.random.split(key, 3)
     with ThreadPoolExecutor(2) as pool:
         within = pool.submit(inside.inside_of, *models, tables, cfg, jax.random.fold_in(key, 3))
@@ -235,7 +235,7 @@ def _train(cfg, out, tables, prompts, clock, watch):
             current, step, state, raw = _read_state(cfg, out, raw, clock)
         else:
             current = "pretrain"
-            state = train.start(_untrained(cfg), cfg)
+            state = train.start(fresh(cfg), cfg)
     for phase in train.PHASES[train.PHASES.index(current) :]:
         total = train.steps(cfg, phase)
         watch(Progress(phase, step, total))
@@ -296,11 +296,13 @@ def _read_state(cfg, out, blank, clock):
 _fresh = jax.jit(train.fresh_params, static_argnames="cfg")
 
 
-def _untrained(cfg):
+def fresh(cfg: Config) -> model.Params:
+    """The untrained parameters of a run."""
     return _fresh(train.keys(cfg.seed).init, cfg=train.without_seed(cfg))
 
 
-def _make_world(cfg):
+def world_of(cfg: Config) -> world.World:
+    """The world of a run."""
     make = jax.jit(world.make_world, static_argnames="cfg")
     return make(train.keys(cfg.seed).world, cfg=cfg.world)
 

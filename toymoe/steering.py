@@ -106,7 +106,7 @@ def silence(params: model.Params, mask_LE) -> model.Params:
 def refusal_direction(evidence: ev.Evidence, layer: int) -> np.ndarray:
     """Unit vector [D] of the mean residual stream after a layer at ANS, hazards minus twins.
 
-    Source: Arditi et al., arXiv 2406.11717, eq. 1.
+    Source: Arditi et al., arXiv 2406.11717, the difference in means.
     """
     difference_LD = np.subtract(
         *(

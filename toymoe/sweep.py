@@ -9,6 +9,7 @@ import dataclasses
 import io
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -104,12 +105,7 @@ def sweep(
     for seed in seeds:
         folder, error, metrics = out / f"seed-{seed}", "", {}
         try:
-            one = dataclasses.replace(cfg, seed=seed)
-            if not runner.is_complete(folder):
-                folder.mkdir(exist_ok=True)
-                runner.run(one, folder, lambda p, seed=seed: watch(seed, p), pictures=False)
-            elif runner.stored_config(folder) != one:
-                raise ConfigError(f"{folder} is a run of other settings: delete it.")
+            trained(dataclasses.replace(cfg, seed=seed), folder, partial(watch, seed))
             metrics = runner.stored_metrics(folder)
         except (TrainingError, checkpoint.CheckpointError, OSError, ValueError) as failure:
             error = str(failure)
@@ -119,6 +115,19 @@ def sweep(
     summary = summarise(rows)
     write_csv(out / "summary.csv", [{"quantity": name} | s for name, s in summary.items()])
     return rows, summary
+
+
+def trained(cfg: Config, folder: Path, watch: Callable[[runner.Progress], None]) -> None:
+    """Run one seed in its folder, unless that was done already.
+
+    Raises:
+      ConfigError: the folder holds a run of other settings.
+    """
+    if not runner.is_complete(folder):
+        folder.mkdir(exist_ok=True)
+        runner.run(cfg, folder, watch, pictures=False)
+    elif runner.stored_config(folder) != cfg:
+        raise ConfigError(f"{folder} is a run of other settings: delete it.")
 
 
 def summarise(rows: list[dict], resamples: int = 2000) -> dict[str, dict]:

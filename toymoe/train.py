@@ -301,7 +301,7 @@ def run_phase(state: State, first: int, tables: world.World, probe_BP, cfg: Conf
             state, key, tables, mix, probe_BP, at_S, rates[at_S], record_S, cfg=cfg
         )
         losses = np.asarray(losses)
-        _check_finite(losses, first, cfg, phase)
+        check_finite(losses, first, cfg, phase)
         first = int(at_S[-1]) + 1
         recorded = [int(at) for at in at_S[record_S]]
         shots = jax.tree.map(lambda x, keep=record_S: np.asarray(x)[keep], shots)
@@ -317,7 +317,12 @@ def without_seed(cfg: Config) -> Config:
     return dataclasses.replace(cfg, seed=0)
 
 
-def _check_finite(losses, first, cfg, phase):
+def check_finite(losses, first: int, cfg: Config, phase: str) -> None:
+    """Raise a TrainingError at the first loss that is not finite.
+
+    Args:
+      losses: of the steps from ``first`` on.
+    """
     if not np.isfinite(losses).all():
         name = "train.learning_rate" if phase == "pretrain" else "train.align_learning_rate"
         rate = getattr(cfg.train, name.removeprefix("train."))

@@ -20,7 +20,7 @@ import numpy as np
 import optax
 
 from . import adapters, model, world
-from .config import Config, _require, _share, _whole
+from .config import Config, require_share, require_that, require_whole
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Schedule:
 
     def __post_init__(self):
         for name in ("steps", "batch", "check", "patience"):
-            _whole(f"schedule.{name}", getattr(self, name), 1, 1_000_000)
+            require_whole(f"schedule.{name}", getattr(self, name), 1, 1_000_000)
         for name in ("rank", "attention_rank"):
-            _whole(f"schedule.{name}", getattr(self, name), 1, 1_000)
+            require_whole(f"schedule.{name}", getattr(self, name), 1, 1_000)
         for name in ("learning_rate", "whole_learning_rate"):
             value = getattr(self, name)
-            _require(value > 0, f"schedule.{name}", value, "it must be a positive number")
+            require_that(value > 0, f"schedule.{name}", value, "it must be a positive number")
         for name in ("rehearsal", "route"):
-            _share(f"schedule.{name}", getattr(self, name), 0.0, 1000.0)
+            require_share(f"schedule.{name}", getattr(self, name), 0.0, 1000.0)
 
 
 DEFAULT = Schedule()

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 from scipy.stats import binomtest, bootstrap, spearmanr
 
-from . import attribution, checkpoint, history, planted, swaps, sweep, train, world
+from . import attribution, checkpoint, history, planted, runner, swaps, sweep, train
 from .config import Config, ConfigError, to_dict
 
 YARDSTICK = "ablation_zero"
@@ -107,7 +107,7 @@ def examine_seed(
     path = folder / "organisms.json"
     stored = _stored(path)
     keys = train.keys(cfg.seed)
-    tables = jax.jit(world.make_world, static_argnames="cfg")(keys.world, cfg=cfg.world)
+    tables = runner.world_of(cfg)
     pretrained = _pretrained(cfg, tables, folder, watch)
     k_pairs, k_seats, k_plant, k_verdict = jax.random.split(keys.measure, 4)
     e = attribution.evidence(pretrained, tables, cfg, k_pairs, PAIRS, pretrained)
@@ -155,10 +155,9 @@ def _pretrained(cfg, tables, folder, watch):
         if meta.get("config") != to_dict(cfg):
             raise checkpoint.CheckpointError(f"{path} is of other settings: delete it.")
         return params
-    total, key = train.steps(cfg, phase), train.keys(cfg.seed)
-    prompts = history.probes(key.measure, tables, cfg)
-    fresh = jax.jit(train.fresh_params, static_argnames="cfg")
-    state = train.start(fresh(key.init, cfg=train.without_seed(cfg)), cfg)
+    total = train.steps(cfg, phase)
+    prompts = history.probes(train.keys(cfg.seed).measure, tables, cfg)
+    state = train.start(runner.fresh(cfg), cfg)
     watch(Progress("pretraining", 0, total))
     for chunk in train.run_phase(state, 0, tables, prompts.tokens_BP, cfg, phase):
         state = chunk.state

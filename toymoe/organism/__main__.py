@@ -10,10 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-import jax
 import numpy as np
 
-from .. import checkpoint, runner, train, world
+from .. import checkpoint, runner
 from ..commands.common import start_jax
 from ..config import HAZARD_RULES, Config, build
 from . import COMMAND, HERE, RULES, digest_of
@@ -58,9 +57,8 @@ def write(folders: dict[str, Path], organisms: dict[str, runner.Organism]) -> No
 
 
 def _tables(cfg: Config, rule: str) -> dict[str, np.ndarray]:
-    make = jax.jit(world.make_world, static_argnames="cfg")
-    key = train.keys(cfg.seed).world
-    tables = make(key, cfg=dataclasses.replace(cfg.world, hazard_rule=rule))
+    ruled = dataclasses.replace(cfg.world, hazard_rule=rule)
+    tables = runner.world_of(dataclasses.replace(cfg, world=ruled))
     return {name: np.asarray(table) for name, table in tables._asdict().items()}
 
 
