@@ -44,11 +44,11 @@ def short(made: dict) -> list[tuple]:
 
 
 def table(made: dict) -> list[tuple]:
-    """Rows of ``HEAD``; a break count of "> n" was not reached with the largest budget, n."""
+    """Rows of ``HEAD``; a break count of ">n" was not reached with the largest budget, n."""
     largest, rows = defences_run.largest_budget(made), []
     for row in defences.summary(made["points"]):
         counts = [row.get(f"break_{attack}", "–") for attack in defences.ATTACKS]
-        breaks = [f"> {largest}" if n is None else str(n) for n in counts]
+        breaks = [f">{largest}" if n is None else str(n) for n in counts]
         price = [report.number(row[name]) for name in defences_run.PRICE]
         rows.append((row["defence"].replace("_", " "), *breaks, *price))
     return rows
@@ -103,10 +103,10 @@ def _counts(made: studies.Many, name: str, attack: str) -> str:
         return "–"
     largest = defences_run.largest_budget(made.studies[0])
     middle, low, high = (
-        f"> {largest}" if n > largest else f"{n:g}"
+        f">{largest}" if n > largest else f"{n:g}"
         for n in (counts[(len(counts) - 1) // 2], counts[0], counts[-1])
     )
-    return f"{middle} [{low}, {high}]"
+    return middle if low == high else f"{middle} [{low}, {high}]"
 
 
 def write_seeds(made: studies.Many, folder: Path) -> Path:
