@@ -185,6 +185,18 @@ def test_two_values_may_come_as_a_list_or_an_array_but_not_as_three():
     assert "asked for: two numbers" in judge(check, lambda x, i: 1.0).message
 
 
+def test_a_wrong_number_among_values_of_different_shapes_is_said():
+    check = of(2, "group")
+    right = check.reference
+
+    def reversed_order(*args):
+        order, *rest = right(*args)
+        return (np.asarray(order)[::-1], *rest)
+
+    said = judge(check, reversed_order).message
+    assert said.startswith("value 1:") and "cannot be compared" not in said
+
+
 FOOLED = {
     "shape [4]; asked for: an array [N, E]": lambda N, E: np.zeros(E),
     "All tokens should go to expert 0": lambda N, E: np.eye(E)[np.arange(N) % E] * 3,

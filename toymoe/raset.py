@@ -9,9 +9,8 @@ The paper's selection formula was not available; RASET here is `CRITERION`, our 
 only.
 """
 
-import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -132,7 +131,7 @@ class Attacker:
     prompts: tuning.Data
     key: jax.Array
     schedule: tuning.Schedule = tuning.DEFAULT
-    untuned_GYZ: np.ndarray | None = None  # hazardous requests that the attacker never sees
+    untuned_GYZ: np.ndarray | None = None  # hazardous requests that are never tuned on
     _scores: dict[str | Callable, np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -170,7 +169,7 @@ class Attacker:
         Args:
           hold: with the term of the loss that holds the routes.
         """
-        schedule = self.schedule if hold else dataclasses.replace(self.schedule, route=0.0)
+        schedule = self.schedule if hold else replace(self.schedule, route=0.0)
         return tuning.tune(self.params, place, self.prompts, self.cfg, self.key, schedule).params
 
     def tune(self, place: adapters.Place, hold: bool = True) -> tuple[Look, float]:
