@@ -189,11 +189,11 @@ def test_a_wrong_number_among_values_of_different_shapes_is_said():
     check = of(2, "group")
     right = check.reference
 
-    def reversed_order(*args):
-        order, *rest = right(*args)
-        return (np.asarray(order)[::-1], *rest)
+    def wrong_where_there_are_more_tokens_than_experts(*args):
+        order, counts = map(np.asarray, right(*args))
+        return order[::-1] if len(order) != len(counts) else order, counts
 
-    said = judge(check, reversed_order).message
+    said = judge(check, wrong_where_there_are_more_tokens_than_experts).message
     assert said.startswith("value 1:") and "cannot be compared" not in said
 
 
