@@ -53,7 +53,7 @@ print(
 # %% [markdown]
 # ## Predict before you run
 #
-# The model has 60 experts, 20 in each of 3 layers, and refuses nearly every hazard. Remove the one
+# The model has 66 experts, 22 in each of 3 layers, and refuses nearly every hazard. Remove the one
 # expert whose loss hurts most: what share of the hazards is *no longer* refused?
 #
 # And put the router's weights back to what they were before alignment, leaving all else: what share of

@@ -229,7 +229,7 @@ for name, (values_S, control, others_S) in findings.items():
 
 # %% [markdown]
 # **Comparisons that cannot fail.** Two of these lines could hardly have come out otherwise. The top expert
-# was *chosen* for the margin lost without it, the largest of sixty numbers, and is then held against three
+# was *chosen* for the margin lost without it, the largest of sixty-six numbers, and is then held against three
 # that were not chosen. And "before alignment" nobody had taught the model to refuse anything. Such a line
 # says *how much*, not *whether*: before you are impressed by 100 %, ask what could have made it less.
 #

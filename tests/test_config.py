@@ -37,7 +37,7 @@ BOUNDS = {
     "model.heads": (1, 64),
     "model.experts": (2, 256),
     "model.expert_width": (1, 4096),
-    "model.top_k": (1, 20),  # model.experts
+    "model.top_k": (1, 22),  # model.experts
     "train.pretrain_steps": (1, 1_000_000),
     "train.align_steps": (1, 1_000_000),
     "train.batch": (1, 65_536),
@@ -166,6 +166,7 @@ def test_wrong_kinds_are_refused(name):
         ("world.overlap", "0.25", 0.25),
         ("world.overlap", 1, 1.0),
         ("world.overlap", "1", 1.0),
+        ("world.overlap", ".5", 0.5),
         ("train.learning_rate", "1e-3", 0.001),
         ("model.norm_topk_prob", "true", True),
         ("model.norm_topk_prob", "True", True),

@@ -112,11 +112,12 @@ def slow_loss(out, tokens_BT, response_from, cfg):
         for b in range(B):
             for t in range(T - 1):
                 z_E = np.float64(out.route.logits_NE[layer, b, t])
-                best = sorted(range(E), key=lambda e: -z_E[e])[: cfg.model.top_k]
-                count_E[best] += 1
-                prob_E += np.exp(z_E) / np.exp(z_E).sum()
                 z_loss.append(math.log(np.exp(z_E).sum()) ** 2)
-                n += 1
+                if t < response_from:
+                    best = sorted(range(E), key=lambda e: -z_E[e])[: cfg.model.top_k]
+                    count_E[best] += 1
+                    prob_E += np.exp(z_E) / np.exp(z_E).sum()
+                    n += 1
         balance.append(E * (count_E / (n * cfg.model.top_k)) @ (prob_E / n))
     parts = nats / weights, np.mean(balance), np.mean(z_loss)
     return parts[0] + cfg.train.balance * parts[1] + cfg.train.z_loss * parts[2]

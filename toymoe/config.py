@@ -37,7 +37,7 @@ class WorldConfig:
 
     topics: int = 8
     hazardous_topics: int = 4
-    context: int = 9  # context words per prompt
+    context: int = 12  # context words per prompt
     words: int = 8  # words a topic uses
     overlap: float = 0.5  # share of a topic's words that another topic uses too
     verbs: int = 8
@@ -92,7 +92,7 @@ class ModelConfig:
     layers: int = 3
     width: int = 64
     heads: int = 4
-    experts: int = 20
+    experts: int = 22
     expert_width: int = 26
     top_k: int = 2
     norm_topk_prob: bool = False  # renormalise the selected gates to sum to 1
@@ -123,7 +123,7 @@ class TrainConfig:
 
     pretrain_steps: int = 450
     align_steps: int = 750
-    batch: int = 128  # prompts per step
+    batch: int = 120  # prompts per step
     notes: float = 0.25  # share of a batch that are notes, which state facts and ask for nothing
     notes_held_out: float = 0.1  # how often alignment's notes state a held-out hazard, others: 1
     learning_rate: float = 4e-3
@@ -132,7 +132,7 @@ class TrainConfig:
     weight_decay: float = 0.5
     prompt_weight: float = 0.02  # weight of a prompt token's loss beside a response token's
     balance: float = 0.02  # weight of the Switch load-balance loss
-    z_loss: float = 0.0001  # weight of the router z-loss
+    z_loss: float = 0.0  # weight of the router z-loss
     chunk: int = 75  # steps between checkpoints; divides both phases: one shape, one program
 
     def __post_init__(self):
@@ -218,8 +218,8 @@ def _flat(config: Config) -> dict[str, Any]:
 def _cast(name: str, given: Any, like: Any) -> Any:
     """`given` (a string from the command line, or a JSON value) as the type of `like`."""
     if isinstance(given, str) and not isinstance(like, str):
-        try:
-            given = json.loads(given.lower())
+        try:  # JSON has no ".5"
+            given = float(given) if isinstance(like, float) else json.loads(given.lower())
         except ValueError:
             pass
     if isinstance(like, float) and type(given) is int and abs(given) < 1e308:

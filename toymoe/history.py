@@ -85,10 +85,13 @@ def curves(raw: Raw, prompts: world.Prompts, cfg: Config, seed: int) -> dict[str
         "nmi_topic_context": [measure.topic_nmi(x, topic_B, G) for x in context],
         "nmi_topic_shuffled": [measure.topic_nmi(x, shuffled_B, G) for x in context],
         "nmi_token_context": [routing.label_nmi(measure.by_token(x), token_N, V) for x in context],
-        "topic_expert": [
-            routing.label_counts(measure.by_token(x), topic_B.repeat(x.shape[2]), G)
-            for x in context
-        ],
+        # Most of the file, and counts, which float32 holds exactly.
+        "topic_expert": np.float32(
+            [
+                routing.label_counts(measure.by_token(x), topic_B.repeat(x.shape[2]), G)
+                for x in context
+            ]
+        ),
         "load": [routing.load_share(measure.by_token(x)) for x in selected_SLBPE],
     }
     pretrained = np.flatnonzero(raw.phase_S == 0)[-1]

@@ -121,19 +121,20 @@ def forward(
 def watched(params: Params, tokens_BT, cfg: ModelConfig, grouped, edits, record=()) -> Output:
     """``forward`` without its checks; edits at no place at all equal no edits but for rounding."""
     B, T = tokens_BT.shape
-    tap = probe.Probe((B, T), edits, record)
     x_ND = params["embed"][tokens_BT.reshape(-1)]
     rotation = rotary(T, cfg.width // cfg.heads)
-    routes = []
-    # A loop: what lax.scan over layers would buy is in docs/tuning.md.
-    for index in range(cfg.layers):
-        x_ND, route = _layer(params, index, x_ND, cfg, (B, T), rotation, grouped, tap)
-        routes.append(route)
+
+    def run(x_ND, now):
+        index, layer = now
+        tap = probe.Probe((B, T), edits, record)
+        x_ND, route = _layer(layer, index, x_ND, cfg, (B, T), rotation, grouped, tap)
+        return x_ND, (route, tap.record)
+
+    # A scan, not a loop: a layer is compiled once, and runs as fast (docs/tuning.md).
+    layers = (jnp.arange(cfg.layers), params["layers"])
+    x_ND, (route, taken) = jax.lax.scan(run, x_ND, layers)
     logits_NV = rms_norm(x_ND, params["final_norm"]) @ params["unembed"]
-    route = jax.tree.map(
-        lambda *leaves: jnp.stack(leaves).reshape(-1, B, T, leaves[0].shape[-1]), *routes
-    )
-    taken = {name: jnp.stack(values) for name, values in tap.record.items()}
+    route = jax.tree.map(lambda leaf: leaf.reshape(cfg.layers, B, T, -1), route)
     return Output(logits_NV.reshape(B, T, -1), route, taken)
 
 
@@ -156,14 +157,14 @@ def resume(
         kept = jax.tree.map(lambda leaf, last=last: leaf[:, :, -1:] if last else leaf, route)
         edits = None if route is None else taps.Edits(route=taps.freeze(kept, frozen))
         tap = probe.Probe((B, 1 if last else T), edits)
-        x_ND, _ = _layer(params, index, x_ND, cfg, (B, T), rotation, True, tap, last)
+        layer = jax.tree.map(lambda leaf, index=index: leaf[index], params["layers"])
+        x_ND, _ = _layer(layer, index, x_ND, cfg, (B, T), rotation, True, tap, last)
     x_BD = x_ND.reshape(B, -1, cfg.width)[:, -1]
     return rms_norm(x_BD, params["final_norm"]) @ params["unembed"]
 
 
-def _layer(params, index, x_ND, cfg, shape, rotation, grouped, tap, last=False):
+def _layer(layer, index, x_ND, cfg, shape, rotation, grouped, tap, last=False):
     """The residual stream after one layer [N, D], at the last position alone if ``last``."""
-    layer = jax.tree.map(lambda leaf: leaf[index], params["layers"])
     x_ND = tap("resid_pre", index, x_ND)
     h_ND = rms_norm(x_ND, layer["attention_norm"])
     if last:

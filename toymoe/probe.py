@@ -1,5 +1,6 @@
-"""Between the taps and the model: applies the edits and fills the record while the model runs."""
+"""Between the taps and the model: applies the edits and fills the record, layer by layer."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -7,18 +8,19 @@ from . import moe, taps
 
 
 class Probe:
-    """Applies the edits and fills the record while one forward computation is written down."""
+    """Applies the edits and fills the record while one layer is written down; which one it is may
+    be traced."""
 
     def __init__(self, shape: tuple[int, int], edits: taps.Edits | None = None, record=()):
         self.shape = shape
         self.edits = taps.Edits() if edits is None else edits
-        self.record: dict[str, list] = {name: [] for name in record}
+        self.record: dict[str, jax.Array | None] = dict.fromkeys(record)
 
     def wants(self, *names: str) -> bool:
         """Whether any of the taps is edited or recorded."""
         return any(n in self.record or getattr(self.edits, n, None) is not None for n in names)
 
-    def __call__(self, name: str, layer: int, x, among=True):
+    def __call__(self, name: str, layer, x, among=True):
         """The tap's value, edited ``among`` some places; N may stand for its axes B and T."""
         if not self.wants(name):
             return x
@@ -29,10 +31,10 @@ class Probe:
             among = jnp.reshape(among, split) if np.ndim(among) else among
             tapped = jnp.where(where & among, factor * tapped + value, tapped)
         if name in self.record:
-            self.record[name].append(tapped)
+            self.record[name] = tapped
         return tapped.reshape(x.shape)
 
-    def total(self, name: str, layer: int, parts_NXD, total_ND):
+    def total(self, name: str, layer, parts_NXD, total_ND):
         """Tap the parts of a sum: the sum of the edited parts where one is edited, else ``total``,
         which rounds in another order."""
         parts_NXD = self(name, layer, parts_NXD)
@@ -42,7 +44,7 @@ class Probe:
         edited = jnp.broadcast_to(_at(edit.where, layer), (*self.shape, *parts_NXD.shape[1:]))
         return jnp.where(edited.any((-2, -1)).reshape(-1, 1), parts_NXD.sum(1), total_ND)
 
-    def route(self, layer: int, route: moe.Route, normalise: bool) -> moe.Route:
+    def route(self, layer, route: moe.Route, normalise: bool) -> moe.Route:
         """The route after the edits ``route`` and ``gates``."""
         E, frozen = route.probs_NE.shape[-1], self.edits.route
         if frozen is not None:
@@ -64,6 +66,6 @@ class Probe:
         return route
 
 
-def _at(leaf, layer: int):
+def _at(leaf, layer):
     """A layer's slice of a leaf whose first axis is full or of size 1."""
-    return leaf if np.ndim(leaf) == 0 else leaf[layer if np.shape(leaf)[0] > 1 else 0]
+    return leaf if np.ndim(leaf) == 0 else jnp.asarray(leaf)[layer if np.shape(leaf)[0] > 1 else 0]
