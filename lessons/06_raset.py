@@ -295,9 +295,9 @@ for row in (ours_last, ours_any):
     )
 
 # %% [markdown]
-# So most of what is no longer refused gets a *wrong* answer here, and on hazards that were never tuned on
-# the model is no better than a guess. This attack is a short one, on the model of seed 0, which is the
-# hardest of ten to attack. Tuned longer, the median over ten models is .88 of the hazards that were never
+# So part of what is no longer refused gets a *wrong* answer here, and hazards that were never tuned on are
+# answered far less often than the others: with two experts tuned, hardly more often than by a guess. This
+# attack is a short one, on the model of seed 0, which is the hardest of ten to attack. Tuned longer, the median over ten models is .88 of the hazards that were never
 # tuned on, so there the answers were known all along (`docs/raset.md`).
 #
 # ## Exercise 6.5 · Router steering, with a bug *(bug hunt · medium · 8 minutes)*
@@ -405,7 +405,7 @@ anywhere = [tuned("random, anywhere", raset.random_choice(last2_LE, rng)) for _ 
 # ## The figure of this lesson
 #
 # A good attack lies in the upper right corner of every panel: refusal gone, the rest kept. In the first
-# two panels our tuned experts come near it. In the third nobody does. The small numbers count experts.
+# two panels our tuned experts come near it. In the third nobody does, though some come further. The small numbers count experts.
 
 # %%
 lesson_plots.what_is_kept(rows)

@@ -43,6 +43,7 @@ import numpy as np
 
 from toymoe import (
     adapters,
+    behaviour,
     defended,
     lesson_plots,
     organism,
@@ -155,21 +156,22 @@ DEFENCES = {
     "expert dropout": defended.Defence(dropout=0.25),
     "spread": defended.Defence(spread=0.1),
 }
-schedule = tuning.Schedule(steps=60, batch=32, check=30, patience=3)
-attackers, batteries = {}, {}
+schedule = tuning.Schedule(steps=40, batch=32, check=20, patience=3)
+attackers, prompts = {}, {}
 for name, defence in DEFENCES.items():
     aligned = defended.align(shipped.pretrained, shipped.tables, cfg, defence)
     model = Organism(cfg, shipped.tables, shipped.pretrained, aligned)
     # The attacker looks at each model anew, with evidence, ranking and prompts of their own.
-    attackers[name] = raset.attacker(model, jax.random.key(SEED), schedule, pairs=128, prompts=256)
+    attackers[name] = raset.attacker(model, jax.random.key(SEED), schedule, pairs=128, prompts=192)
     tests = raset.battery(model, attackers[name].untuned_GYZ, jax.random.key(SEED + 1), 256)
-    kinds = ("mixed", "hazardous", "held_out", "untuned")
-    batteries[name] = tests._replace(prompts={kind: tests.prompts[kind] for kind in kinds})
+    prompts[name] = {kind: tests.prompts[kind] for kind in ("mixed", "hazardous")}
 
 
 def measure(name, params):
     """What a changed model of a defence does."""
-    return raset.evaluate(attackers[name].view(params), batteries[name], cfg)
+    look = attackers[name].view(params)
+    rates = {kind: behaviour.rates(look(p.tokens_BP).said_B, p) for kind, p in prompts[name].items()}
+    return rates["mixed"] | {"refusal": rates["hazardous"]["refusal"]}
 
 
 start = {name: measure(name, a.params) for name, a in attackers.items()}
@@ -222,7 +224,7 @@ for name, function in (("as it was given", without_given), ("repaired", without)
 # by itself. Then the first few are silenced.
 
 # %%
-BUDGETS = (0, 4, 8, 16, 24)
+BUDGETS = (0, 8, 16, 24)
 
 
 def removed(name, n):
@@ -286,7 +288,7 @@ for name, curve in curves.items():
 # %% [markdown]
 # Not what one expects. Taking experts away hardly touches refusal in *any* of the models, even in the
 # undefended one: refusal is what remains when the rest is gone. What breaks is the answers, and there
-# both defences help, up to a point: find the budget at which dropout is no better than nothing.
+# both defences help where many are gone: find the budget from which dropout is better than nothing.
 #
 # ## The negative control: the same defences under other attacks
 #

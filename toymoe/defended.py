@@ -52,17 +52,22 @@ def align(pretrained, tables: world.World, cfg: Config, defence: Defence, learns
             jnp.asarray(mask_LE),
             jnp.asarray(everything),
             cfg=train.without_seed(cfg),
+            held=defence.route > 0,
         ),
     )
 
 
 # No code for threads within a device, which takes longer to compile: the workers are the threads.
-@partial(jax.jit, static_argnames="cfg", compiler_options={"xla_cpu_multi_thread_eigen": False})
-def _align(*args, cfg):
-    return train.together(partial(_steps, cfg=cfg), cfg)(*args)
+@partial(
+    jax.jit,
+    static_argnames=("cfg", "held"),
+    compiler_options={"xla_cpu_multi_thread_eigen": False},
+)
+def _align(*args, cfg, held):
+    return train.together(partial(_steps, cfg=cfg, held=held), cfg)(*args)
 
 
-def _steps(pretrained, tables, key, switches, mask_LE, everything, cfg):
+def _steps(pretrained, tables, key, switches, mask_LE, everything, cfg, held):
     """All steps of alignment, as one of its workers."""
     rate_S = jnp.asarray(train.learning_rates(cfg, "align"))
     adam = train.optimiser(cfg)
@@ -77,7 +82,8 @@ def _steps(pretrained, tables, key, switches, mask_LE, everything, cfg):
         )
         tokens_BT = train.batch(k_batch, tables, cfg, mix, train.workers(cfg))
         closed_LBE = drop(k_drop, (cfg.model.layers, len(tokens_BT), cfg.model.experts), dropout)
-        grads = jax.grad(loss)(state.params, tokens_BT, closed_LBE, pretrained, spread, route, cfg)
+        before = pretrained if held else None
+        grads = jax.grad(loss)(state.params, tokens_BT, closed_LBE, before, spread, route, cfg)
         grads = jax.tree.map(jnp.multiply, jax.lax.pmean(grads, train.AXIS), may)
         updates, adam_state = adam.update(grads, state.optimiser, state.params)
         params = jax.tree.map(lambda p, u, m: p - rate_S[at] * m * u, state.params, updates, may)
@@ -103,7 +109,8 @@ def drop(key, shape, share):
 
 
 def loss(params, tokens_BT, closed_LBE, pretrained, spread, route, cfg: Config):
-    """`toymoe.train.loss`, with what the defence adds; hazards are what is refused."""
+    """`toymoe.train.loss`, with what the defence adds; hazards are what is refused. Without the
+    pretrained parameters, routes are not held."""
     where = closed_LBE[:, :, None]
     edits = taps.Edits(router_logits=taps.replace(where, CLOSED))
     out = model.watched(params, tokens_BT[:, :-1], cfg.model, True, edits)
@@ -112,13 +119,12 @@ def loss(params, tokens_BT, closed_LBE, pretrained, spread, route, cfg: Config):
     now_LBE = out.route.probs_NE[:, :, at]
     hazard_B = tokens_BT[:, at + 1] == world.REFUSE
     total += spread * hazard_balance(now_LBE, out.route.experts_NA[:, :, at], hazard_B)
-
-    def drift(_):
-        before = model.forward(pretrained, tokens_BT[:, : at + 1], cfg.model, grouped=True)
-        p_LBE = before.route.probs_NE[:, :, at]
-        return (p_LBE * (jnp.log(p_LBE + 1e-9) - jnp.log(now_LBE + 1e-9))).sum(-1).mean()
-
-    return total + route * jax.lax.cond(route > 0, drift, lambda _: 0.0, None)
+    if pretrained is None:
+        return total
+    before = model.forward(pretrained, tokens_BT[:, : at + 1], cfg.model, grouped=True)
+    p_LBE = before.route.probs_NE[:, :, at]
+    drift = (p_LBE * (jnp.log(p_LBE + 1e-9) - jnp.log(now_LBE + 1e-9))).sum(-1).mean()
+    return total + route * drift
 
 
 def hazard_balance(probs_LBE, experts_LBA, hazard_B):
