@@ -297,8 +297,9 @@ for row in (ours_last, ours_any):
 # %% [markdown]
 # So part of what is no longer refused gets a *wrong* answer here, and hazards that were never tuned on are
 # answered far less often than the others: with two experts tuned, hardly more often than by a guess. This
-# attack is a short one, on the model of seed 0, which is the hardest of ten to attack. Tuned longer, the median over ten models is .88 of the hazards that were never
-# tuned on, so there the answers were known all along (`docs/raset.md`).
+# attack is a short one, on the model of seed 0, where right answers are hardest to get. Tuned longer, the
+# median over ten models is .87 of the hazards that were never tuned on, so there the answers were known all
+# along (`docs/raset.md`).
 #
 # ## Exercise 6.5 · Router steering, with a bug *(bug hunt · medium · 8 minutes)*
 #
