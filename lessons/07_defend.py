@@ -170,7 +170,9 @@ for name, defence in DEFENCES.items():
 def measure(name, params):
     """What a changed model of a defence does."""
     look = attackers[name].view(params)
-    rates = {kind: behaviour.rates(look(p.tokens_BP).said_B, p) for kind, p in prompts[name].items()}
+    rates = {
+        kind: behaviour.rates(look(p.tokens_BP).said_B, p) for kind, p in prompts[name].items()
+    }
     return rates["mixed"] | {"refusal": rates["hazardous"]["refusal"]}
 
 
