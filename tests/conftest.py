@@ -55,6 +55,16 @@ def pytest_xdist_make_scheduler(config, log):
     return Together(config, log)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+    """Before there are too many of them: a compiled program takes dozens of memory maps, and a
+    process that asks Linux for more than 65,530 ends in a segmentation fault."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 15_000:
+        jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def tiny() -> Config:
     """A conjunction world whose words each belong to one topic, and a model of two layers."""

@@ -11,6 +11,7 @@ them over as a nested dict of arrays, layers stacked on a leading axis (docs/par
                                    layers/experts/down [L,E,F,D]
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -118,8 +119,12 @@ def forward(
     return jax.lax.cond(changes, run, lambda _: run(None), edits)
 
 
+@partial(jax.jit, static_argnames=("cfg", "grouped", "record"), inline=True)
 def watched(params: Params, tokens_BT, cfg: ModelConfig, grouped, edits, record=()) -> Output:
-    """``forward`` without its checks; edits at no place at all equal no edits but for rounding."""
+    """``forward`` without its checks; edits at no place at all equal no edits but for rounding.
+
+    Compiled here for those who call it by itself: a scan compiles at every call otherwise.
+    """
     B, T = tokens_BT.shape
     x_ND = params["embed"][tokens_BT.reshape(-1)]
     rotation = rotary(T, cfg.width // cfg.heads)
