@@ -1,5 +1,6 @@
 """What several test modules share: one tiny run, whose every size is small or odd."""
 
+import importlib
 import os
 import time
 from functools import partial
@@ -13,10 +14,22 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 from xdist.scheduler import LoadFileScheduling
 
-from toymoe import runner, train, world
-from toymoe.config import Config, EvalConfig, ModelConfig, TrainConfig, WorldConfig, build
+import toymoe
 
-# Nearly every test compiles for longer than it runs.
+# Nearly every test compiles for longer than it runs. The second time toymoe takes its own XLA_FLAGS
+# for ours, and training compiles like the rest.
+importlib.reload(toymoe)
+
+from toymoe import runner, train, world  # noqa: E402
+from toymoe.config import (  # noqa: E402
+    Config,
+    EvalConfig,
+    ModelConfig,
+    TrainConfig,
+    WorldConfig,
+    build,
+)
+
 UNOPTIMISED = "jax_disable_most_optimizations"
 jax.config.update(UNOPTIMISED, True)
 os.environ[UNOPTIMISED.upper()] = "1"  # of the processes that tests start, too

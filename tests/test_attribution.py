@@ -426,7 +426,7 @@ def test_methods_find_a_planted_expert_and_nothing_where_nothing_is(trained):
         method = attribution.METHODS[name]
         assert np.unravel_index(method(planted).argmax(), (2, 5)) == seat, name
         assert method(planted).max() > 2 * method(sham).max(), name
-    assert (attribution.METHODS["swap_removed"](sham) == 0).all()
+    assert np.abs(attribution.METHODS["swap_removed"](sham)).max() < 1e-5  # but for rounding
     assert (attribution.METHODS["weight_change"](sham) == 0).all()
     changed = attribution.METHODS["weight_change"](planted)
     assert np.flatnonzero(changed).tolist() == [np.ravel_multi_index(seat, (2, 5))]

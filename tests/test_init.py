@@ -5,6 +5,7 @@ import importlib
 import os
 from pathlib import Path
 
+import jax
 import pytest
 
 import toymoe
@@ -14,14 +15,19 @@ FOLDER = Path(toymoe.__file__).parent
 DEVICES = "--xla_force_host_platform_device_count"
 
 
+EMITTERS = "--xla_cpu_use_fusion_emitters"
+CHOICE = f" {EMITTERS}=false" if jax.__version_info__ < (0, 11) else ""
+
+
 @pytest.mark.parametrize(
     "given, left",
     [
-        (None, f"{LEVEL}=1 {DEVICES}=2"),
-        ("--xla_other=3", f"--xla_other=3 {LEVEL}=1 {DEVICES}=2"),
-        (f"{LEVEL}=3", f"{LEVEL}=3 {DEVICES}=2"),
-        (f"{DEVICES}=4", f"{DEVICES}=4 {LEVEL}=1"),
-        (f"{LEVEL}=3 {DEVICES}=1", f"{LEVEL}=3 {DEVICES}=1"),
+        (None, f"{LEVEL}=1 {DEVICES}=2{CHOICE}"),
+        ("--xla_other=3", f"--xla_other=3 {LEVEL}=1 {DEVICES}=2{CHOICE}"),
+        (f"{LEVEL}=3", f"{LEVEL}=3 {DEVICES}=2{CHOICE}"),
+        (f"{DEVICES}=4", f"{DEVICES}=4 {LEVEL}=1{CHOICE}"),
+        (f"{LEVEL}=3 {DEVICES}=1", f"{LEVEL}=3 {DEVICES}=1{CHOICE}"),
+        (f"{EMITTERS}=true", f"{EMITTERS}=true {LEVEL}=1 {DEVICES}=2"),
     ],
 )
 def test_what_one_has_set_oneself_stays(given, left, monkeypatch):
@@ -30,6 +36,7 @@ def test_what_one_has_set_oneself_stays(given, left, monkeypatch):
         monkeypatch.delenv("XLA_FLAGS")
     importlib.reload(toymoe)
     assert os.environ["XLA_FLAGS"] == left
+    assert bool(toymoe.TRAINING) == bool(CHOICE and EMITTERS not in (given or ""))
 
 
 def stages():

@@ -6,6 +6,8 @@ import pytest
 
 from toymoe import attribution, checkpoint, planted, swaps
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 KEY, N, STEPS = jax.random.key(7), 24, 200
 
 

@@ -58,8 +58,8 @@ def line(axes, label):
 
 @pytest.mark.parametrize(("L", "missing"), [(1, ("object_twins",)), (2, ())])
 def test_every_figure_asks_its_question(L, missing):
-    metrics = {"routing": routing(L, missing=missing)}
-    figures = plots.all_figures(curves(L), metrics, ["alps", "boat", "clay"])
+    figures = plots.training_figures(curves(L), ["alps", "boat", "clay"])
+    figures |= plots.routing_figures(routing(L, missing=missing))
     assert list(figures) == ["film_strip", "nmi", "behaviour", "contrasts", "load"]
     assert all(paint(figure).get_suptitle().endswith("?") for figure in figures.values())
     assert len({figure.get_suptitle() for figure in figures.values()}) == 5

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import model, train, world
+from . import TRAINING, model, train, world
 from .config import Config
 
 SIZES = (1024, 2048)  # of the square matmuls; the faster one counts
@@ -136,7 +136,8 @@ def _training(cfg: Config):
         return jax.lax.scan(step, state, first + jnp.arange(STEPS))
 
     key, (tables, mix, state), first = train.keys(cfg.seed).pretrain, set_up(cfg.seed), 0
-    scan, state = jax.jit(train.together(scan, cfg)), train.shared(state, cfg)
+    scan = jax.jit(train.together(scan, cfg), compiler_options=TRAINING)
+    state = train.shared(state, cfg)
 
     def further():
         nonlocal state, first

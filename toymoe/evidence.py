@@ -196,7 +196,7 @@ def speak(params: model.Params, cfg: ModelConfig, prompts: world.Prompts) -> Spo
 def _speak(params, tokens_BT, answer_B, cfg):
     def some(chunk):
         tokens_BT, answer_B = chunk
-        logits_BV = model.resume(params, params["embed"][tokens_BT], cfg, 0)
+        logits_BV = model.forward(params, tokens_BT, cfg, grouped=True).logits_BTV[:, -1]
         return margin(logits_BV, answer_B), logits_BV.argmax(-1)
 
     return by_chunks(some, (tokens_BT, answer_B))

@@ -235,12 +235,15 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
     return buffer.getvalue()
 
 
-def all_figures(curves: dict, metrics: dict, topics: list[str]) -> dict[str, Figure]:
-    """Every figure of a run, by file name."""
+def training_figures(curves: dict, topics: list[str]) -> dict[str, Figure]:
+    """The figures of a run's training, by file name."""
     return {
         "film_strip": film_strip(curves, topics),
         "nmi": nmi_over_training(curves),
         "behaviour": behaviour_over_training(curves),
-        "contrasts": contrasts(metrics["routing"]),
-        "load": load(metrics["routing"]),
     }
+
+
+def routing_figures(routing: dict) -> dict[str, Figure]:
+    """The figures of what was measured of a run's routing, by file name."""
+    return {"contrasts": contrasts(routing), "load": load(routing)}

@@ -184,14 +184,16 @@ def run(
     with clock("analysis_s"):
         curves = history.curves(raw, prompts, cfg, cfg.seed)
         checkpoint.save(out / "history.npz", curves, {"config": to_dict(cfg)})
-        metrics, examples = _analyse(trained, tables, cfg, key, pictures)
+        with ThreadPoolExecutor(1) as pool:  # training is drawn meanwhile
+            analysed = pool.submit(_analyse, trained, tables, cfg, key, pictures)
+            images = pictures and _pngs(plots.training_figures(curves, world.names(cfg.world)))
+            metrics, examples = analysed.result()
     with clock("figures_s"):
         if pictures:
             watch(Progress("draw", 0, 1))
             (out / "figures").mkdir(exist_ok=True)
-            drawn = plots.all_figures(curves, metrics, world.names(cfg.world))
-            drawn |= inside_plots.all_figures(metrics["inside"], world.roles(cfg.world))
-            images = {name: plots.png(figure) for name, figure in drawn.items()}
+            images |= _pngs(plots.routing_figures(metrics["routing"]))
+            images |= _pngs(inside_plots.all_figures(metrics["inside"], world.roles(cfg.world)))
             for name, image in images.items():
                 checkpoint.write_atomic(out / "figures" / f"{name}.png", image)
             page = report.render(cfg, metrics, images, examples)
@@ -225,6 +227,10 @@ def _analyse(trained, tables, cfg, key, pictures):
             "inside": within.result(),
         }
         return metrics, examples.result() if pictures else []
+
+
+def _pngs(figures):
+    return {name: plots.png(figure) for name, figure in figures.items()}
 
 
 def _train(cfg, out, tables, prompts, clock, watch):

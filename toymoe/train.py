@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from . import model, moe, world
+from . import TRAINING, model, moe, world
 from .config import Config
 
 PHASES = ("pretrain", "align")
@@ -265,7 +265,7 @@ def _scan(state, key, tables, mix, probe_BP, at_S, rate_S, record_S, cfg):
     return jax.lax.scan(step, state, (at_S, rate_S, record_S))
 
 
-@partial(jax.jit, static_argnames="cfg")
+@partial(jax.jit, static_argnames="cfg", compiler_options=TRAINING)
 def _scan_jit(*args, cfg):
     return together(partial(_scan, cfg=cfg), cfg)(*args)
 
