@@ -43,6 +43,10 @@ BAD = {
     "run --set world.topcs=12": ["'world.topcs'", "did you mean 'world.topics'?"],
     "run --set model.top_k=99": ["model.top_k = 99", "from 1 to model.experts = 22"],
     "run --set world.hazardous_topics=8": ["hazardous_topics = 8", "world.topics - 1 = 7"],
+    "run --set world.hazardous_topics=1 world.hazardous_verbs=1 world.hazardous_entities=1": [
+        "hazardous_entities = 1 is not possible",
+        "at least 2",
+    ],
     "run --set world.topics": ["'world.topics'", "NAME=VALUE"],
     "run --set seed=3": ["--seed"],
     "run --set train.learning_rate=nan": ["train.learning_rate = nan", "finite number"],

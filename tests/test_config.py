@@ -58,6 +58,7 @@ BOUNDS = {
 UNBOUNDED = {"world.hazard_rule": "conjunction", "model.norm_topk_prob": False}
 # Leaves each setting, taken alone, the whole way to its bounds.
 ROOM = {
+    "world.hazard_rule": "topic",  # the conjunction of these three would be one hazard
     "world.hazardous_topics": 1,
     "world.hazardous_verbs": 1,
     "world.hazardous_entities": 1,

@@ -174,6 +174,15 @@ class Config:
 
     def __post_init__(self):
         require_whole("seed", self.seed, 0, 2**31 - 1)
+        hazards = (
+            self.world.hazardous_topics * self.world.hazardous_verbs * self.world.hazardous_entities
+        )
+        require_that(
+            hazards > 1 or self.world.hazard_rule != "conjunction",
+            "world.hazardous_topics * world.hazardous_verbs * world.hazardous_entities",
+            hazards,
+            "it must be at least 2, one hazard to show in alignment and one to hold out",
+        )
 
 
 PRESETS = {
