@@ -13,7 +13,6 @@ from toymoe.config import TrainConfig
 from toymoe.runner import Organism
 
 loss = jax.jit(defended.loss, static_argnums=6)
-watched = jax.jit(model.watched, static_argnums=(2, 3, 5))
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +105,9 @@ def test_the_routing_term_is_the_divergence_at_ans(params, tokens_BT, prompts, c
         for before, route in ((other, 0.0), (other, 2.0), (params, 2.0))
     )
     p, q = (
-        np.float64(watched(x, prompts.tokens_BP, cfg.model, False, None).route.probs_NE)[:, :, -1]
+        np.float64(model.watched(x, prompts.tokens_BP, cfg.model, False, None).route.probs_NE)[
+            :, :, -1
+        ]
         for x in (other, params)
     )
     assert with_term - plain == pytest.approx(2 * (p * np.log(p / q)).sum(-1).mean(), rel=1e-2)
@@ -173,7 +174,7 @@ def test_a_guarded_model_refuses_what_is_flagged(monkeypatch):
 
 def test_router_features_are_the_last_token_s_logits(params, prompts, cfg):
     x_BX = defences.router_features(params, prompts.tokens_BP, cfg)
-    logits = watched(params, prompts.tokens_BP, cfg.model, False, None).route.logits_NE
+    logits = model.watched(params, prompts.tokens_BP, cfg.model, False, None).route.logits_NE
     assert x_BX.shape == (16, 16)
     np.testing.assert_allclose(x_BX[3, :8], logits[0, 3, -1], atol=1e-4)
     np.testing.assert_allclose(x_BX[3, 8:], logits[1, 3, -1], atol=1e-4)

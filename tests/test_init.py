@@ -13,8 +13,6 @@ import toymoe
 LEVEL = "--xla_backend_optimization_level"
 FOLDER = Path(toymoe.__file__).parent
 DEVICES = "--xla_force_host_platform_device_count"
-
-
 EMITTERS = "--xla_cpu_use_fusion_emitters"
 CHOICE = f" {EMITTERS}=false" if jax.__version_info__ < (0, 11) else ""
 

@@ -13,8 +13,6 @@ from test_model import slow_attention, slow_norm, slow_softmax
 from toymoe import measure, model, steering, taps, world
 from toymoe.config import ConfigError, ModelConfig
 
-watched = jax.jit(model.watched, static_argnums=(2, 3, 5))
-
 CFG = ModelConfig(layers=2, width=8, heads=2, experts=5, expert_width=3, top_k=2)
 RUN = SimpleNamespace(model=CFG)  # the part of a Config that is used
 V = 11
@@ -119,10 +117,10 @@ def test_a_silenced_expert_is_one_that_says_nothing(params, tokens_BT):
     silent = steering.silence(params, jnp.asarray(mask((0, 1), (1, 2))))
     where = mask((0, 1), (1, 2))[:, None, None, :, None]
     edits = taps.Edits(expert_out=taps.zero(where))
-    expected = watched(params, tokens_BT, CFG, False, edits).logits_BTV
-    logits = watched(silent, tokens_BT, CFG, False, None).logits_BTV
+    expected = model.watched(params, tokens_BT, CFG, False, edits).logits_BTV
+    logits = model.watched(silent, tokens_BT, CFG, False, None).logits_BTV
     np.testing.assert_allclose(logits, expected, atol=1e-4)
-    plain = watched(params, tokens_BT, CFG, False, None).logits_BTV
+    plain = model.watched(params, tokens_BT, CFG, False, None).logits_BTV
     assert np.abs(plain - logits).max() > 0.1
 
 
@@ -131,7 +129,7 @@ def test_a_direction_projected_out_is_nowhere_in_the_stream(params, tokens_BT):
     r /= np.linalg.norm(r)
     names = ("resid_pre", "resid_mid", "resid_post")
     for p, least, most in ((steering.project_out(params, r), 0, 1e-5), (params, 0.1, np.inf)):
-        out = watched(p, tokens_BT, CFG, False, None, names)
+        out = model.watched(p, tokens_BT, CFG, False, None, names)
         for name in names:
             assert least <= np.abs(out.record[name] @ r).max() <= most
 
@@ -170,7 +168,9 @@ def e(tiny, tiny_world):
 def test_the_refusal_direction_is_the_difference_of_means(e):
     means = [
         np.asarray(
-            watched(e.params, p.tokens_BP, e.cfg, False, None, ("resid_post",)).record["resid_post"]
+            model.watched(e.params, p.tokens_BP, e.cfg, False, None, ("resid_post",)).record[
+                "resid_post"
+            ]
         )[1, :, -1].mean(0)
         for p in (e.hazards, e.twins)
     ]
@@ -181,7 +181,9 @@ def test_the_refusal_direction_is_the_difference_of_means(e):
 def test_expert_directions_are_differences_of_what_every_expert_says(e):
     said = [
         np.asarray(
-            watched(e.params, p.tokens_BP, e.cfg, False, None, ("expert_out",)).record["expert_out"]
+            model.watched(e.params, p.tokens_BP, e.cfg, False, None, ("expert_out",)).record[
+                "expert_out"
+            ]
         )[:, :, -1].mean(1)
         for p in (e.hazards, e.twins)
     ]

@@ -489,8 +489,8 @@ print("equal")
 
 
 def test_seeds_over_several_devices_are_those_of_one(cfg):
-    few = dataclasses.replace(cfg.train, pretrain_steps=3, align_steps=2, warmup=1, notes=0.0)
-    small = dataclasses.replace(cfg, train=few)
+    settings = dataclasses.replace(cfg.train, pretrain_steps=3, align_steps=2, warmup=1)
+    small = dataclasses.replace(cfg, train=settings)
     settings = {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
         "JAX_PLATFORMS": "cpu",

@@ -10,8 +10,6 @@ from oracle import random_params
 from toymoe import adapters, model, tuning, world
 from toymoe.config import ConfigError, EvalConfig, ModelConfig, TrainConfig
 
-watched = jax.jit(model.watched, static_argnums=(2, 3, 5))
-
 SCHEDULE = tuning.Schedule(steps=60, learning_rate=0.05, batch=32, check=20, patience=3, route=0.0)
 
 
@@ -50,7 +48,7 @@ def tuned(params, prompts, cfg):
 def answer_loss(params, prompts, cfg):
     """Cross-entropy of the right answer at ANS, in numpy."""
     logits_BV = np.float64(
-        watched(params, prompts.tokens_BP, cfg.model, False, None).logits_BTV[:, -1]
+        model.watched(params, prompts.tokens_BP, cfg.model, False, None).logits_BTV[:, -1]
     )
     logits_BV -= logits_BV.max(1, keepdims=True)
     right = logits_BV[np.arange(len(logits_BV)), prompts.answer_B]
@@ -115,7 +113,7 @@ def test_the_loss_is_the_sum_that_the_docstring_says(params, prompts, cfg):
     changed = adapters.merge(params, delta, where)
     each = []
     for p in (params, changed):
-        out = watched(p, some.tokens_BP, cfg.model, False, None)
+        out = model.watched(p, some.tokens_BP, cfg.model, False, None)
         each.append(np.float64(out.route.probs_NE))
     before, now = each
     drift = np.mean(

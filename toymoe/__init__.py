@@ -34,10 +34,10 @@ __version__ = "0.1.0"
 # the matmuls of one device do (docs/tuning.md).
 _flags = {"--xla_backend_optimization_level": 1, "--xla_force_host_platform_device_count": 2}
 
-# Programs without XLA's fusion emitters compile in two thirds of the time. Training steps have them
-# (`TRAINING`), being a twentieth faster with them. From jaxlib 0.11 on there is no choice, and XLA
-# ends a process that names a flag it does not know.
-TRAINING: dict[str, bool] = {}  # compiler options of training
+# Without XLA's fusion emitters most programs compile in about two thirds of the processor time.
+# The training loop has them (`TRAINING`): its steps are a twentieth faster (docs/tuning.md). From
+# jaxlib 0.11 on there is no choice, and XLA ends a process that names a flag it does not know.
+TRAINING: dict[str, bool] = {}  # compiler options of that loop
 _EMITTERS = "xla_cpu_use_fusion_emitters"
 if tuple(map(int, _jaxlib.split(".")[:2])) < (0, 11):
     _flags[f"--{_EMITTERS}"] = "false"

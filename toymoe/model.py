@@ -143,9 +143,7 @@ def watched(params: Params, tokens_BT, cfg: ModelConfig, grouped, edits, record=
     return Output(logits_NV.reshape(B, T, -1), route, taken)
 
 
-def resume(
-    params: Params, x_BTD, cfg: ModelConfig, first: int, route: moe.Route | None = None, frozen=True
-):
+def resume(params: Params, x_BTD, cfg: ModelConfig, first: int, route: moe.Route, frozen):
     """Logits at the last position [B, V], given the residual stream before layer ``first``.
 
     Equal to the end of ``forward``, for less: the grouped path, no layer twice, and in the last
@@ -160,7 +158,7 @@ def resume(
     for index in range(first, cfg.layers):
         last = index == cfg.layers - 1
         kept = jax.tree.map(lambda leaf, last=last: leaf[:, :, -1:] if last else leaf, route)
-        edits = None if route is None else taps.Edits(route=taps.freeze(kept, frozen))
+        edits = taps.Edits(route=taps.freeze(kept, frozen))
         tap = probe.Probe((B, 1 if last else T), edits)
         layer = jax.tree.map(lambda leaf, index=index: leaf[index], params["layers"])
         x_ND, _ = _layer(layer, index, x_ND, cfg, (B, T), rotation, True, tap, last)
