@@ -1,16 +1,18 @@
 """The lessons: what is generated is what the sources say, and all of it runs."""
 
 import ast
+import inspect
 import json
 import re
 import time
 
 import jax
+import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from lessons import build, instructor
-from toymoe import defended, lesson, notebook, train
+from toymoe import defended, lesson, notebook, train, tuning
 from toymoe.checks import LESSONS, lesson_checks
 
 pytestmark = pytest.mark.usefixtures("optimised")
@@ -100,26 +102,38 @@ def test_a_lesson_has_all_its_parts(path):
 
 
 @pytest.fixture
-def trained_once(monkeypatch):
-    """An exercise gets the training that its solution did, and that no student's code changes."""
-    trained, aligned, kept = train.run_phase, defended.align, {}
+def done_once(monkeypatch):
+    """An exercise gets what its solution trained and tuned, where it asks for exactly the same."""
+    for module, name in ((train, "run_phase"), (defended, "align"), (tuning, "tune")):
+        monkeypatch.setattr(module, name, remembered(getattr(module, name)))
 
-    def run_phase(state, first, tables, probe_BP, cfg, phase):
-        if (cfg, phase) not in kept:
-            kept[cfg, phase] = list(trained(state, first, tables, probe_BP, cfg, phase))
-        yield from kept[cfg, phase]
 
-    def align(pretrained, tables, cfg, defence):
-        if (cfg, defence) not in kept:
-            kept[cfg, defence] = aligned(pretrained, tables, cfg, defence)
-        return kept[cfg, defence]
+def remembered(function):
+    """The function, called once for the same arguments; what it yields is kept as a list."""
+    kept = {}
 
-    monkeypatch.setattr(train, "run_phase", run_phase)
-    monkeypatch.setattr(defended, "align", align)
+    def call(*args):
+        leaves, structure = jax.tree.flatten(args)
+        asked = structure, *map(_value, leaves)
+        if asked not in kept:
+            made = function(*args)
+            kept[asked] = list(made) if inspect.isgenerator(made) else made
+        return kept[asked]
+
+    return call
+
+
+def _value(leaf):
+    """Something to compare a leaf of the arguments by."""
+    if not hasattr(leaf, "dtype"):
+        return leaf
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    return leaf.shape, np.asarray(leaf).tobytes()
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
-def test_solution_and_unsolved_exercise_run(path, trained_once):
+def test_solution_and_unsolved_exercise_run(path, done_once):
     solution, exercise = build.cells_of(path)
     number = number_of(path)
     budget_s = BUDGET_S.get(number, 60)

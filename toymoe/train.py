@@ -370,18 +370,39 @@ def train_many(cfg: Config, seeds, mesh: jax.sharding.Mesh | None = None):
 def _train_one(cfg: Config, seed):
     key = keys(seed)
     tables = world.make_world(key.world, cfg.world)
-    params, result = fresh_params(key.init, cfg), {}
-    for phase, name in zip(PHASES, ("pretrained", "aligned"), strict=True):
-        mix = mixture(tables, cfg, phase)
+    totals = [steps(cfg, phase) for phase in PHASES]
+    ahead = [
+        (
+            getattr(key, phase),
+            mixture(tables, cfg, phase),
+            np.resize(learning_rates(cfg, phase), max(totals)),
+            total,
+        )
+        for phase, total in zip(PHASES, totals, strict=True)
+    ]
 
-        def step(state, now, phase=phase, mix=mix):
-            at, rate = now
-            step_key = jax.random.fold_in(getattr(key, phase), at)
-            return update(state, step_key, tables, rate, cfg, mix)
+    def run(params, phase):
+        """A loop, of which both phases are one program; their lengths differ."""
+        key, mix, rate_S, total = phase
 
-        at_S, rate_S = jnp.arange(steps(cfg, phase)), learning_rates(cfg, phase)
-        scan = together(partial(jax.lax.scan, step), cfg, alone=True)
-        state, losses = scan(start(params, cfg), (at_S, rate_S))
-        params = state.params
-        result |= {name: params, f"loss_{phase}": losses}
-    return result
+        def step(at, now):
+            state, losses_S = now
+            step_key = jax.random.fold_in(key, at)
+            state, value = update(state, step_key, tables, rate_S[at], cfg, mix)
+            return state, losses_S.at[at].set(value)
+
+        loop = together(lambda now: jax.lax.fori_loop(0, total, step, now), cfg, alone=True)
+        state, losses_S = loop((start(params, cfg), jnp.zeros(max(totals))))
+        return state.params, (state.params, losses_S)
+
+    _, (made, losses) = jax.lax.scan(
+        run, fresh_params(key.init, cfg), jax.tree.map(lambda *x: jnp.stack(x), *ahead)
+    )
+    result = {
+        name: jax.tree.map(lambda x, i=i: x[i], made)
+        for i, name in enumerate(("pretrained", "aligned"))
+    }
+    return result | {
+        f"loss_{phase}": losses[i, :total]
+        for i, (phase, total) in enumerate(zip(PHASES, totals, strict=True))
+    }
