@@ -34,12 +34,20 @@ __version__ = "0.1.0"
 # the matmuls of one device do (docs/tuning.md).
 _flags = {"--xla_backend_optimization_level": 1, "--xla_force_host_platform_device_count": 2}
 
+# XLA ends a process that names a flag it does not know, so two flags depend on its version.
+_version = tuple(map(int, _jaxlib.split(".")[:2]))
+
+# One operation after the other, with few buffers, instead of many at once: these are too small to
+# share out, and training steps are a twentieth faster (docs/tuning.md). Known up to jaxlib 0.12.
+if _version < (0, 13):
+    _flags["--xla_cpu_scheduler_type"] = "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"
+
 # Without XLA's fusion emitters most programs compile in about two thirds of the processor time.
 # The training loop has them (`TRAINING`): its steps are a twentieth faster (docs/tuning.md). From
-# jaxlib 0.11 on there is no choice, and XLA ends a process that names a flag it does not know.
+# jaxlib 0.11 on there is no choice.
 TRAINING: dict[str, bool] = {}  # compiler options of that loop
 _EMITTERS = "xla_cpu_use_fusion_emitters"
-if tuple(map(int, _jaxlib.split(".")[:2])) < (0, 11):
+if _version < (0, 11):
     _flags[f"--{_EMITTERS}"] = "false"
     if _EMITTERS not in os.environ.get("XLA_FLAGS", ""):
         TRAINING = {_EMITTERS: True}
