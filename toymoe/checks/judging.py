@@ -30,7 +30,6 @@ class Check:
     """What an exercise asks for.
 
     Args:
-      lesson: its number.
       reference: the oracle; it is also what the notebook goes on with.
       cases: a function from a numpy random generator to argument tuples, fixed ones first.
       returns: in words, such as "an array [G] of shares".
@@ -41,7 +40,6 @@ class Check:
         of the right form, given the arguments and the result; nothing if it is right.
     """
 
-    lesson: int
     reference: Callable
     cases: Callable[[np.random.Generator], list[tuple]]
     returns: str

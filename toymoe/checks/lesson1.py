@@ -47,7 +47,6 @@ def _divide(counts, total):
 
 
 _POSTERIOR = Check(
-    1,
     posterior,
     _tables,
     "an array [X, G] of shares",
@@ -89,7 +88,6 @@ def best_guess(counts_XG):
 
 
 _BEST_GUESS = Check(
-    1,
     best_guess,
     _tables,
     "a number from 0 to 1",
@@ -149,7 +147,6 @@ def _naive(c):
 
 
 _INFORMATION = Check(
-    1,
     information,
     _tables,
     "a number in nats",
@@ -216,7 +213,6 @@ def _hazard(combine):
 
 
 _IS_HAZARD = Check(
-    1,
     is_hazard,
     _requests,
     "an array [B] of True and False",
@@ -276,7 +272,6 @@ def _hazards(rng):
 
 
 _FLIPPING = Check(
-    1,
     flipping_verbs,
     _hazards,
     "an array [Y] of True and False",
@@ -341,7 +336,6 @@ def _columns(rng):
 
 
 _COMBINE = Check(
-    1,
     combine,
     _columns,
     "an array [B] of whole numbers",

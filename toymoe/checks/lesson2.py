@@ -64,7 +64,6 @@ def _threshold(z, k):
 
 
 _TOP_K_GATES = Check(
-    2,
     top_k_gates,
     _logits,
     "an array [N, E] of gates",
@@ -134,7 +133,6 @@ def _outputs(rng):
 
 
 _MIX = Check(
-    2,
     mix,
     _outputs,
     "an array [N, D]",
@@ -193,7 +191,6 @@ def _tokens(rng):
 
 
 _ROUTE = Check(
-    2,
     route,
     _tokens,
     "an array [N, k] of whole numbers",
@@ -253,7 +250,6 @@ def _start(experts, E):
 
 
 _GROUP = Check(
-    2,
     group,
     _assignments,
     "two arrays, order [N] and start [E]",
@@ -319,7 +315,6 @@ def _share(s):
 
 
 _BALANCE = Check(
-    2,
     balance_loss,
     _routed,
     "a number",
@@ -385,7 +380,6 @@ def _fooled(case, logits):
 
 
 _FOOL = Check(
-    2,
     fool,
     lambda rng: [(6, 4), (16, 8), (32, 16), (int(rng.integers(2, 9)), 3)],
     "an array [N, E] of logits",

@@ -33,7 +33,6 @@ def _per_token(s, g, G):
 
 
 _LABEL_COUNTS = Check(
-    3,
     label_counts,
     _selections,
     "an array [G, E] of counts",
@@ -99,7 +98,6 @@ def _naive(c):
 
 
 _NMI = Check(
-    3,
     nmi,
     _tables,
     "a number from 0 to 1",
@@ -152,7 +150,6 @@ def token_labels_given(topic_B, n_positions):
 
 
 _TOKEN_LABELS = Check(
-    3,
     token_labels,
     lambda rng: [
         (np.array([2, 0, 1]), 2),
@@ -205,7 +202,6 @@ def _by_token(rng):
 
 
 _TOPIC_GIVEN_TOKEN = Check(
-    3,
     topic_given_token,
     _by_token,
     "a number in nats",
@@ -260,7 +256,6 @@ def _two_runs(rng):
 
 
 _OVERLAP = Check(
-    3,
     overlap,
     _two_runs,
     "a number from 0 to 1",

@@ -52,7 +52,6 @@ def _accuracy(no, right, h):
 
 
 _RATES = Check(
-    4,
     rates,
     _answers,
     "three numbers from 0 to 1",
@@ -121,7 +120,6 @@ def _norm(x, axis=-1):
 
 
 _ROUTING_VECTORS = Check(
-    4,
     routing_vectors,
     _gates,
     "an array [B, E]",
@@ -191,7 +189,6 @@ def _plain(p, q):
 
 
 _JENSEN_SHANNON = Check(
-    4,
     jensen_shannon,
     _vectors,
     "an array [B] in nats",
@@ -255,7 +252,6 @@ def partners_given(topic_B):
 
 
 _PARTNERS = Check(
-    4,
     partners,
     lambda rng: [
         (np.array([0, 0, 1, 1, 1, 2]),),
@@ -327,7 +323,6 @@ def _means(r, groups):
 
 
 _BY_KIND = Check(
-    4,
     by_kind,
     _controls,
     "an array [n_kinds]",

@@ -31,7 +31,6 @@ def _pick(x, a):
 
 
 _MARGIN = Check(
-    5,
     refusal_margin,
     _logits,
     "an array [B]",
@@ -99,7 +98,6 @@ def _outputs(rng):
 
 
 _MEAN_OUTPUTS = Check(
-    5,
     mean_outputs,
     _outputs,
     "an array [E, D]",
@@ -161,7 +159,6 @@ def _apart(x):
 
 
 _MATCHED = Check(
-    5,
     usage_matched,
     _effects,
     "an array [E]",
@@ -235,7 +232,6 @@ def _kendall(a, b):
 
 
 _RANK = Check(
-    5,
     rank_correlation,
     _pairs,
     "a number from -1 to 1",

@@ -38,7 +38,6 @@ def _scored(mean, sd):
 
 
 _CONTRAST_SCORE = Check(
-    6,
     contrast_score,
     _sensitivities,
     "an array [L, E] of scores",
@@ -112,7 +111,6 @@ def _where(chosen_E, yes, no):
 
 
 _ADD_DELTA = Check(
-    6,
     add_delta,
     _deltas,
     "an array [E, I, O]",
@@ -176,7 +174,6 @@ def _routes(rng):
 
 
 _ROUTE_KEPT = Check(
-    6,
     route_kept,
     _routes,
     "a number from 0 to 1",
@@ -240,7 +237,6 @@ def _unseen(case, made):
 
 
 _UNSEEN_CHANGE = Check(
-    6,
     unseen_change,
     lambda rng: [(3,), (4,), (8,), (int(rng.integers(5, 20)),)],
     "two arrays [E, E] of True and False",
@@ -310,7 +306,6 @@ def _steered(rng):
 
 
 _STEER_OFF = Check(
-    6,
     steer_off,
     _steered,
     "an array [N, E] of router logits",
@@ -409,7 +404,6 @@ def _near(usage, i, j):
 
 
 _USAGE_TWIN = Check(
-    6,
     usage_twin,
     _uses,
     "an array [E] of True and False",

@@ -41,7 +41,6 @@ def _least(luck, count):
 
 
 _CLOSE = Check(
-    7,
     close,
     _luck,
     "an array [B, E] of True and False",
@@ -119,7 +118,6 @@ def _sum(gates, outputs):
 
 
 _WITHOUT = Check(
-    7,
     without,
     _layers,
     "an array [N, D]",
@@ -183,7 +181,6 @@ def _first(x):
 
 
 _BREAK_COUNT = Check(
-    7,
     break_count,
     _curves,
     "a number, np.inf if refusal never falls below the level",
@@ -256,7 +253,6 @@ def _balance(p, s):
 
 
 _HAZARD_BALANCE = Check(
-    7,
     hazard_balance,
     _mixed,
     "a number",
@@ -308,7 +304,6 @@ def _tables(rng):
 
 
 _BEST_DEFENCE = Check(
-    7,
     best_defence,
     _tables,
     "a whole number, the row of a defence",

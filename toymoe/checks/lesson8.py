@@ -39,7 +39,6 @@ def _points(x, low=2.5, high=97.5):
 
 
 _INTERVAL = Check(
-    8,
     interval,
     _resamples,
     "two numbers, low and high",
@@ -109,7 +108,6 @@ def _answers(rng):
 
 
 _UNCERTAINTY = Check(
-    8,
     uncertainty,
     _answers,
     "a number",
@@ -168,7 +166,6 @@ def _pairs(rng):
 
 
 _EFFECT = Check(
-    8,
     effect,
     _pairs,
     "a number",
@@ -228,7 +225,6 @@ def _gap(at_best, at_worst):
 
 
 _CHERRY_PICK = Check(
-    8,
     cherry_pick,
     _pairs,
     "two whole numbers, the positions of two seeds",
@@ -322,7 +318,6 @@ def _largest_first(score):
 
 
 _MATCH = Check(
-    8,
     match,
     _scores,
     "an array [E] of whole numbers, each once",
@@ -387,7 +382,6 @@ def _along(score, perm):
 
 
 _LEFT_OUT = Check(
-    8,
     left_out,
     _both,
     "a number",
