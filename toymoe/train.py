@@ -368,41 +368,31 @@ def train_many(cfg: Config, seeds, mesh: jax.sharding.Mesh | None = None):
 
 
 def _train_one(cfg: Config, seed):
-    key = keys(seed)
+    key, longest = keys(seed), max(steps(cfg, phase) for phase in PHASES)
     tables = world.make_world(key.world, cfg.world)
-    totals = [steps(cfg, phase) for phase in PHASES]
-    ahead = [
-        (
-            getattr(key, phase),
-            mixture(tables, cfg, phase),
-            np.resize(learning_rates(cfg, phase), max(totals)),
-            total,
-        )
-        for phase, total in zip(PHASES, totals, strict=True)
-    ]
+
+    def ahead(phase):
+        rate_S = np.resize(learning_rates(cfg, phase), longest)
+        return getattr(key, phase), mixture(tables, cfg, phase), rate_S, steps(cfg, phase)
 
     def run(params, phase):
-        """A loop, of which both phases are one program; their lengths differ."""
-        key, mix, rate_S, total = phase
+        """One program for both phases, whose lengths differ."""
+        phase_key, mix, rate_S, total = phase
 
         def step(at, now):
             state, losses_S = now
-            step_key = jax.random.fold_in(key, at)
+            step_key = jax.random.fold_in(phase_key, at)
             state, value = update(state, step_key, tables, rate_S[at], cfg, mix)
             return state, losses_S.at[at].set(value)
 
         loop = together(lambda now: jax.lax.fori_loop(0, total, step, now), cfg, alone=True)
-        state, losses_S = loop((start(params, cfg), jnp.zeros(max(totals))))
+        state, losses_S = loop((start(params, cfg), jnp.zeros(longest)))
         return state.params, (state.params, losses_S)
 
-    _, (made, losses) = jax.lax.scan(
-        run, fresh_params(key.init, cfg), jax.tree.map(lambda *x: jnp.stack(x), *ahead)
-    )
-    result = {
-        name: jax.tree.map(lambda x, i=i: x[i], made)
-        for i, name in enumerate(("pretrained", "aligned"))
-    }
-    return result | {
-        f"loss_{phase}": losses[i, :total]
-        for i, (phase, total) in enumerate(zip(PHASES, totals, strict=True))
-    }
+    both = jax.tree.map(lambda *x: jnp.stack(x), *map(ahead, PHASES))
+    _, (made, losses) = jax.lax.scan(run, fresh_params(key.init, cfg), both)
+    result = {}
+    for i, (phase, name) in enumerate(zip(PHASES, ("pretrained", "aligned"), strict=True)):
+        result[name] = jax.tree.map(lambda leaf, i=i: leaf[i], made)
+        result[f"loss_{phase}"] = losses[i, : steps(cfg, phase)]
+    return result
