@@ -1,6 +1,5 @@
 """What several test modules share: one tiny run, whose every size is small or odd."""
 
-import importlib
 import os
 import time
 from functools import partial
@@ -14,14 +13,14 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 from xdist.scheduler import LoadFileScheduling
 
-import toymoe
+# Nearly every test compiles for longer than it runs, so training compiles like the rest.
+if jax.__version_info__ < (0, 11):
+    os.environ["XLA_FLAGS"] = (
+        f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
+    )
 
-# Nearly every test compiles for longer than it runs. The second time toymoe takes its own XLA_FLAGS
-# for ours, and training compiles like the rest.
-importlib.reload(toymoe)
-
-from toymoe import runner, train, world  # noqa: E402
-from toymoe.config import (  # noqa: E402
+from toymoe import runner, train, world
+from toymoe.config import (
     Config,
     EvalConfig,
     ModelConfig,

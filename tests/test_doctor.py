@@ -1,5 +1,6 @@
 """The doctor on healthy, broken and pretended machines."""
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -89,6 +90,29 @@ def test_the_doctor_comes_without_jax():
     code = "import sys; import toymoe.doctor; print('jax' in sys.modules, 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False False\n"
+
+
+MISSING = """
+import importlib.metadata as metadata, sys
+def version(name, known=metadata.version):
+    if name == {name!r}:
+        raise metadata.PackageNotFoundError(name)
+    return known(name)
+metadata.version = version
+sys.modules[{name!r}] = None
+from toymoe import cli
+sys.exit(cli.main(["doctor"]))
+"""
+
+
+@pytest.mark.parametrize("name", ["jaxlib", "rich"])
+def test_what_is_missing_is_named_by_the_command(name):
+    code, settings = MISSING.format(name=name), {"COLUMNS": "200"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | settings
+    )
+    assert done.returncode == 1 and not done.stderr
+    assert "not installed" in done.stdout and f'pip install "{name}>=' in done.stdout
 
 
 # --- versions -----------------------------------------------------------------------------------

@@ -155,6 +155,42 @@ def test_a_function_takes_along_what_it_needs_and_nothing_else(tmp_path):
     assert submission.needed(found, "scale", set()) is None
 
 
+def test_what_fills_a_table_goes_along(tmp_path):
+    path = tmp_path / "a.py"
+    path.write_text(
+        "table = {}\nfor i in range(3):\n    table[i] = i * i\n"
+        "class Box: pass\nbox = Box()\nbox.inner = [0]\nbox.inner[0] += 5\n"
+        "other = {}\nother[0] = 1\n"
+        "def f(x):\n    return table[x] + box.inner[0]\n"
+    )
+    program = submission.needed(submission.read(path), "f", set())
+    names = {}
+    exec(program, names)
+    assert names["f"](2) == 9 and "other" not in program
+
+
+def test_no_student_is_blamed_for_a_process_that_does_not_start(tmp_path, monkeypatch, capsys):
+    path, out = tmp_path / "a.py", tmp_path / "g.csv"
+    path.write_text("\n".join(CODE))
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\necho no module here >&2\nexit 1\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(marking.sys, "executable", str(script))
+    assert cli.main(["grade", str(path), "--out", str(out)]) == 2
+    assert "does not start (no module here)" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == [path, script]
+
+
+@pytest.mark.parametrize("line", ["5", "[]", "null", '{"end": "posterior"}', "[" * 5000])
+def test_a_stray_line_costs_nobody_a_mark(line):
+    lines = marking.queue.Queue()
+    said = {"end": "posterior", "status": "solved", "message": "right"}
+    for one in (json.dumps({"begin": "posterior"}), line, json.dumps(said)):
+        lines.put(one.encode())
+    done = marking._follow(None, lines, {"posterior": ""}, marking.Limits())
+    assert done["posterior"][:2] == ("solved", "right")
+
+
 def test_students_are_told_apart_by_the_shortest_end_of_their_path(tmp_path):
     paths = [tmp_path / name for name in ("ann/01.ipynb", "bob/01.ipynb", "c.py", "c.ipynb")]
     assert marking.names(paths) == [
@@ -220,6 +256,7 @@ def test_a_variant_draws_other_prompts(tmp_path):
         "grade x.py --out g.csv --lesson 99": "--lesson 99",
         "grade x.py --out g.csv --seconds 0": "from 1 to",
         "grade --out g.csv": "FILE",
+        "grade x.py --out g.csv --seed 0000000000009999999999": "whole number",
         "lessons a --seed x": "--seed x",
         "lessons": "DIR",
     }.items(),
@@ -230,6 +267,15 @@ def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, argv, says):
     out, err = capsys.readouterr()
     assert not out and err.count("\n") == 1 and says in err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_in_the_way_of_a_folder_is_told_before_any_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fb").write_text("mine")
+    for argv in ("grade fb --out g.csv --feedback fb", "lessons fb", "lessons fb/below"):
+        assert cli.main(argv.split()) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["fb"]
 
 
 def test_marking_says_it_is_no_sandbox(capsys):

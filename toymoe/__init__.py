@@ -23,8 +23,7 @@ An array called ``gates_LBTE`` has the axes layer, prompt, position, expert.
 """
 
 import os
-
-from jaxlib.version import __version__ as _jaxlib
+from importlib.metadata import PackageNotFoundError, version
 
 __version__ = "0.1.0"
 
@@ -35,7 +34,10 @@ __version__ = "0.1.0"
 _flags = {"--xla_backend_optimization_level": 1, "--xla_force_host_platform_device_count": 2}
 
 # XLA ends a process that names a flag it does not know, so two flags depend on its version.
-_version = tuple(map(int, _jaxlib.split(".")[:2]))
+try:
+    _version = tuple(map(int, version("jaxlib").split(".")[:2]))
+except PackageNotFoundError:
+    _version = (99, 0)  # `toymoe doctor` says so
 
 # One operation after the other, with few buffers, instead of many at once: these are too small to
 # share out, and training steps are a twentieth faster (docs/tuning.md). Known up to jaxlib 0.12.
@@ -47,11 +49,14 @@ if _version < (0, 13):
 # jaxlib 0.11 on there is no choice.
 TRAINING: dict[str, bool] = {}  # compiler options of that loop
 _EMITTERS = "xla_cpu_use_fusion_emitters"
+
+# What stands there already is yours, but for what the process that started this one added.
+_added = os.environ.get("TOYMOE_XLA_FLAGS", "").split()
+_yours = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if flag not in _added]
 if _version < (0, 11):
     _flags[f"--{_EMITTERS}"] = "false"
-    if _EMITTERS not in os.environ.get("XLA_FLAGS", ""):
+    if not any(_EMITTERS in flag for flag in _yours):
         TRAINING = {_EMITTERS: True}
-
-for _name, _value in _flags.items():
-    if _name not in os.environ.get("XLA_FLAGS", ""):
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_name}={_value}".strip()
+_ours = [f"{name}={x}" for name, x in _flags.items() if not any(name in flag for flag in _yours)]
+os.environ["TOYMOE_XLA_FLAGS"] = " ".join(_ours)
+os.environ["XLA_FLAGS"] = " ".join(_yours + _ours)

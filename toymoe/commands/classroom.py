@@ -30,7 +30,7 @@ def add(command) -> None:
 
 
 def _number(name: str, given: str, low: int, high: int) -> int:
-    if not given.isdecimal() or not low <= int(given[:12]) <= high:
+    if not given.isdecimal() or len(given) > 12 or not low <= int(given) <= high:
         raise ConfigError(
             f"--{name} {given} is not possible: it must be a whole number from {low} to {high}."
         )
@@ -45,9 +45,11 @@ def _lessons(args) -> int:
     folder, books = Path(args.folder), lesson.notebooks()
     if not books:
         raise ConfigError("this installation holds no notebooks: install toymoe again.")
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file: name a folder.")
-    folder.mkdir(parents=True, exist_ok=True)
+    _no_file(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made ({error.strerror}): name another.") from error
     for book in books:
         target = folder / book.name
         if target.exists():
@@ -57,6 +59,11 @@ def _lessons(args) -> int:
             print(target)
     print(f"Open them with `jupyter lab {folder}`, in VS Code, or upload one to Colab.")
     return 0
+
+
+def _no_file(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file: name a folder.")
 
 
 def variant(text: str, seed: int | None) -> str:
@@ -83,9 +90,15 @@ def _grade(args) -> int:
     if out.resolve() in [path.resolve() for path in paths]:
         raise ConfigError(f"--out {out} is one of the submissions: name another file.")
     folder = Path(args.feedback) if args.feedback else out.with_name(f"{out.stem}_feedback")
-    console = screen.Console(markup=False)
-    with console.status(f"marking {len(paths)} submissions"):
-        rows = marking.mark(paths, number, seed, limits)
+    _no_file(folder)
+    console, done = screen.Console(markup=False), []
+    with console.status(f"marking {len(paths)} submissions") as status:
+
+        def watch(student):
+            done.append(student)
+            status.update(f"marking {len(paths)} submissions, {len(done)} done")
+
+        rows = marking.mark(paths, number, seed, limits, watch)
     sheet.write_csv(out, rows)
     sheet.write_feedback(folder, rows)
     points = [

@@ -17,9 +17,9 @@ def _bench(args) -> int:
     start_jax()
     from .. import bench, screen
 
-    console = screen.Console(stderr=True)
-    with console.status("compiling and measuring, about half a minute"):
-        result = bench.measure(cfg)
+    console, what = screen.Console(stderr=True), "compiling and measuring, about half a minute"
+    with console.status(what) as status:
+        result = bench.measure(cfg, lambda done, of: status.update(f"{what}: {done} of {of}"))
     if args.json:
         print(json.dumps(result))
         return 0
@@ -37,12 +37,18 @@ def _bench(args) -> int:
 def _doctor(args) -> int:
     # As in start_jax, without importing JAX, which may be what is broken.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    from .. import doctor, screen
+    from .. import doctor
 
+    mark = {True: "ok", False: "PROBLEM", None: "?"}
+    try:
+        from .. import screen
+    except ImportError:  # rich is what is missing
+        for row in doctor.examine().rows:
+            print(f"{row.name}: {row.value}, {mark[row.ok]}. {row.advice}")
+        return 1
     console = screen.Console(markup=False)
     with console.status("looking and measuring, about three seconds"):
         found = doctor.examine()
-    mark = {True: "ok", False: "PROBLEM", None: "?"}
     rows = [(row.name, row.value, mark[row.ok], row.advice) for row in found.rows]
     console.print(screen.table(("", "found", "", "what to do"), rows))
     if found.estimate:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .. import checks
+from ..config import ConfigError
 from . import submission
 
 START_S = 120.0  # for a process to be ready, on a busy machine
@@ -63,6 +64,9 @@ def mark(
         defines none the one that most of the others belong to.
       seed: of the random inputs.
       watch: called with each student's name when done.
+
+    Raises:
+      ConfigError: the process that runs students' functions cannot start here.
     """
     limits = limits or Limits()
     students, read = names(paths), [_read(path) for path in paths]
@@ -154,12 +158,15 @@ def _process(programs, lesson, seed, limits) -> dict[str, tuple[str, str, float]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         environment[name] = "1"  # every thread sets memory aside
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        tempfile.TemporaryFile() as complaints,
+    ):
         process = subprocess.Popen(
             [sys.executable, "-I", "-m", "toymoe.grading.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=complaints,
             cwd=folder,
             env=environment,
             start_new_session=True,
@@ -168,9 +175,9 @@ def _process(programs, lesson, seed, limits) -> dict[str, tuple[str, str, float]
         reader = threading.Thread(target=_pump, args=(process.stdout, lines), daemon=True)
         reader.start()
         try:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError), process.stdin:
                 process.stdin.write(json.dumps(task).encode())
-                process.stdin.close()
+            _await_start(lines, complaints)
             return _follow(process, lines, programs, limits)
         finally:
             _end(process)
@@ -183,6 +190,21 @@ def _pump(pipe, lines) -> None:
         while line := pipe.readline(100_000):
             lines.put(line)
     lines.put(None)
+
+
+def _await_start(lines, complaints) -> None:
+    """Until the process is ready for students' functions: none of them is to blame before."""
+    try:
+        line = lines.get(timeout=START_S)
+    except queue.Empty:
+        line = None
+    if line is None:
+        complaints.seek(0)
+        last = complaints.read().decode(errors="replace").strip().splitlines()[-1:]
+        raise ConfigError(
+            f"the process that marks does not start ({''.join(last) or 'it says nothing'}): "
+            f"`{sys.executable} -I -m toymoe.grading.worker` must find toymoe installed."
+        )
 
 
 def _follow(process, lines, programs, limits) -> dict[str, tuple[str, str, float]]:
@@ -204,14 +226,16 @@ def _follow(process, lines, programs, limits) -> dict[str, tuple[str, str, float
             break
         try:
             said = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
+            continue
+        if not isinstance(said, dict):
             continue
         if "begin" in said:
             current, began = said["begin"], time.monotonic()
             deadline = began + wait_s
-        elif said.get("end") == current and current is not None:
+        elif said.get("end") == current and current is not None and "status" in said:
             took = round(time.monotonic() - began, 2)
-            done[current] = (said["status"], said["message"], took)
+            done[current] = (str(said["status"]), str(said.get("message", "")), took)
             current, deadline = None, time.monotonic() + START_S
     else:
         return done

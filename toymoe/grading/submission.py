@@ -128,7 +128,7 @@ def _is_check(statement) -> bool:
 
 
 def _bound(statement) -> set[str]:
-    """The names a statement binds at the top level."""
+    """The names a statement binds, or fills in, at the top level."""
     names, stack = set(), [statement]
     while stack:
         node = stack.pop()
@@ -139,10 +139,19 @@ def _bound(statement) -> set[str]:
         elif isinstance(node, ast.Lambda):
             continue
         else:
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                names.add(node.id)
+            if isinstance(getattr(node, "ctx", None), ast.Store):
+                names |= {part.id for part in _bases(node) if isinstance(part, ast.Name)}
             stack += ast.iter_child_nodes(node)
     return names
+
+
+def _bases(target):
+    """A target, and what it is a part of: table[i].x, table[i], table."""
+    while True:
+        yield target
+        if not isinstance(target, ast.Subscript | ast.Attribute):
+            return
+        target = target.value
 
 
 def _used(statement) -> set[str]:
