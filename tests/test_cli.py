@@ -88,6 +88,13 @@ def test_bad_input_is_one_line(capsys, monkeypatch, tmp_path, line):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_numbers_of_another_version_are_told_in_one_line(capsys, tmp_path, small):
+    checkpoint.write_json(tmp_path / "config.json", {"config": to_dict(small), "toymoe": "0"})
+    for metrics in ({}, {"behaviour": 3}, finished() | {"timing": {}}):
+        checkpoint.write_json(tmp_path / "metrics.json", metrics)
+        assert "another version" in refused(capsys, ["run", "--resume", "--out", "."])
+
+
 @pytest.mark.parametrize("argv", [["run", "--seed", ""], ["sweep", "--out", "s", "--seeds", ""]])
 def test_an_empty_seed_is_no_seed(capsys, tmp_path, argv):
     assert "is not possible" in refused(capsys, argv)

@@ -95,7 +95,6 @@ def test_what_twins_differ_in_is_said_by_the_hazard_rule(small, small_run):
         own, other = (context, verb) if rule == "topic" else (verb, context)
         assert all(words in text for words in own), rule
         assert not any(words in text for words in other), rule
-    assert all(text.count("half of the list") == 0 for text in said.values())
     assert report.TOPIC_RULE.keys() <= report.CAPTIONS.keys() | report.INSIDE.keys()
 
 

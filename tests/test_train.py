@@ -215,6 +215,14 @@ def half(key, tables, cfg, phase):
     return train.batch(key, tables, cfg, train.mixture(tables, cfg, phase), 2)
 
 
+@pytest.mark.parametrize("size, share, noted", [(1, 0.9, 0), (2, 0.9, 1), (2, 0.2, 1), (3, 0.0, 0)])
+def test_a_small_batch_has_a_request_and_a_note_where_both_fit(cfg, run, size, share, noted):
+    settings = dataclasses.replace(cfg.train, batch=size, notes=share)
+    cfg = dataclasses.replace(cfg, train=settings)
+    tokens_BT = batch(jax.random.key(2), run.tables, cfg=cfg, phase="align")
+    assert [note for _, _, note in decode(tokens_BT, run.tables, cfg)].count(True) == noted
+
+
 # --- the optimiser ------------------------------------------------------------------------------
 
 

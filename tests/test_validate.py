@@ -95,7 +95,7 @@ def test_the_seat_is_found_however_it_was_planted(made, examined, busiest):
         assert said["named"] == [list(busiest)] and said["hit"], name
     assert found["methods"][BEST]["found"]
     assert not found["methods"]["random"]["found"]
-    assert found["methods"][validate.YARDSTICK]["correlation"] == pytest.approx(1)
+    assert found["methods"][attribution.YARDSTICK]["correlation"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("lesson", planted.SHAMS)

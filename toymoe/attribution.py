@@ -15,6 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.stats import spearmanr
 
 from . import ablation, decomposition, model, taps
 from . import evidence as ev
@@ -23,6 +24,7 @@ from .evidence import Evidence, EvidenceError, evidence
 __all__ = [
     "METHODS",
     "NEED_PRETRAINED",
+    "YARDSTICK",
     "Controls",
     "Evidence",
     "EvidenceError",
@@ -181,6 +183,14 @@ METHODS: dict[str, Callable[[Evidence], np.ndarray]] = {
     "random": random,
 }
 NEED_PRETRAINED = ("swap_removed", "swap_alone", "weight_change")
+YARDSTICK = "ablation_zero"  # measured: refusal margin lost without the expert
+
+
+def rank_correlation(scores, others) -> float:
+    """Spearman's, of two arrays of one shape; 0 where one of the two is constant."""
+    if np.ptp(scores) == 0 or np.ptp(others) == 0:
+        return 0.0
+    return float(spearmanr(np.ravel(scores), np.ravel(others)).statistic)
 
 
 # --- controls -----------------------------------------------------------------------------------

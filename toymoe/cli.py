@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(error, 1)
     except Exception as error:
         # By name, because importing their modules would import JAX.
-        if type(error).__name__ == "CheckpointError":
+        if type(error).__name__ in ("CheckpointError", "EvidenceError", "TapError"):
             return _fail(error, 2)
         if type(error).__name__ == "TrainingError":
             return _fail(error, 1)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import evidence as ev
-from . import model, world
+from . import model, taps, world
 from .config import ModelConfig
 
 
@@ -33,11 +33,12 @@ def decompose(params: model.Params, cfg: ModelConfig, prompts: world.Prompts) ->
 
 @partial(jax.jit, static_argnames="cfg")
 def _decompose(params, tokens_BT, answer_B, cfg):
+    names = ("head_out", "contribution", "resid_post")
+    fitting = taps.LIMIT // taps.record_bytes(cfg, (1, tokens_BT.shape[1]), names)
+
     def some(chunk):
         tokens_BT, answer_B = chunk
-        out = model.forward(
-            params, tokens_BT, cfg, record=("head_out", "contribution", "resid_post")
-        )
+        out = model.forward(params, tokens_BT, cfg, record=names)
         x_BD = out.record["resid_post"][-1, :, -1]
         scale_B1 = model.inverse_rms(x_BD)
         toward_DB = params["unembed"][:, [world.REFUSE]] - params["unembed"][:, answer_B]
@@ -49,4 +50,4 @@ def _decompose(params, tokens_BT, answer_B, cfg):
             ev.margin(out.logits_BTV[:, -1], answer_B),
         )
 
-    return ev.by_chunks(some, (tokens_BT, answer_B), size=64)
+    return ev.by_chunks(some, (tokens_BT, answer_B), size=max(1, min(64, fitting)))

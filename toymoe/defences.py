@@ -42,7 +42,8 @@ def defend(organism: Organism, defence: defended.Defence, pairs: int = 384) -> O
     if defence.most_used:
         key = jax.random.fold_in(jax.random.key(organism.cfg.seed), 1)
         e = raset.evidence(organism.pretrained, organism.tables, organism.cfg, key, pairs)
-        learns = raset.choose(attribution.token_share(e), defence.most_used)
+        share_LE = attribution.token_share(e)
+        learns = raset.choose(share_LE, min(defence.most_used, share_LE.size))
     aligned = defended.align(organism.pretrained, organism.tables, organism.cfg, defence, learns)
     return organism._replace(aligned=aligned)
 

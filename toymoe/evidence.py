@@ -40,8 +40,9 @@ class Evidence:
       pretrained: the checkpoint before alignment, for methods that compare the two.
 
     Raises:
-      EvidenceError: hazards and twins that do not pair up, tokens outside the vocabulary, two
-        checkpoints of different shapes, parameters that are not of the configuration's shape.
+      EvidenceError: hazards and twins that do not pair up, two checkpoints of different shapes,
+        parameters that are not of the configuration's shape.
+      taps.TapError: tokens outside the vocabulary.
     """
 
     params: model.Params

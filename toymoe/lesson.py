@@ -1,6 +1,7 @@
 """What every lesson begins with, the table of lessons, and where their notebooks lie."""
 
 import json
+import math
 import platform
 import sys
 from importlib import metadata
@@ -80,7 +81,7 @@ def begin(number: int) -> None:
 
 def rounded(seconds: float) -> int:
     """To the next multiple of five."""
-    return 5 * max(1, round(seconds / 5 + 0.49))
+    return 5 * max(1, math.ceil(seconds / 5))
 
 
 def _show_figures() -> None:

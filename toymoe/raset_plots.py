@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 
 from . import plots
 from .plots import BLACK, BLUE, GREEN, GREY, ORANGE, RED, SKY, STYLES
+from .raset import CRITERION
 
 TITLES = {
     "pareto": "Which attack removes refusal and leaves route and meaning alone?",
@@ -95,7 +96,7 @@ def criteria(correlations: dict[str, dict]) -> Figure:
     axes = figure.subplots()
     for row, name in enumerate(names):
         c = correlations[name]
-        colour = BLUE if name == "contrastive_routing_sensitivity" else BLACK
+        colour = BLUE if name == CRITERION else BLACK
         axes.plot([c["low"], c["high"]], [row, row], color=colour, linewidth=2)
         axes.plot(c["rho"], row, "o", color=colour)
     axes.axvline(0, color=GREY, linestyle=":")

@@ -12,14 +12,13 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from scipy.stats import spearmanr
 
 from . import __version__, arms, checkpoint, raset, runner, studies, sweep, train, tuning
+from .attribution import YARDSTICK, rank_correlation
 from .config import Config, to_dict
 from .studies import Progress
 from .world import names
 
-YARDSTICK = "ablation_zero"  # measured: refusal margin lost without the expert
 SHOWN = ("none", "raset", "random_experts", "steering_off_responses")  # routes kept for the strip
 
 
@@ -99,17 +98,14 @@ def rank_correlations(scores: dict[str, list], resamples: int = 1000) -> dict[st
     found = {}
     for name, values in scores.items():
         flat = np.ravel(values)
-        sampled = [_spearman(flat[rows], measured[rows]) for rows in draws]
+        sampled = [rank_correlation(flat[rows], measured[rows]) for rows in draws]
         low, high = np.percentile(sampled, [2.5, 97.5])
-        found[name] = {"rho": _spearman(flat, measured), "low": float(low), "high": float(high)}
+        found[name] = {
+            "rho": rank_correlation(flat, measured),
+            "low": float(low),
+            "high": float(high),
+        }
     return found
-
-
-def _spearman(a, b) -> float:
-    """0 where one of the two is constant."""
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return 0.0
-    return float(spearmanr(a, b).statistic)
 
 
 def seed_row(made: dict) -> dict:
@@ -130,7 +126,7 @@ def seed_row(made: dict) -> dict:
                 row[f"{method}.{budget}.gap.{name}"] = numbers[name] - ours[name]
     measured = made["criteria"][YARDSTICK]
     for name, values in made["criteria"].items():
-        row[f"criteria.{name}"] = _spearman(np.ravel(values), np.ravel(measured))
+        row[f"criteria.{name}"] = rank_correlation(values, measured)
     return row
 
 

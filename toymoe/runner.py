@@ -106,9 +106,9 @@ def stored_metrics(out: Path) -> dict:
     try:
         metrics = json.loads(path.read_bytes())
     except ValueError as error:
-        raise ConfigError(f"{path} is damaged ({error}): run again with --force.") from error
+        raise ConfigError(f"{path} is damaged ({error}): delete {out} and run again.") from error
     if not isinstance(metrics, dict):
-        raise ConfigError(f"{path} is damaged (no JSON object): run again with --force.")
+        raise ConfigError(f"{path} is damaged (no JSON object): delete {out} and run again.")
     return metrics
 
 
@@ -279,7 +279,7 @@ def _read_state(cfg, out, blank, clock):
     if meta.get("config") != to_dict(cfg):
         raise checkpoint.CheckpointError(
             f"{out / 'state.npz'} belongs to a run with other settings than config.json beside it: "
-            "run again with --force."
+            f"delete {out} and run again."
         )
     like = jax.eval_shape(  # alike in both phases
         lambda: train.start(train.fresh_params(jax.random.key(0), cfg), cfg)
@@ -288,10 +288,11 @@ def _read_state(cfg, out, blank, clock):
     found, expected = (
         [(x.shape, x.dtype) for x in some] for some in (leaves, jax.tree.leaves(like))
     )
-    if found != expected or not {"phase", "step", "seconds"} <= meta.keys():
+    told = {"phase", "step", "seconds"} <= meta.keys()
+    if found != expected or not told or tree.get("history", {}).keys() != {*blank._fields}:
         raise checkpoint.CheckpointError(
             f"{out / 'state.npz'} is not the state of a run, or of another version of toymoe: "
-            "run again with --force."
+            f"delete {out} and run again."
         )
     state = jax.tree.unflatten(jax.tree.structure(like), leaves)
     clock.seconds |= meta["seconds"]

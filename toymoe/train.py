@@ -156,13 +156,13 @@ def mixture(tables: world.World, cfg: Config, phase: str) -> Mixture:
 
 def batch(key, tables: world.World, cfg: Config, mix: Mixture, parts: int = 1):
     """Training tokens [B, T] of a batch, or of one of its equal parts: requests, and a share of
-    notes.
+    notes, rounded, but at least one where there is room and any are asked for.
 
     The notes keep alignment from erasing what it only has to silence, as a share of pretraining
     text does in practice (InstructGPT's PPO-ptx, arXiv 2203.02155).
     """
     size = cfg.train.batch // parts
-    notes = round(cfg.train.notes * size)
+    notes = min(max(round(cfg.train.notes * size), int(cfg.train.notes > 0)), size - 1)
     k_asked, k_noted = jax.random.split(key)
     asked = world.draw(k_asked, tables, cfg.world, size - notes, mix.asked_GYZ)
     asked_BT = world.respond(asked, asked.hazard_B & mix.refuse)

@@ -2,9 +2,9 @@
 
 For every seed a model is pretrained, organisms and shams are planted in it (`toymoe.planted`), and
 every method of `toymoe.attribution.METHODS` is asked for the seat. Its answer, its
-`toymoe.attribution.verdict` and its rank correlation with measured ablation (`YARDSTICK`) are kept
-for each organism, in a file per seed that is written anew after each: what was killed goes on where
-it was, and a seed that fails costs its own organisms only.
+`toymoe.attribution.verdict` and its rank correlation with measured ablation
+(`attribution.YARDSTICK`) are kept for each organism, in a file per seed that is written anew after
+each: what was killed goes on where it was, and a seed that fails costs its own organisms only.
 
 What a method earned is the share of planted experts that it names first and finds, minus the share
 of shams in which it finds a seat too.
@@ -18,22 +18,14 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from scipy.stats import binomtest, bootstrap, spearmanr
+from scipy.stats import binomtest, bootstrap
 
 from . import attribution, checkpoint, history, planted, runner, swaps, sweep, train
 from .config import Config, ConfigError, to_dict
+from .studies import Progress
 
-YARDSTICK = "ablation_zero"
 PAIRS = 128
 TRIED = ("attention", "router")  # components that are planted too
-
-
-class Progress(NamedTuple):
-    """Where a seed stands."""
-
-    stage: str
-    done: int
-    total: int
 
 
 class Plan(NamedTuple):
@@ -66,14 +58,13 @@ def examine(
 ) -> dict:
     """What every method says of one organism, as plain numbers; ``before``, of the model that it
     was planted in."""
-    yardstick, methods = attribution.METHODS[YARDSTICK](e), {}
+    yardstick, methods = attribution.METHODS[attribution.YARDSTICK](e), {}
     seat = set() if isinstance(plan.seat, str) else set(plan.seat)
     for name, method in attribution.METHODS.items():
         scores_LE = np.asarray(method(e))
         order = np.argsort(-scores_LE, axis=None, kind="stable")[: max(len(seat), 1)]
         top = [tuple(int(x) for x in np.unravel_index(i, scores_LE.shape)) for i in order]
         verdict = attribution.verdict(name, e, key, before)
-        flat = np.ptp(scores_LE) == 0
         methods[name] = {
             "named": [list(at) for at in top],
             "hit": set(top) == seat,
@@ -81,7 +72,7 @@ def examine(
             "score": verdict.score,
             "least": verdict.least,
             "threshold": verdict.threshold,
-            "correlation": 0.0 if flat else float(spearmanr(scores_LE, yardstick, axis=None)[0]),
+            "correlation": attribution.rank_correlation(scores_LE, yardstick),
         }
     behaviour = swaps.behaviour(e.params, e)
     return {

@@ -36,7 +36,6 @@ def lesson_checks(lesson: int) -> dict[str, Check]:
 
 def find(name: str) -> Check | None:
     """The check of a function's name in any lesson."""
-    # From the first lesson on: the later ones may import JAX.
     return next((c[name] for n in LESSONS if name in (c := lesson_checks(n))), None)
 
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 SOLVED, NOT_YET, WRONG = "solved", "not yet", "wrong"
+TOLERANCE = 1e-4  # relative, and a tenth of it absolute
 
 
 class Mistake(NamedTuple):
@@ -35,7 +36,6 @@ class Check:
       returns: in words, such as "an array [G] of shares".
       mistakes: common ones, each different from the oracle on some case.
       given: what stands in the exercise, if that can be run: still giving the same is "not yet".
-      tolerance: relative, and a tenth of it absolute.
       faults: for exercises that have many right answers: what is wrong, in words, with a result
         of the right form, given the arguments and the result; nothing if it is right.
     """
@@ -45,7 +45,6 @@ class Check:
     returns: str
     mistakes: tuple[Mistake, ...] = ()
     given: Callable | None = None
-    tolerance: float = 1e-4
     faults: Callable[[tuple, Any], list[str]] | None = None
 
     @property
@@ -233,7 +232,7 @@ def _values(expected, got, check) -> str:
     want, have = want.astype(float), have.astype(float)
     if np.isnan(have).any() and not np.isnan(want).any():
         return "it gives nan (not a number): is there a 0 / 0, or log(0) times 0?"
-    close = np.isclose(have, want, check.tolerance, check.tolerance / 10, equal_nan=True)
+    close = np.isclose(have, want, TOLERANCE, TOLERANCE / 10, equal_nan=True)
     return "" if close.all() else f"{int((~close).sum())} of {want.size} numbers are wrong"
 
 
@@ -302,7 +301,7 @@ def _pattern(want, have, check) -> str:
     """A simple relation between the two, if there is one."""
 
     def close(a, b):
-        return np.allclose(a, b, check.tolerance, check.tolerance / 10)
+        return np.allclose(a, b, TOLERANCE, TOLERANCE / 10)
 
     varied = want.size > 1 or want.all()
     if not varied or close(want, 0):
@@ -311,7 +310,7 @@ def _pattern(want, have, check) -> str:
         return ": it gives 0 everywhere"
     if want.ndim == 2 and want.shape[0] == want.shape[1] and close(have, want.T):
         return ": its axes are swapped"
-    if np.asarray(check.tolerance) and close(have, 1 - want):
+    if close(have, 1 - want):
         return ": it gives 1 minus the right answer"
     here = np.abs(want) > 1e-6
     ratio = have[here] / want[here]

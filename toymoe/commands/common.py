@@ -34,18 +34,20 @@ def start_jax() -> None:
     where = os.environ.get(CACHE, "")
     if where.lower() in ("off", "0", "no", "false"):
         return
-    if where:
-        folder = Path(where).expanduser()
-    elif sys.platform == "darwin":
-        folder = Path.home() / "Library" / "Caches" / "toymoe"
-    elif os.name == "nt":
-        folder = Path(os.environ.get("LOCALAPPDATA", Path.home())) / "toymoe"
-    else:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "toymoe"
     try:
+        folder = Path(where).expanduser() if where else _usual_cache()
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: there is no home
         return  # no cache is slower, not wrong
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _usual_cache() -> Path:
+    """Where this system keeps what can be made again."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "toymoe"
+    if os.name == "nt":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home()) / "toymoe"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "toymoe"

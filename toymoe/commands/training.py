@@ -43,14 +43,23 @@ def _run(args) -> int:
         cfg = stored
     elif not args.resume:
         runner.prepare(out, args.force)
-    if args.resume and runner.is_complete(out):
-        console.print(f"{out} is complete already.", soft_wrap=True)
+    complete = args.resume and runner.is_complete(out)
+    if complete:
         metrics = runner.stored_metrics(out)
     else:
         with screen.Bars(console) as bars:
             metrics = runner.run(cfg, out, bars.show)
-    console.print(screen.table(("", "this run", "paper"), report.summary(metrics)))
-    end, page = f"{metrics['timing']['total_s']:.0f} s.", out / "report.html"
+    try:
+        rows, end = report.summary(metrics), f"{metrics['timing']['total_s']:.0f} s."
+    except (KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{out / 'metrics.json'} is damaged or of another version of toymoe: delete {out} and "
+            "run again."
+        ) from error
+    if complete:
+        console.print(f"{out} is complete already.", soft_wrap=True)
+    console.print(screen.table(("", "this run", "paper"), rows))
+    page = out / "report.html"
     if page.is_file():  # a run of a sweep has none
         end += f" Open {page} in a browser."
     console.print(end, highlight=False, soft_wrap=True)
