@@ -6,9 +6,11 @@ import subprocess
 import sys
 import time
 
+import jax
 import pytest
 
 from toymoe import bench, checkpoint, cli, doctor, inside_plots, plots, report, runner, screen
+from toymoe.commands import common
 from toymoe.config import to_dict
 from toymoe.train import TrainingError
 
@@ -129,6 +131,19 @@ def test_a_message_of_many_lines_is_told_in_one(capsys, monkeypatch):
 
     monkeypatch.setattr(bench, "measure", measure)
     assert refused(capsys, ["bench"]).endswith("one two\n")
+
+
+@pytest.mark.parametrize("where", ["~nobody-of-this-name/cache", ""])
+def test_without_a_home_there_is_no_cache_and_no_error(monkeypatch, where):
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setenv("TOYMOE_CACHE", where)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(common.Path, "home", home)
+    before = jax.config.jax_compilation_cache_dir
+    common.start_jax()
+    assert jax.config.jax_compilation_cache_dir == before
 
 
 # --- help ---------------------------------------------------------------------------------------
