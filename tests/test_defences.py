@@ -54,6 +54,16 @@ def changed(a, b):
     }
 
 
+def test_a_small_model_has_no_more_experts_to_learn_in_than_it_has(
+    monkeypatch, params, tiny_world, cfg
+):
+    monkeypatch.setattr(defended, "align", lambda *asked: asked[-1])
+    organism = Organism(cfg, tiny_world, params, params)
+    for most_used, expected in ((3, 3), (99, 16)):
+        defence = defended.Defence(most_used=most_used)
+        assert defences.defend(organism, defence, pairs=16).aligned.sum() == expected
+
+
 # --- aligning -----------------------------------------------------------------------------------
 
 

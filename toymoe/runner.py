@@ -33,7 +33,6 @@ from .config import Config, ConfigError, from_dict, to_dict
 FILES = (
     "config.json state.npz pretrained.npz aligned.npz history.npz report.html metrics.json"
 ).split()
-NAMES = dict(zip(train.PHASES, ("pretrained", "aligned"), strict=True))
 
 
 class Progress(NamedTuple):
@@ -141,7 +140,7 @@ def load(out: Path) -> Organism:
         raise ConfigError(f"{out} is not finished: `toymoe run --resume --out {out}` goes on.")
     like = jax.eval_shape(lambda: train.fresh_params(jax.random.key(0), cfg))
     like = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), like)
-    trees = (checkpoint.load(out / f"{name}.npz", like)[0] for name in NAMES.values())
+    trees = (checkpoint.load(out / f"{name}.npz", like)[0] for name in train.NAMES.values())
     return Organism(cfg, world_of(cfg), *trees)
 
 
@@ -259,7 +258,7 @@ def _train(cfg, out, tables, prompts, clock, watch):
         with clock(f"{phase}_s"):
             params = jax.tree.map(np.asarray, state.params)
             meta = {"config": to_dict(cfg), "phase": phase}
-            checkpoint.save(out / f"{NAMES[phase]}.npz", params, meta)
+            checkpoint.save(out / f"{train.NAMES[phase]}.npz", params, meta)
             step = 0
             if phase == "pretrain":
                 state = train.start(state.params, cfg)

@@ -22,7 +22,8 @@ import optax
 from . import TRAINING, model, moe, world
 from .config import Config
 
-PHASES = ("pretrain", "align")
+NAMES = {"pretrain": "pretrained", "align": "aligned"}  # of the parameters after each phase
+PHASES = tuple(NAMES)
 WORKERS = 2  # at most: they must divide the batch
 AXIS = "worker"
 ALIKE = jax.sharding.PartitionSpec()  # every worker has the same
@@ -392,7 +393,7 @@ def _train_one(cfg: Config, seed):
     both = jax.tree.map(lambda *x: jnp.stack(x), *map(ahead, PHASES))
     _, (made, losses) = jax.lax.scan(run, fresh_params(key.init, cfg), both)
     result = {}
-    for i, (phase, name) in enumerate(zip(PHASES, ("pretrained", "aligned"), strict=True)):
+    for i, (phase, name) in enumerate(NAMES.items()):
         result[name] = jax.tree.map(lambda leaf, i=i: leaf[i], made)
         result[f"loss_{phase}"] = losses[i, : steps(cfg, phase)]
     return result

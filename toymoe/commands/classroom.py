@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import count
 from pathlib import Path
 
 from ..config import ConfigError
@@ -91,14 +92,15 @@ def _grade(args) -> int:
         raise ConfigError(f"--out {out} is one of the submissions: name another file.")
     folder = Path(args.feedback) if args.feedback else out.with_name(f"{out.stem}_feedback")
     _no_file(folder)
-    console, done = screen.Console(markup=False), []
-    with console.status(f"marking {len(paths)} submissions") as status:
-
-        def watch(student):
-            done.append(student)
-            status.update(f"marking {len(paths)} submissions, {len(done)} done")
-
-        rows = marking.mark(paths, number, seed, limits, watch)
+    console, what, done = (
+        screen.Console(markup=False),
+        f"marking {len(paths)} submissions",
+        count(1),
+    )
+    with console.status(what) as status:
+        rows = marking.mark(
+            paths, number, seed, limits, lambda _: status.update(f"{what}, {next(done)} done")
+        )
     sheet.write_csv(out, rows)
     sheet.write_feedback(folder, rows)
     points = [
