@@ -92,11 +92,8 @@ def _grade(args) -> int:
         raise ConfigError(f"--out {out} is one of the submissions: name another file.")
     folder = Path(args.feedback) if args.feedback else out.with_name(f"{out.stem}_feedback")
     _no_file(folder)
-    console, what, done = (
-        screen.Console(markup=False),
-        f"marking {len(paths)} submissions",
-        count(1),
-    )
+    console, done = screen.Console(markup=False), count(1)
+    what = f"marking {len(paths)} submissions"
     with console.status(what) as status:
         rows = marking.mark(
             paths, number, seed, limits, lambda _: status.update(f"{what}, {next(done)} done")
