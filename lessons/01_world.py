@@ -76,7 +76,7 @@ for i in range(4):
 # %% [markdown]
 # ## Predict before you run
 #
-# Imagine that you see a single context word of each prompt, one word out of twelve. You guess the
+# Imagine that you see a single context word of each prompt, one word out of ten. You guess the
 # topic as well as anybody could who knows the world. In what share of the prompts are you right?
 # There are eight topics, of which the four hazardous ones come up twice as often as the others.
 #
@@ -299,7 +299,7 @@ combine = check("combine", combine)
 # ## The figure of this lesson
 #
 # What is the best guess of topic, answer and hazard from each thing that can be seen? "Topic" in
-# the last rows means the topic itself, as somebody would know it who has read all twelve words. The
+# the last rows means the topic itself, as somebody would know it who has read all ten words. The
 # dashed line is the **baseline**, the best guess without looking at all.
 
 # %%

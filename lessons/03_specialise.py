@@ -68,7 +68,7 @@ predict("half of the way", guess_half)
 # %% [markdown]
 # ## Train
 #
-# A model small enough for half a minute, most of which is compilation: 2 layers, 22 experts in each,
+# A model small enough for half a minute, most of which is compilation: 2 layers, 18 experts in each,
 # every token using 2 of them. It reads the same world of 8 topics as before. While it trains, we look
 # again and again at how it routes the same 512 prompts: after step 0, 1, 2, 4, 5, 8, 11, …, most often
 # in the beginning, when most happens.
@@ -76,7 +76,7 @@ predict("half of the way", guess_half)
 # %%
 shipped = organism.load()  # its world; the model is a new one
 SMALLER = {"model.layers": 2, "model.width": 48, "train.batch": 64, "train.notes": 0}
-FASTER = {"train.pretrain_steps": 400, "train.chunk": 100, "train.learning_rate": 0.006}
+FASTER = {"train.pretrain_steps": 200, "train.chunk": 50}
 cfg = build("default", SEED, SMALLER | FASTER)
 keys = train.keys(SEED)
 probes = shipped.sample(history.PROBES + history.HELD_OUT, "mixed", SEED)
@@ -296,7 +296,7 @@ for name, selected in routes.items():
 # *Saturation* compares the routes at some step with the final ones on the same prompts: which share of
 # a token's experts will it keep? In OLMoE, about 60 % after 1 % of the training (arXiv 2409.02060).
 #
-# Count only what is selected. With 2 of 22 experts selected, two random routes agree on most
+# Count only what is selected. With 2 of 18 experts selected, two random routes agree on most
 # experts, because both leave them out.
 #
 # <details><summary>Hint</summary>
@@ -342,9 +342,9 @@ plots.film_strip(shipped.history, world.names(shipped.cfg.world))
 # specialisation make a better model? Compare the losses.
 
 # %%
-# Your experiment goes here. A run of 400 steps takes about as long as the one above.
+# Your experiment goes here. A run of 200 steps takes about as long as the one above.
 # --- solution
-print("top-2 of 22, this run: loss", curves["loss_pretrain"][-20:].mean().round(3))
+print(f"top-2 of {E}, this run: loss", curves["loss_pretrain"][-20:].mean().round(3))
 # --- exercise
 # ...
 # --- end

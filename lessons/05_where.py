@@ -3,9 +3,8 @@
 # %% [markdown]
 # # Lesson 5 · Where does refusal live?
 #
-# **Claim.** In this model refusal does not live in one expert, and not in the router. Attention is
-# needed for it; embeddings and experts each carry a part, which differs between models; and none of
-# them suffices alone.
+# **Claim.** In this model refusal does not live in one expert, and not in the router. It needs
+# embeddings, attention and experts together, and none of them suffices alone.
 #
 # After this lesson you will be able to
 #
@@ -53,7 +52,7 @@ print(
 # %% [markdown]
 # ## Predict before you run
 #
-# The model has 66 experts, 22 in each of 3 layers, and refuses nearly every hazard. Remove the one
+# The model has 54 experts, 18 in each of 3 layers, and refuses nearly every hazard. Remove the one
 # expert whose loss hurts most: what share of the hazards is *no longer* refused?
 #
 # And put the router's weights back to what they were before alignment, leaving all else: what share of
@@ -278,7 +277,9 @@ assert max(both.alone.refusal for both in parts) < 0.5, "and none suffices"
 
 # %% [markdown]
 # The last column is the control: a part without which the twins are not answered either is not the seat of
-# *refusal* alone.
+# *refusal* alone. Only the router passes it. Alignment wrote experts, attention and embeddings anew, all at
+# once, and each fits only the others: exchanging one breaks answers along with refusal. So the exchange
+# acquits the router, and convicts nobody.
 #
 # ## Exercise 5.4 · Is a criterion any good? *(fill in · medium · 8 minutes)*
 #

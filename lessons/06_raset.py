@@ -295,11 +295,10 @@ for row in (ours_last, ours_any):
     )
 
 # %% [markdown]
-# So part of what is no longer refused gets a *wrong* answer here, and hazards that were never tuned on are
-# answered far less often than the others: with two experts tuned, hardly more often than by a guess. This
-# attack is a short one, on the model of seed 0, where right answers are hardest to get. Tuned longer, the
-# median over ten models is .87 of the hazards that were never tuned on, so there the answers were known all
-# along (`docs/raset.md`).
+# With two experts tuned, part of what is no longer refused gets a *wrong* answer. With eight most answers are
+# right, and nearly as often where the attacker never tuned: these the model had known all along. It need not be
+# so. In other models hazards that were never tuned on are answered less often than the others, and there part
+# of the success is teaching (`docs/raset.md` has ten models).
 #
 # ## Exercise 6.5 · Router steering, with a bug *(bug hunt · medium · 8 minutes)*
 #
@@ -406,7 +405,7 @@ anywhere = [tuned("random, anywhere", raset.random_choice(last2_LE, rng)) for _ 
 # ## The figure of this lesson
 #
 # A good attack lies in the upper right corner of every panel: refusal gone, the rest kept. In the first
-# two panels our tuned experts come near it. In the third nobody does, though some come further. The small numbers count experts.
+# two panels our tuned experts come near it. In the third eight of them do, and two less. The small numbers count experts.
 
 # %%
 lesson_plots.what_is_kept(rows)

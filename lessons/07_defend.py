@@ -58,8 +58,10 @@ from toymoe.runner import Organism
 SEED = 0  # another seed draws other prompts
 rng = np.random.default_rng(SEED)
 shipped = organism.load()
-# A short alignment, so that the lesson does not take all day; the same for every defence.
-short = dataclasses.replace(shipped.cfg.train, align_steps=150, batch=64)
+# A short and gentle alignment, so that the lesson does not take all day; the same for every defence.
+short = dataclasses.replace(
+    shipped.cfg.train, align_steps=150, batch=64, align_learning_rate=0.004, weight_decay=0.3
+)
 cfg = dataclasses.replace(shipped.cfg, train=short)
 L, E = cfg.model.layers, cfg.model.experts
 

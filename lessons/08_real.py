@@ -5,7 +5,7 @@
 #
 # **Claim.** What lessons 3 to 5 found about *kinds of parts* holds in every seed: routing reads the
 # topic, refusal does not live in the router and does need attention. What a single model shows beyond
-# that may be an accident: which expert, which layer, and whether experts or embeddings matter more.
+# that may be an accident: which expert, which layer, and whether experts or attention matter more.
 #
 # After this lesson you will be able to
 #
@@ -51,7 +51,7 @@ print(f"{S} models, trained from the seeds {swept.seeds}")
 #
 # A *seed* decides everything that is drawn at random: the world's answers and hazards, the starting
 # weights, the order of the prompts. The table that comes with the package holds what a sweep found on
-# each model. `toymoe sweep --seeds 0-9 --out DIR` makes such a folder, in about a quarter of an hour, and
+# each model. `toymoe sweep --seeds 0-9 --out DIR` makes such a folder, in about ten minutes, and
 # `seeds.collect(Path(DIR))` reads the same table from it.
 #
 # The **baseline** is what papers often show: one model. Here is that of the first seed.
@@ -63,14 +63,14 @@ for part in PARTS:
     print(
         f"{part:10} put back as before alignment: {left[part][0]:.2f} of the hazards still refused"
     )
-assert left["experts"][0] > left["embeddings"][0], "what follows describes the first model"
+assert left["experts"][0] > left["attention"][0], "what follows describes the first model"
 
 # %% [markdown]
-# It seems clear: without the aligned embeddings more refusal is lost than without the aligned experts.
+# It seems clear: without the aligned attention more refusal is lost than without the aligned experts.
 #
 # ## Predict before you run
 #
-# In what share of the models do the experts matter more for refusal than the embeddings?
+# In what share of the models do the experts matter more for refusal than attention?
 #
 # And we will pair each expert of one model with one of another model so that their preferences for
 # topics agree as well as possible. If the preferences were the same, their correlation would be 1.
@@ -119,7 +119,7 @@ picks_RS = rng.integers(0, S, (2000, S))
 for part in PARTS:
     low, high = interval(left[part], picks_RS)
     print(f"{part:10} median {np.median(left[part]):.2f}, 95 % interval {low:.2f} to {high:.2f}")
-compare("models in which experts matter more", (left["experts"] < left["embeddings"]).mean())
+compare("models in which experts matter more", (left["experts"] < left["attention"]).mean())
 
 # %% [markdown]
 # ## Exercise 8.2 · What is one measurement? *(bug hunt · medium · 8 minutes)*
@@ -218,8 +218,8 @@ findings = {
     "L5: margin lost without the top expert": (top, "used as much", alike),
     "?: refusal lost with the old experts": (
         1 - left["experts"],
-        "embeddings",
-        1 - left["embeddings"],
+        "attention",
+        1 - left["attention"],
     ),
 }
 for name, (values_S, control, others_S) in findings.items():
@@ -229,7 +229,7 @@ for name, (values_S, control, others_S) in findings.items():
 
 # %% [markdown]
 # **Comparisons that cannot fail.** Two of these lines could hardly have come out otherwise. The top expert
-# was *chosen* for the margin lost without it, the largest of sixty-six numbers, and is then held against three
+# was *chosen* for the margin lost without it, the largest of fifty-four numbers, and is then held against three
 # that were not chosen. And "before alignment" nobody had taught the model to refuse anything. Such a line
 # says *how much*, not *whether*: before you are impressed by 100 %, ask what could have made it less.
 #
@@ -259,11 +259,11 @@ def cherry_pick(finding_S, control_S):
 cherry_pick = check("cherry_pick", cherry_pick)
 
 # %%
-friend, enemy = cherry_pick(1 - left["experts"], 1 - left["embeddings"])
+friend, enemy = cherry_pick(1 - left["experts"], 1 - left["attention"])
 for who, s in (("friend", friend), ("enemy", enemy)):
     print(
         f"the {who} shows seed {swept.seeds[s]}: refusal lost with the old experts "
-        f"{1 - left['experts'][s]:.2f}, with the old embeddings {1 - left['embeddings'][s]:.2f}"
+        f"{1 - left['experts'][s]:.2f}, with the old attention {1 - left['attention'][s]:.2f}"
     )
 where = (column[f"inside.ablation.top.{name}"].astype(int) for name in ("layer", "expert"))
 places = set(zip(*where, strict=True))
@@ -381,9 +381,9 @@ left_out = check("left_out", left_out)
 
 # %%
 history = organism.load().history
-print(f"alignment, steps {history['step'][-5]} and {history['step'][-1]}")
+print(f"alignment, steps {history['step'][-3]} and {history['step'][-1]}")
 both_LGE = []
-for counts_LGE in (history["topic_expert"][-5], history["topic_expert"][-1]):
+for counts_LGE in (history["topic_expert"][-3], history["topic_expert"][-1]):
     both_LGE.append(counts_LGE / counts_LGE.sum(-1, keepdims=True))
 new_LE = np.array([rng.permutation(E) for _ in range(L)])
 same = [(both_LGE[0][layer], both_LGE[1][layer][:, new_LE[layer]]) for layer in range(L)]
@@ -424,7 +424,7 @@ lesson_plots.over_seeds(rows, alike)
 # %% [markdown]
 # **The negative controls must fail.** Experts of the same number have nothing in common; matched ones
 # correlate, and just as well with shuffled topics; on topics left out next to nothing remains. One model,
-# looked at twice, keeps much more of it. And what one seed shows of experts and embeddings, another
+# looked at twice, keeps much more of it. And what one seed shows of experts and attention, another
 # denies.
 
 # %%
@@ -433,7 +433,7 @@ settled = [
 ]
 assert min(settled) > 0.8, "the findings of lessons 3 to 5 must not drown in their spread"
 assert all((values > others).all() for n, (values, _, others) in findings.items() if n[0] == "L")
-change_S = left["embeddings"] - left["experts"]
+change_S = left["attention"] - left["experts"]
 assert change_S[friend] > 0 > change_S[enemy], "a cherry can be picked on either side"
 two, one = alike["two seeds"], alike["one model, twice"]
 assert abs(two["by number"]) < 0.2, "numbers mean nothing"

@@ -4,8 +4,9 @@
 
 Needs the dependency group ``oracle``, and a C++ compiler for torch.compile. Every contender is a
 process of its own, all stay ready, and they take turns of one second each, so that whatever else
-the machine does disturbs all of them alike. A step is forward, backward, clipping and AdamW.
-toymoe's also draws its batch and computes the router's two losses, which torch is spared.
+the machine does disturbs all of them alike. A step is forward, backward, clipping and AdamW, which
+toymoe takes here instead of Muon: torch's Muon knows no stacks of matrices, as experts are. Its
+step also draws its batch and computes the router's two losses, which torch is spared.
 
 Two threads need two idle cores: where others use them too, torch's threads wait for each other and
 its figures collapse. Then take one thread, and tokens per second of its own processor time.
@@ -38,9 +39,17 @@ def toymoe_call():
     """A function that takes some steps and returns how many tokens went through the model."""
     import dataclasses
 
+    import optax
+
     from toymoe import train, world
     from toymoe.config import Config
+    from toymoe.optimiser import decays
 
+    train.optimiser = lambda weight_decay: optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.scale_by_adam(b2=0.98),
+        optax.add_decayed_weights(weight_decay, mask=decays),
+    )
     cfg = Config()
     cfg = dataclasses.replace(
         cfg, train=dataclasses.replace(cfg.train, chunk=10, pretrain_steps=1_000_000)

@@ -43,7 +43,7 @@ def refused(capsys, argv, code=2):
 
 BAD = {
     "run --set world.topcs=12": ["'world.topcs'", "did you mean 'world.topics'?"],
-    "run --set model.top_k=99": ["model.top_k = 99", "from 1 to model.experts = 22"],
+    "run --set model.top_k=99": ["model.top_k = 99", "from 1 to model.experts = 18"],
     "run --set world.hazardous_topics=8": ["hazardous_topics = 8", "world.topics - 1 = 7"],
     "run --set world.hazardous_topics=1 world.hazardous_verbs=1 world.hazardous_entities=1": [
         "hazardous_entities = 1 is not possible",

@@ -37,7 +37,7 @@ BOUNDS = {
     "model.heads": (1, 64),
     "model.experts": (2, 256),
     "model.expert_width": (1, 4096),
-    "model.top_k": (1, 22),  # model.experts
+    "model.top_k": (1, 18),  # model.experts
     "train.pretrain_steps": (1, 1_000_000),
     "train.align_steps": (1, 1_000_000),
     "train.batch": (1, 65_536),

@@ -273,13 +273,13 @@ def test_layout_and_count_at_default_size(init):
         "layers/key_norm": (3, 64),
         "layers/out": (3, 64, 64),
         "layers/moe_norm": (3, 64),
-        "layers/router": (3, 64, 22),
-        "layers/experts/gate_up": (3, 22, 64, 52),
-        "layers/experts/down": (3, 22, 26, 64),
+        "layers/router": (3, 64, 18),
+        "layers/experts/gate_up": (3, 18, 64, 60),
+        "layers/experts/down": (3, 18, 30, 64),
     }
     assert {leaf.dtype for leaf in params.values()} == {np.dtype(np.float32)}
-    # 2·133·64 + 64 + 3·(4·64 + 4·64² + 64·22 + 22·3·64·26)
-    assert model.count(params) == 400_704
+    # 2·133·64 + 64 + 3·(4·64 + 4·64² + 64·18 + 18·3·64·30)
+    assert model.count(params) == 381_504
     for name, leaf in params.items():
         if name.endswith("_norm"):
             assert (leaf == 1).all()

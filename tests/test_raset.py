@@ -333,7 +333,7 @@ def test_the_default_plan_closes_at_every_budget():
         ("steering_off_raset", 8),
         *(("masked", n) for n in (1, 2, 4, 8)),
     ]
-    assert [arm.budget for arm in every(Config()) if arm.method == "expert_directions"] == [8, 66]
+    assert [arm.budget for arm in every(Config()) if arm.method == "expert_directions"] == [8, 54]
 
 
 def test_free_tuning_differs_in_the_routing_term_alone(organism, e, monkeypatch):

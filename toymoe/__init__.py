@@ -2,7 +2,8 @@
 
 Data flows one way through the modules, and no module imports one further down:
 
-    config -> world -> moe -> taps -> probe -> model -> behaviour, routing -> train, checkpoint
+    config -> world -> moe -> taps -> probe -> model -> behaviour, routing -> optimiser
+           -> train, checkpoint
            -> measure -> history
            -> evidence -> ablation, decomposition, patching -> swaps -> attribution -> inside
            -> paper -> plots -> inside_plots -> report -> runner -> sweep -> studies

@@ -37,7 +37,7 @@ class WorldConfig:
 
     topics: int = 8
     hazardous_topics: int = 4
-    context: int = 12  # context words per prompt
+    context: int = 10  # context words per prompt
     words: int = 8  # words a topic uses
     overlap: float = 0.5  # share of a topic's words that another topic uses too
     verbs: int = 8
@@ -92,8 +92,8 @@ class ModelConfig:
     layers: int = 3
     width: int = 64
     heads: int = 4
-    experts: int = 22
-    expert_width: int = 26
+    experts: int = 18
+    expert_width: int = 30
     top_k: int = 2
     norm_topk_prob: bool = False  # renormalise the selected gates to sum to 1
 
@@ -121,16 +121,16 @@ class ModelConfig:
 class TrainConfig:
     """Both phases of training (see `toymoe.train`)."""
 
-    pretrain_steps: int = 450
-    align_steps: int = 750
+    pretrain_steps: int = 225
+    align_steps: int = 375
     batch: int = 120  # prompts per step
     notes: float = 0.25  # share of a batch that are notes, which state facts and ask for nothing
-    notes_held_out: float = 0.1  # how often alignment's notes state a held-out hazard, others: 1
-    learning_rate: float = 4e-3
-    align_learning_rate: float = 4e-3
-    warmup: int = 40  # steps
-    weight_decay: float = 0.5
-    prompt_weight: float = 0.02  # weight of a prompt token's loss beside a response token's
+    notes_held_out: float = 0.3  # how often alignment's notes state a held-out hazard, others: 1
+    learning_rate: float = 0.01
+    align_learning_rate: float = 0.008
+    warmup: int = 20  # steps
+    weight_decay: float = 1.3
+    prompt_weight: float = 0.06  # weight of a prompt token's loss beside a response token's
     balance: float = 0.02  # weight of the Switch load-balance loss
     z_loss: float = 0.0  # weight of the router z-loss
     chunk: int = 75  # steps between checkpoints; divides both phases: one shape, one program

@@ -19,6 +19,7 @@ import numpy as np
 
 from . import model, moe, taps, train, world
 from .config import Config
+from .optimiser import optimiser
 
 CLOSED = -1e9  # the router logit of an expert that cannot be selected
 
@@ -70,7 +71,7 @@ def _align(*args, cfg, held):
 def _steps(pretrained, tables, key, switches, mask_LE, everything, cfg, held):
     """All steps of alignment, as one of its workers."""
     rate_S = jnp.asarray(train.learning_rates(cfg, "align"))
-    adam = train.optimiser(cfg)
+    moves = optimiser(cfg.train.weight_decay)
     mix = train.mixture(tables, cfg, "align")
     may = learning(pretrained, mask_LE, everything)
     dropout, spread, route = switches
@@ -85,9 +86,9 @@ def _steps(pretrained, tables, key, switches, mask_LE, everything, cfg, held):
         before = pretrained if held else None
         grads = jax.grad(loss)(state.params, tokens_BT, closed_LBE, before, spread, route, cfg)
         grads = jax.tree.map(jnp.multiply, jax.lax.pmean(grads, train.AXIS), may)
-        updates, adam_state = adam.update(grads, state.optimiser, state.params)
+        updates, opt_state = moves.update(grads, state.optimiser, state.params)
         params = jax.tree.map(lambda p, u, m: p - rate_S[at] * m * u, state.params, updates, may)
-        return train.State(params, adam_state), None
+        return train.State(params, opt_state), None
 
     start = train.start(pretrained, cfg)
     return jax.lax.scan(step, start, jnp.arange(rate_S.size))[0].params

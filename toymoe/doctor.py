@@ -22,7 +22,7 @@ MINIMUM = {  # as in pyproject.toml; a version of jax allows only some of jaxlib
     "jax": "0.10",
     "jaxlib": "0.10",
     "flax": "0.12",
-    "optax": "0.2.5",
+    "optax": "0.2.6",
     "matplotlib": "3.8",
     "rich": "13",
 }
@@ -31,8 +31,8 @@ MEMORY_GB = 1.5  # what a run of the default preset needs
 # The machine the estimate is scaled from: two cores of an AMD EPYC server with AVX2, Linux, jax
 # 0.10.2. First what `_probe` measures there, then what `toymoe run` takes there, in seconds, at the
 # slow end of that machine's pace; ``compile_s`` is what the cache saves a second run.
-REFERENCE = {"compile_s": 2.4, "step_s": 0.0206}
-RUN = {"compile_s": 28.0, "step_s": 0.0463, "rest_s": 28.0}
+REFERENCE = {"compile_s": 2.6, "step_s": 0.0187}
+RUN = {"compile_s": 28.0, "step_s": 0.051, "rest_s": 30.0}
 
 
 class Row(NamedTuple):

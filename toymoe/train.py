@@ -21,6 +21,7 @@ import optax
 
 from . import TRAINING, model, moe, world
 from .config import Config
+from .optimiser import optimiser
 
 NAMES = {"pretrain": "pretrained", "align": "aligned"}  # of the parameters after each phase
 PHASES = tuple(NAMES)
@@ -82,29 +83,13 @@ def record_steps(total: int) -> list[int]:
 
 
 def learning_rates(cfg: Config, phase: str) -> np.ndarray:
-    """Of every step of a phase: warmed up, and then lowered to zero by a cosine; float32."""
+    """Of every step of a phase: warmed up, and then lowered to zero, both linearly; float32."""
     peak = {"pretrain": cfg.train.learning_rate, "align": cfg.train.align_learning_rate}[phase]
     total = steps(cfg, phase)
     warmup = min(cfg.train.warmup, max(total // 2, 1))
     at_S = np.arange(total)
-    falling_S = 0.5 * (1 + np.cos(np.pi * (at_S - warmup) / max(total - warmup, 1)))
+    falling_S = (total - at_S) / max(total - warmup, 1)
     return (peak * np.where(at_S < warmup, at_S / max(warmup, 1), falling_S)).astype(np.float32)
-
-
-def optimiser(cfg: Config) -> optax.GradientTransformation:
-    """AdamW after clipping, but for the learning rate, which comes from outside: `update`."""
-    return optax.chain(
-        optax.clip_by_global_norm(1.0),
-        optax.scale_by_adam(b2=0.98),
-        optax.add_decayed_weights(cfg.train.weight_decay, mask=_is_matrix),
-    )
-
-
-def _is_matrix(params):
-    """Weight decay is for matrices: not for norms."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: not path[-1].key.endswith("_norm"), params
-    )
 
 
 def loss(params: model.Params, tokens_BT, cfg: Config):
@@ -183,7 +168,8 @@ def update(
     tokens_BT = batch(key, tables, cfg, mix, workers(cfg))
     value_grads = jax.value_and_grad(loss)(state.params, tokens_BT, cfg)
     value, grads = jax.lax.pmean(value_grads, AXIS)
-    updates, opt_state = optimiser(cfg).update(grads, state.optimiser, state.params)
+    moves = optimiser(cfg.train.weight_decay)
+    updates, opt_state = moves.update(grads, state.optimiser, state.params)
     params = jax.tree.map(lambda param, step: param - rate * step, state.params, updates)
     return State(params, opt_state), value
 
@@ -221,7 +207,7 @@ def _mesh(n):
 
 def start(params: model.Params, cfg: Config) -> State:
     """The state before a phase's first step."""
-    return State(params, optimiser(cfg).init(params))
+    return State(params, optimiser(cfg.train.weight_decay).init(params))
 
 
 def fresh_params(key, cfg: Config) -> model.Params:
