@@ -43,7 +43,7 @@ def _mover(params):
 
 def _muon() -> optax.GradientTransformation:
     """Three Newton-Schulz iterations do instead of five; 0.2 makes a number's step about as long as
-    Adam's (Liu et al., arXiv 2502.16982, section 2.2), so that both have one learning rate."""
+    Adam's (Liu et al., arXiv 2502.16982), so that both have one learning rate."""
     inner = optax.chain(
         optax.contrib.scale_by_muon(
             ns_steps=3,
