@@ -397,7 +397,9 @@ for name, a in attackers.items():
 # ## What this does not show
 #
 # One pretrained model, one short alignment, one random draw each: the next lesson says why that is
-# little. The attackers do not know of the defence, and one who does may do better. Refusal that survives
+# little. The alignment was chosen, too: with the shipped model's own rate (.008) and decay (1.3) so short a one
+# answers .93 of the harmless requests, and expert dropout spares none of them (.86 without sixteen experts,
+# the undefended model .91). The attackers do not know of the defence, and one who does may do better. Refusal that survives
 # removal is worth little if harmless requests are then refused as well: that is why over-refusal was
 # printed beside it. In a model with other kinds of refusal all this may be otherwise. `toymoe defend` tries more defences, among
 # them a detector that reads the router, at more budgets.
