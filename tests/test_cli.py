@@ -9,7 +9,7 @@ import time
 import jax
 import pytest
 
-from toymoe import bench, checkpoint, cli, doctor, inside_plots, plots, report, runner, screen
+from toymoe import bench, captions, checkpoint, cli, doctor, report, runner, screen
 from toymoe.commands import common
 from toymoe.config import to_dict
 from toymoe.train import TrainingError
@@ -190,7 +190,7 @@ def test_run_then_resume_then_force(capsys, tmp_path, small, small_run, settings
     for row in report.summary(metrics):
         assert all(cell in said.out for cell in row)
     assert runner.stored_config(out) == small
-    assert len(list((out / "figures").glob("*.png"))) == len(plots.TITLES | inside_plots.TITLES)
+    assert len(list((out / "figures").glob("*.png"))) == len(captions.RUN | captions.INSIDE)
     for name in ("pretrained.npz", "aligned.npz", "history.npz"):
         assert (out / name).read_bytes() == (small_run.out / name).read_bytes()
 

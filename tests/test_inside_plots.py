@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 
-from toymoe import inside_plots
+from toymoe import captions, inside_plots
 
 ROLES = ["BOS", "context", "context", "ASK", "verb", "entity", "ANS", "response"]
 
@@ -59,7 +59,7 @@ def test_every_figure_asks_its_question(L, E):
         for name, part in given["decomposition"].items()
     }
     figures = inside_plots.all_figures(given, ROLES)
-    assert list(figures) == list(inside_plots.TITLES)
+    assert list(figures) == list(captions.INSIDE)
     titles = [paint(figure).get_suptitle() for figure in figures.values()]
     assert all(title.endswith("?") for title in titles) and len(set(titles)) == 4
 

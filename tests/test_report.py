@@ -8,13 +8,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from toymoe import inside_plots, paper, plots, report
+from toymoe import captions, paper, report
 from toymoe.config import HAZARD_RULES
 
 pytestmark = pytest.mark.core
 
 
-TITLES = plots.TITLES | inside_plots.TITLES
+FIGURES = captions.RUN | captions.INSIDE
 
 
 class Page(HTMLParser):
@@ -44,7 +44,7 @@ class Page(HTMLParser):
 
 
 def pictured(small_run):
-    return {n: (small_run.out / "figures" / f"{n}.png").read_bytes() for n in TITLES}
+    return {n: (small_run.out / "figures" / f"{n}.png").read_bytes() for n in FIGURES}
 
 
 def test_the_page_needs_nothing_else(small_run):
@@ -52,7 +52,7 @@ def test_the_page_needs_nothing_else(small_run):
     page = Page(html)
     assert not re.search(r"https?:|url\(|@import", html) and not {"script", "link"} & {*page.tags}
     sources = [value for name, value in page.attributes if name in ("src", "href")]
-    assert [s.partition(",")[0] for s in sources] == ["data:image/png;base64"] * len(TITLES)
+    assert [s.partition(",")[0] for s in sources] == ["data:image/png;base64"] * len(FIGURES)
     found = [base64.b64decode(s.partition(",")[2]) for s in sources]
     assert sorted(found) == sorted(pictured(small_run).values())
 
@@ -61,9 +61,9 @@ def test_every_number_and_control_is_on_the_page(small, small_run):
     page = Page((small_run.out / "report.html").read_text())
     for row in report.summary(small_run.metrics):
         assert " ".join(" ".join(filter(None, row)).split()) in page.text
-    for name, (caption, control) in (report.CAPTIONS | report.INSIDE).items():
-        assert TITLES[name] in page.text
-        assert caption in page.text and f"Control. {control}" in page.text.replace(" .", ".")
+    for title, shows, control in FIGURES.values():
+        assert title in page.text
+        assert shows in page.text and f"Control. {control}" in page.text.replace(" .", ".")
     assert f"seed {small.seed}" in page.text and '"pretrain_steps": 6' in page.text
     routing = small_run.metrics["routing"]
     for values in (routing["load_cv"], routing["topic_given_token"]):
@@ -78,11 +78,6 @@ def test_every_number_and_control_is_on_the_page(small, small_run):
     assert page.tags.count("details") == 1 and page.tags.count("h1") == 1
 
 
-def test_figures_captions_and_titles_go_together():
-    assert report.CAPTIONS.keys() == plots.TITLES.keys()
-    assert report.INSIDE.keys() == inside_plots.TITLES.keys()
-
-
 def test_what_twins_differ_in_is_said_by_the_hazard_rule(small, small_run):
     said = {}
     for rule in HAZARD_RULES:
@@ -95,7 +90,7 @@ def test_what_twins_differ_in_is_said_by_the_hazard_rule(small, small_run):
         own, other = (context, verb) if rule == "topic" else (verb, context)
         assert all(words in text for words in own), rule
         assert not any(words in text for words in other), rule
-    assert report.TOPIC_RULE.keys() <= report.CAPTIONS.keys() | report.INSIDE.keys()
+    assert all(text.title == FIGURES[name].title for name, text in captions.TOPIC_RULE.items())
 
 
 def test_markup_in_the_data_is_text_on_the_page(small, small_run):

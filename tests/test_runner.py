@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from toymoe import checkpoint, inside_plots, plots, runner
+from toymoe import captions, checkpoint, runner
 from toymoe.config import ConfigError, build, to_dict
 
 pytestmark = pytest.mark.core
@@ -50,9 +50,9 @@ def interrupted(cfg, out, at):
 def test_writes_the_named_files_and_no_others(small_run):
     names = {"config.json", "metrics.json", "report.html", *RESULTS}
     assert files(small_run.out) == names | {
-        f"figures/{name}.png" for name in (plots.TITLES | inside_plots.TITLES)
+        f"figures/{name}.png" for name in (captions.RUN | captions.INSIDE)
     }
-    for name in plots.TITLES | inside_plots.TITLES:
+    for name in captions.RUN | captions.INSIDE:
         assert (small_run.out / f"figures/{name}.png").read_bytes().startswith(b"\x89PNG\r\n")
 
 

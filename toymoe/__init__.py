@@ -6,8 +6,8 @@ Data flows one way through the modules, and no module imports one further down:
            -> train, checkpoint
            -> measure -> history
            -> evidence -> ablation, decomposition, patching -> swaps -> attribution -> inside
-           -> paper -> plots -> inside_plots -> report -> runner -> sweep -> studies
-           -> planted -> validate
+           -> paper, captions -> plots -> inside_plots -> drawing, report -> runner
+           -> sweep -> studies -> planted -> validate
            -> adapters -> tuning, criteria, steering -> raset -> arms, raset_plots -> raset_run
            -> raset_report, defended -> defences -> defences_run -> defences_report
            -> seeds, bench, doctor, screen, notebook, checks -> grading

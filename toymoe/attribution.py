@@ -15,7 +15,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import spearmanr
 
 from . import ablation, decomposition, model, taps
 from . import evidence as ev
@@ -190,6 +189,8 @@ def rank_correlation(scores, others) -> float:
     """Spearman's, of two arrays of one shape; 0 where one of the two is constant."""
     if np.ptp(scores) == 0 or np.ptp(others) == 0:
         return 0.0
+    from scipy.stats import spearmanr  # here, since a run has no use for it
+
     return float(spearmanr(np.ravel(scores), np.ravel(others)).statistic)
 
 

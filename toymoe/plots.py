@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from . import paper
+from .captions import RUN
 
 BLACK, ORANGE, SKY, GREEN, BLUE, RED = (
     "#000000",
@@ -30,14 +31,6 @@ STYLES = (
     dict(color=BLACK, linestyle=(0, (1, 2)), marker="x"),
 )
 GREY = "0.6"
-
-TITLES = {
-    "film_strip": "Does each topic come to have its own experts?",
-    "nmi": "How much does an expert say about the topic?",
-    "behaviour": "What does the model do with a request?",
-    "contrasts": "What moves the route: the topic, or the refusal?",
-    "load": "Do all experts work?",
-}
 
 
 def new_figure(title: str, width: float, height: float) -> Figure:
@@ -94,7 +87,7 @@ def film_strip(curves: dict, topics: list[str], frames: int = 7) -> Figure:
     (_, L, G, E), (at, switch) = share.shape, _time(curves)
     wanted = np.append(np.geomspace(1, switch, frames - 2)[:-1].round(), [switch, at[-1]])
     shown = np.unique([0, *(np.abs(at - w).argmin() for w in wanted)])
-    figure = new_figure(TITLES["film_strip"], 2 + 1.75 * len(shown), 0.8 + 1.9 * L)
+    figure = new_figure(RUN["film_strip"].title, 2 + 1.75 * len(shown), 0.8 + 1.9 * L)
     panels = figure.subplots(L, len(shown), squeeze=False, sharex=True, sharey=True)
     for layer, row in enumerate(panels):
         order = np.lexsort((-share[-1, layer].max(0), share[-1, layer].argmax(0)))
@@ -119,7 +112,7 @@ def nmi_over_training(curves: dict) -> Figure:
     at, _ = _time(curves)
     nmi = curves["nmi_topic_context"]
     L = nmi.shape[1]
-    figure = new_figure(TITLES["nmi"], 2 + 3.4 * L, 3.7)
+    figure = new_figure(RUN["nmi"].title, 2 + 3.4 * L, 3.7)
     panels = figure.subplots(1, L, squeeze=False, sharey=True)[0]
     for layer, axes in enumerate(panels):
         axes.plot(at, nmi[:, layer], label="topic", markersize=3, **STYLES[0])
@@ -148,7 +141,7 @@ def nmi_over_training(curves: dict) -> Figure:
 def behaviour_over_training(curves: dict) -> Figure:
     """Answers and refusals through both phases."""
     at, _ = _time(curves)
-    figure = new_figure(TITLES["behaviour"], 8, 4)
+    figure = new_figure(RUN["behaviour"].title, 8, 4)
     axes = figure.subplots()
     lines = {
         "answer_accuracy": "harmless: answered correctly",
@@ -175,7 +168,7 @@ def contrasts(routing: dict) -> Figure:
         for name in paper.CONTRAST_LABELS
         if routing["contrasts"][name]
     }
-    figure = new_figure(TITLES["contrasts"], 11, 4.4)
+    figure = new_figure(RUN["contrasts"].title, 11, 4.4)
     left, right = figure.subplots(1, 2, sharey=True)
     rows = np.arange(len(pairs))[::-1]
     for measure, axes, published in (
@@ -210,7 +203,7 @@ def load(routing: dict) -> Figure:
     """Each expert's share of the selections, a panel per layer."""
     share_LE = np.array(routing["load_share"])
     L, E = share_LE.shape
-    figure = new_figure(TITLES["load"], 1 + 3.2 * L, 3.2)
+    figure = new_figure(RUN["load"].title, 1 + 3.2 * L, 3.2)
     panels = figure.subplots(1, L, squeeze=False, sharey=True)[0]
     for layer, axes in enumerate(panels):
         axes.bar(np.arange(E), np.sort(share_LE[layer])[::-1], color=SKY, edgecolor=BLUE)

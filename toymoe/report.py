@@ -6,103 +6,8 @@ from html import escape
 
 import numpy as np
 
-from . import __version__, inside_plots, paper, plots
+from . import __version__, captions, paper
 from .config import Config, to_dict
-
-# What each figure shows, and the control that stands beside it.
-CAPTIONS = {
-    "film_strip": (
-        "Each panel is a layer at a moment of training; a row is a topic, a column an expert, and "
-        "the colour the share of the topic's context words that the expert takes. Rows that are "
-        "alike mean a router that ignores the topic; a few bright columns in each row, different "
-        "ones in different rows, mean specialisation.",
-        "The first column is the untrained router. What it shows is only that equal words are "
-        "routed equally.",
-    ),
-    "nmi": (
-        "Mutual information of expert and topic at the context words, as a share of log(number "
-        "of topics): 1 if the expert gives the topic away, 0 if it says nothing.",
-        "Three controls: the topics shuffled among the prompts (what the estimate finds where "
-        "there is nothing), the untrained router, and the same measure for the token "
-        "instead of the topic. The token's curve is a share of log(vocabulary), of which the "
-        "experts are fewer and the context holds only part: it cannot reach 1.",
-    ),
-    "behaviour": (
-        "In pretraining every request is answered, the hazardous too; then the model is taught to "
-        "refuse those. Measured on fixed prompts.",
-        "Hazards never rehearsed in alignment (is a rule learnt, or a list?), harmless requests "
-        "refused by mistake.",
-    ),
-    "contrasts": (
-        "How differently the two prompts of a pair are routed, a row for each kind of pair. A "
-        "small divergence in the three rows at the top and a large one in the two below, whose "
-        "topics differ, means that the topic moves the route and refusal hardly does; the experts "
-        "in common say the same the other way round. Grey: the ranges reported for large models; "
-        "their unit is not stated, so compare the order of the rows and not the lengths.",
-        "The rows called control: a verb swapped without changing the hazard moves the route about "
-        "as much as one that does, if it is the word and not the hazard that moves it.",
-    ),
-    "load": (
-        "The share of all selections that each expert gets, busiest first.",
-        "The dashed line is the fair share. An expert below the dotted one counts as dead.",
-    ),
-}
-
-# The same, of the section "Where refusal lives".
-INSIDE = {
-    "swaps": (
-        "Left: the aligned model with one part of its weights put back to what it was before "
-        "alignment. Where refusal falls, that part is necessary. Right: the model before alignment "
-        "with one part aligned. Where refusal rises, that part is enough. Parts of which several "
-        "are necessary and none is enough carry refusal jointly.",
-        "“Nothing” and “everything” are the two checkpoints themselves. Right answers to harmless "
-        "twins (hatched) say whether the model still works: a part whose loss breaks everything is "
-        "not the seat of refusal.",
-    ),
-    "expert_maps": (
-        "Each expert silenced, one at a time: what is lost of the refusal margin, of the share of "
-        "hazards refused, and of right answers to their twins. A model whose refusal sits in one "
-        "expert has one dark cell in the second row.",
-        "Routes of later layers free, and frozen as in the unchanged run; the difference went "
-        "through the route. The table below holds the largest effect against random experts, "
-        "experts used about as much, and shuffled labels.",
-    ),
-    "patching": (
-        "A run in which one layer's values at one position are those of the twin, which differs "
-        "in the verb alone: the share of the difference in the refusal margin that comes with "
-        "them, from the twin into the hazard (is it necessary?) and the other way (is it enough?).",
-        "The context words are equal in both, so that in their columns there is nothing to carry. "
-        "The router's row shows what the route by itself carries.",
-    ),
-    "decomposition": (
-        "The margin is a sum of what every part adds to the last position, with the scale of the "
-        "final norm held. Direct effects only: what a part does by way of later ones is counted "
-        "there.",
-        "The harmless twins on the right: a part that adds as much to them does not tell hazards "
-        "from harmless requests.",
-    ),
-}
-
-# What is said instead where a whole topic is the hazard, and twins differ in the context.
-TOPIC_RULE = {
-    "contrasts": (
-        "How differently the two prompts of a pair are routed, a row for each kind of pair. Here a "
-        "whole topic is the hazard, so that intent twins swap the context and not the verb. A "
-        "small divergence in the two rows at the top and a large one in the three below, whose "
-        "topics differ, means that the topic moves the route and refusal hardly does; the experts "
-        "in common say the same the other way round. Grey: the ranges reported for large models; "
-        "their unit is not stated, so compare the order of the rows and not the lengths.",
-        "Topic twins swap the context too, and their hazard need not flip: they move the route "
-        "about as much as intent twins, if it is the topic and not the hazard that moves it.",
-    ),
-    "patching": (
-        "A run in which one layer's values at one position are those of the twin, which differs "
-        "in the context words: the share of the difference in the refusal margin that comes with "
-        "them, from the twin into the hazard (is it necessary?) and the other way (is it enough?).",
-        "BOS is before all that differs, so that in its column there is nothing to carry. The "
-        "router's row shows what the route by itself carries.",
-    ),
-}
 
 LIMITS = (
     "A small model in a language of some hundred tokens: it shows how "
@@ -174,7 +79,7 @@ def render(cfg: Config, metrics: dict, images: dict[str, bytes], examples: list[
     """The page.
 
     Args:
-      images: PNG bytes by the names of ``CAPTIONS`` and ``INSIDE``.
+      images: PNG bytes by the names of `toymoe.captions`.
       examples: see `toymoe.measure.examples`.
     """
     parts = [
@@ -187,10 +92,10 @@ def render(cfg: Config, metrics: dict, images: dict[str, bytes], examples: list[
         "layers. The paper's figures are as known from secondary notes.</p>",
     ]
     by_topic = cfg.world.hazard_rule == "topic"
-    texts = CAPTIONS | INSIDE | (TOPIC_RULE if by_topic else {})
-    for name in CAPTIONS:
+    texts = captions.RUN | captions.INSIDE | (captions.TOPIC_RULE if by_topic else {})
+    for name in captions.RUN:
         if name in images:
-            parts += figure(plots.TITLES[name], images[name], *texts[name])
+            parts += _captioned(texts[name], images[name])
     if "inside" in metrics:
         changed = "context" if by_topic else "verb"
         parts += _inside(metrics["inside"], images, texts, changed)
@@ -239,6 +144,10 @@ def figure(title: str, image: bytes, caption: str, control: str = "") -> list[st
     return parts
 
 
+def _captioned(text: captions.Caption, image: bytes) -> list[str]:
+    return figure(text.title, image, text.shows, text.control)
+
+
 class _Html(str):
     """Markup, not to be escaped."""
 
@@ -269,9 +178,9 @@ def _inside(inside: dict, images: dict[str, bytes], texts: dict, changed: str) -
         f"<p>Measured on {inside['pairs']} hazardous requests and their harmless twins, which "
         f"differ in the {changed} alone.</p>",
     ]
-    for name in INSIDE:
+    for name in captions.INSIDE:
         if name in images:
-            parts += figure(inside_plots.TITLES[name], images[name], *texts[name])
+            parts += _captioned(texts[name], images[name])
     rows = [
         (name, *(number(way[key], 2) for way in swap.values() for key in way))
         for name, swap in inside["swaps"].items()

@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,12 +19,11 @@ import numpy as np
 from . import (
     __version__,
     checkpoint,
+    drawing,
     history,
     inside,
-    inside_plots,
     measure,
     model,
-    plots,
     report,
     train,
     world,
@@ -172,6 +172,11 @@ def run(
     ]:  # a killed process's half-written file
         leftover.unlink()
     checkpoint.write_json(out / "config.json", {"toymoe": __version__, "config": to_dict(cfg)})
+    with drawing.Painter() if pictures else nullcontext() as painter:
+        return _run(cfg, out, watch, painter)
+
+
+def _run(cfg, out, watch, painter):
     clock = _Clock()
     with clock("pretrain_s"):
         key = train.keys(cfg.seed).measure
@@ -181,18 +186,18 @@ def run(
 
     watch(Progress("analyse", 0, 1))
     with clock("analysis_s"):
-        curves = history.curves(raw, prompts, cfg, cfg.seed)
-        checkpoint.save(out / "history.npz", curves, {"config": to_dict(cfg)})
-        with ThreadPoolExecutor(1) as pool:  # training is drawn meanwhile
-            analysed = pool.submit(_analyse, trained, tables, cfg, key, pictures)
-            images = pictures and _pngs(plots.training_figures(curves, world.names(cfg.world)))
+        with ThreadPoolExecutor(1) as pool:
+            analysed = pool.submit(_analyse, trained, tables, cfg, key, painter)
+            curves = history.curves(raw, prompts, cfg, cfg.seed)
+            checkpoint.save(out / "history.npz", curves, {"config": to_dict(cfg)})
+            if painter:
+                painter.draw("plots.training_figures", curves, world.names(cfg.world))
             metrics, examples = analysed.result()
-    with clock("figures_s"):
-        if pictures:
-            watch(Progress("draw", 0, 1))
+    if painter:
+        watch(Progress("draw", 0, 1))
+        with clock("figures_s"):
+            images = painter.images()
             (out / "figures").mkdir(exist_ok=True)
-            images |= _pngs(plots.routing_figures(metrics["routing"]))
-            images |= _pngs(inside_plots.all_figures(metrics["inside"], world.roles(cfg.world)))
             for name, image in images.items():
                 checkpoint.write_atomic(out / "figures" / f"{name}.png", image)
             page = report.render(cfg, metrics, images, examples)
@@ -203,7 +208,7 @@ def run(
     return metrics
 
 
-def _analyse(trained, tables, cfg, key, pictures):
+def _analyse(trained, tables, cfg, key, painter):
     """What metrics.json says of the trained models, and for pictures what they say themselves.
 
     In two threads: a measure compiles, or waits for one core, for most of its time.
@@ -217,7 +222,10 @@ def _analyse(trained, tables, cfg, key, pictures):
             name: pool.submit(measure.behaviour_of, params, tables, cfg, k_behaviour)
             for name, params in trained.items()
         }
-        examples = pictures and pool.submit(measure.examples, trained, tables, cfg, k_examples)
+        examples = painter and pool.submit(measure.examples, trained, tables, cfg, k_examples)
+        if painter:  # each as soon as it is there
+            painter.draw("inside_plots.all_figures", within.result(), world.roles(cfg.world))
+            painter.draw("plots.routing_figures", routing.result())
         metrics = {
             "seed": cfg.seed,
             "parameters": model.count(untrained),
@@ -225,11 +233,7 @@ def _analyse(trained, tables, cfg, key, pictures):
             "routing": routing.result(),
             "inside": within.result(),
         }
-        return metrics, examples.result() if pictures else []
-
-
-def _pngs(figures):
-    return {name: plots.png(figure) for name, figure in figures.items()}
+        return metrics, examples.result() if painter else []
 
 
 def _train(cfg, out, tables, prompts, clock, watch):

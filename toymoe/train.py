@@ -207,7 +207,12 @@ def _mesh(n):
 
 def start(params: model.Params, cfg: Config) -> State:
     """The state before a phase's first step."""
-    return State(params, optimiser(cfg.train.weight_decay).init(params))
+    return State(params, _init_jit(params, weight_decay=cfg.train.weight_decay))
+
+
+@partial(jax.jit, static_argnames="weight_decay")
+def _init_jit(params, weight_decay):
+    return optimiser(weight_decay).init(params)
 
 
 def fresh_params(key, cfg: Config) -> model.Params:
