@@ -50,7 +50,8 @@ SMALL = {
 
 # Files that need the same costly fixture, and so run in the same process.
 TOGETHER = {
-    "small_run": "test_cli test_defences_run test_raset test_report test_runner test_sweep",
+    "small_run": "test_cli test_defences_run test_drawing test_raset test_report test_runner "
+    "test_sweep",
     "taught": "test_attribution test_inside test_planted test_validate",
 }
 

@@ -30,10 +30,10 @@ def test_a_figure_that_cannot_be_drawn_is_an_error(capfd):
     with drawing.Painter() as painter:
         pid = painter._process.pid
         assert os.getpgid(pid) != os.getpgid(0)  # Ctrl-C in a terminal does not reach it
-        painter.draw("plots.load", {"load_share": []})
+        painter.draw("routing", {"contrasts": {}})
         with pytest.raises(RuntimeError, match="a figure could not be drawn: see the error above"):
             painter.images()
-        painter.draw("plots.load", {})  # to nobody
+        painter.draw("routing", {})  # to nobody
         assert not alive(pid)
     assert "Traceback" in capfd.readouterr().err
 

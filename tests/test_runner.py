@@ -173,7 +173,7 @@ def replace(source, target):
     real(source, target)
 
 os.replace = replace
-runner.run(from_dict(json.loads(sys.argv[1])), Path(sys.argv[2]))
+runner.run(from_dict(json.loads(sys.argv[1])), Path(sys.argv[2]), pictures=False)
 """
 
 

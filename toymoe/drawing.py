@@ -5,7 +5,6 @@ these from being compiled. The second process is this module as a script. It is 
 its standard input, and answers with all images at once.
 """
 
-import importlib
 import os
 import pickle
 import subprocess
@@ -40,14 +39,14 @@ class Painter:
             self._process.stdin.close()
         self._process.stdout.close()
 
-    def draw(self, figures: str, *args) -> None:
-        """Begin to draw what a function of this package returns, figures by name.
+    def draw(self, which: str, *args) -> None:
+        """Begin to draw some figures; more may be asked for meanwhile, from any thread.
 
         Args:
-          figures: such as "plots.training_figures".
-          args: what the function takes: plain numbers and arrays.
+          which: "training", "routing" or "inside".
+          args: what the function that makes those figures takes, see ``_paint``.
         """
-        self._tell((figures, args))
+        self._tell((which, args))
 
     def images(self) -> dict[str, bytes]:
         """Wait for all figures; PNG files by name."""
@@ -65,14 +64,19 @@ class Painter:
 
 def _paint() -> None:
     answer, sys.stdout = sys.stdout.buffer, sys.stderr
-    from . import inside_plots, plots  # noqa: F401 - at once, while nothing is asked for
+    from . import inside_plots, plots
 
+    makers = {
+        "training": plots.training_figures,
+        "routing": plots.routing_figures,
+        "inside": inside_plots.all_figures,
+    }
     images = {}
     with suppress(EOFError):  # the first process has ended
-        while what := pickle.load(sys.stdin.buffer):
-            module, name = what[0].split(".")
-            make = getattr(importlib.import_module(f"{__package__}.{module}"), name)
-            images |= {name: plots.png(figure) for name, figure in make(*what[1]).items()}
+        while asked := pickle.load(sys.stdin.buffer):
+            which, args = asked
+            figures = makers[which](*args)
+            images |= {name: plots.png(figure) for name, figure in figures.items()}
         answer.write(pickle.dumps(images))
         answer.flush()
 

@@ -166,11 +166,11 @@ def run(
       CheckpointError: a file of the folder is damaged or belongs to other settings.
       TrainingError: the loss is not finite any more.
     """
-    for leftover in [
+    for half_written in [
         *out.glob(".*.tmp"),
         *out.glob("figures/.*.tmp"),
-    ]:  # a killed process's half-written file
-        leftover.unlink()
+    ]:  # by one that was killed
+        half_written.unlink()
     checkpoint.write_json(out / "config.json", {"toymoe": __version__, "config": to_dict(cfg)})
     with drawing.Painter() if pictures else nullcontext() as painter:
         return _run(cfg, out, watch, painter)
@@ -191,7 +191,7 @@ def _run(cfg, out, watch, painter):
             curves = history.curves(raw, prompts, cfg, cfg.seed)
             checkpoint.save(out / "history.npz", curves, {"config": to_dict(cfg)})
             if painter:
-                painter.draw("plots.training_figures", curves, world.names(cfg.world))
+                painter.draw("training", curves, world.names(cfg.world))
             metrics, examples = analysed.result()
     if painter:
         watch(Progress("draw", 0, 1))
@@ -224,8 +224,8 @@ def _analyse(trained, tables, cfg, key, painter):
         }
         examples = painter and pool.submit(measure.examples, trained, tables, cfg, k_examples)
         if painter:  # each as soon as it is there
-            painter.draw("inside_plots.all_figures", within.result(), world.roles(cfg.world))
-            painter.draw("plots.routing_figures", routing.result())
+            painter.draw("inside", within.result(), world.roles(cfg.world))
+            painter.draw("routing", routing.result())
         metrics = {
             "seed": cfg.seed,
             "parameters": model.count(untrained),
