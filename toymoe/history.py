@@ -109,8 +109,8 @@ def curves(raw: Raw, prompts: world.Prompts, cfg: Config, seed: int) -> dict[str
 
 def _selected(raw, cfg):
     """Bool [S, L, B, P, E], probes of the training mixture only."""
-    experts = raw.experts_SLBPA[:, :, :PROBES]
-    return (experts[..., None] == np.arange(cfg.model.experts, dtype=np.uint8)).any(-2)
+    names_E = np.arange(cfg.model.experts, dtype=np.uint8)
+    return np.stack([(x[:, :PROBES, :, :, None] == names_E).any(-2) for x in raw.experts_SLBPA])
 
 
 def _behaviour(raw, prompts):
