@@ -3,8 +3,9 @@
 # %% [markdown]
 # # Lesson 5 · Where does refusal live?
 #
-# **Claim.** In this model refusal does not live in one expert, and not in the router. It needs
-# embeddings, attention and experts together, and none of them suffices alone.
+# **Claim.** In this model refusal does not live in one expert, and not in the router. Exchanging
+# embeddings, attention or experts takes it away, but answers too, so that does not say which of them
+# carries it.
 #
 # After this lesson you will be able to
 #
@@ -353,7 +354,7 @@ print(f"my criterion {rank_correlation(my_criterion(pairs).ravel(), measured):+.
 # %% [markdown]
 # ## What this does not show
 #
-# One organism. Experts are interchangeable between seeds, so "expert 13 of layer 1" means nothing
+# One organism. Experts are interchangeable between seeds, so "expert 1 of layer 1" means nothing
 # elsewhere; what is claimed is the pattern. Ablation measures what is *not replaced*: when several
 # experts can each do the job, removing one shows nothing, and this model seems to have such spares.
 # Weight swaps put together parts that were never trained together. That refusal is joint was also found

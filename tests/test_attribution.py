@@ -7,7 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from toymoe import ablation, attribution, decomposition, model, patching, swaps, taps, world
+from toymoe import (
+    ablation,
+    attribution,
+    checkpoint,
+    decomposition,
+    model,
+    patching,
+    swaps,
+    taps,
+    world,
+)
 
 N = 24
 
@@ -367,11 +377,11 @@ def test_gate_scores_are_slow_averages(trained):
 
 def test_components_are_all_parameters_once(trained):
     paths = [path for paths in swaps.COMPONENTS.values() for path in paths]
-    flat = swaps._flatten(trained.params)
+    flat = checkpoint.flatten(trained.params)
     assert sorted(paths) == sorted(flat)
     for name, own in swaps.COMPONENTS.items():
-        swapped = swaps._flatten(swaps.swap(trained.params, trained.pretrained, [name]))
-        before = swaps._flatten(trained.pretrained)
+        swapped = checkpoint.flatten(swaps.swap(trained.params, trained.pretrained, [name]))
+        before = checkpoint.flatten(trained.pretrained)
         for path, leaf in swapped.items():
             assert leaf is (before if path in own else flat)[path]
 

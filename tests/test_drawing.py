@@ -31,7 +31,7 @@ def test_a_figure_that_cannot_be_drawn_is_an_error(capfd):
         pid = painter._process.pid
         assert os.getpgid(pid) != os.getpgid(0)  # Ctrl-C in a terminal does not reach it
         painter.draw("routing", {"contrasts": {}})
-        with pytest.raises(RuntimeError, match="a figure could not be drawn: see the error above"):
+        with pytest.raises(drawing.DrawingError, match=r"could not be drawn .* --resume"):
             painter.images()
         painter.draw("routing", {})  # to nobody
         assert not alive(pid)

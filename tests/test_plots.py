@@ -157,15 +157,24 @@ def test_the_shortest_training_can_be_drawn():
         paint(figure)
 
 
-@pytest.mark.parametrize("missing", [(), ("object_twins",), ("neutral_twins", "object_twins")])
-def test_contrasts_stand_at_their_labels(missing):
+@pytest.mark.parametrize(
+    ("missing", "rule"),
+    [
+        ((), "conjunction"),
+        (("object_twins",), "topic"),
+        (("neutral_twins", "object_twins"), "topic"),
+    ],
+)
+def test_contrasts_stand_at_their_labels(missing, rule):
     given = routing(L=8, missing=missing)  # more layers than there are styles
-    figure = plots.contrasts(given)
+    figure = plots.contrasts(given, rule)
     left, right = figure.axes
+    words = paper.contrast_labels(rule)
     ticks = zip(left.get_yticklabels(), left.get_yticks(), strict=True)
     labels = {text.get_text(): row for text, row in ticks}
     shown = [pair for pair in paper.CONTRAST_LABELS if pair not in missing]
-    assert set(labels) == {paper.CONTRAST_LABELS[pair] for pair in shown}
+    assert set(labels) == {words[pair] for pair in shown}
+    assert ("context swapped, hazard flips (intent twins)" in labels) == (rule == "topic")
     for axes, name, published in zip(
         (left, right), ("js", "overlap"), (paper.CONTRAST_JS, paper.CONTRAST_OVERLAP), strict=True
     ):
@@ -174,7 +183,7 @@ def test_contrasts_stand_at_their_labels(missing):
         ]
         expected, ranges = [], []
         for pair in shown:
-            row = labels[paper.CONTRAST_LABELS[pair]]
+            row = labels[words[pair]]
             expected += [(value, row) for value in given["contrasts"][pair][name]]
             ranges += [(*published[pair], row)] if pair in published else []
         assert sorted(marks) == sorted(expected)

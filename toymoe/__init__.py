@@ -46,8 +46,8 @@ if _version < (0, 13):
     _flags["--xla_cpu_scheduler_type"] = "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"
 
 # Without XLA's fusion emitters most programs compile in about two thirds of the processor time.
-# The training loop has them (`TRAINING`): its steps are a twentieth faster (docs/tuning.md). From
-# jaxlib 0.11 on there is no choice.
+# The training loop has them (`TRAINING`), since without them it rounds otherwise, and every table
+# of the docs would have to be made anew. From jaxlib 0.11 on there is no choice.
 TRAINING: dict[str, bool] = {}  # compiler options of that loop
 _EMITTERS = "xla_cpu_use_fusion_emitters"
 

@@ -27,8 +27,8 @@ RUN = {
         "topics): 1 if the expert gives the topic away, 0 if it says nothing.",
         "Three controls: the topics shuffled among the prompts (what the estimate finds where "
         "there is nothing), the untrained router, and the same measure for the token instead of "
-        "the topic. The token's curve is a share of log(vocabulary), of which the experts are "
-        "fewer and the context holds only part: it cannot reach 1.",
+        "the topic. The token's curve is divided by log(vocabulary), more than so few experts can "
+        "tell and so few context words contain: it cannot reach 1.",
     ),
     "behaviour": Caption(
         "What does the model do with a request?",
@@ -59,9 +59,9 @@ INSIDE = {
     "swaps": Caption(
         "Which part of the weights carries refusal?",
         "Left: the aligned model with one part of its weights put back to what it was before "
-        "alignment. Where refusal falls, that part is necessary. Right: the model before alignment "
-        "with one part aligned. Where refusal rises, that part is enough. Parts of which several "
-        "are necessary and none is enough carry refusal jointly.",
+        "alignment. Where refusal falls, and the twins are still answered, that part is necessary. "
+        "Right: the model before alignment with one part aligned. Where refusal rises, that part "
+        "is enough.",
         "“Nothing” and “everything” are the two checkpoints themselves. Right answers to harmless "
         "twins (hatched) say whether the model still works: a part whose loss breaks everything is "
         "not the seat of refusal.",

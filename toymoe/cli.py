@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         # By name, because importing their modules would import JAX.
         if type(error).__name__ in ("CheckpointError", "EvidenceError", "TapError"):
             return _fail(error, 2)
-        if type(error).__name__ == "TrainingError":
+        if type(error).__name__ in ("TrainingError", "DrawingError"):
             return _fail(error, 1)
         raise
 

@@ -13,12 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 
 
-class Painter:
-    """The second process, inside a ``with``; it ends with it, and with the process that began it.
+class DrawingError(RuntimeError):
+    """A figure could not be drawn; why is on standard error."""
 
-    Raises:
-      RuntimeError: a figure could not be drawn; why is on standard error.
-    """
+
+class Painter:
+    """The second process, inside a ``with``; it ends with it, or with what began it."""
 
     def __enter__(self) -> "Painter":
         above = str(Path(__file__).parents[1])  # where this package is found
@@ -49,11 +49,18 @@ class Painter:
         self._tell((which, args))
 
     def images(self) -> dict[str, bytes]:
-        """Wait for all figures; PNG files by name."""
+        """Wait for all figures; PNG files by name.
+
+        Raises:
+          DrawingError: one of them could not be drawn.
+        """
         self._tell(None)
         answer = self._process.stdout.read()
         if self._process.wait():
-            raise RuntimeError("a figure could not be drawn: see the error above.")
+            raise DrawingError(
+                "a figure could not be drawn (the reason stands above): what was trained is kept, "
+                "and `toymoe run --resume` goes on from there."
+            )
         return pickle.loads(answer)
 
     def _tell(self, what):

@@ -10,9 +10,7 @@ from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
 
 from .captions import INSIDE
-from .plots import BLACK, BLUE, GREY, ORANGE, RED, SKY, STYLES
-from .plots import new_figure as make_figure
-from .plots import tidy as tidy
+from .plots import BLACK, BLUE, GREY, ORANGE, RED, SKY, STYLES, new_figure, tidy
 
 VALIDATION = "Do the methods find what was planted?"
 PATCHED = {
@@ -34,7 +32,7 @@ def expert_maps(ablation: dict) -> Figure:
         "accuracy": ("right answers lost", "share", 0.2),
     }
     L, E = np.shape(free["refusal"])
-    figure = make_figure(INSIDE["expert_maps"].title, 4 + 0.62 * E, 1.8 + 0.5 * L * len(rows))
+    figure = new_figure(INSIDE["expert_maps"].title, 4 + 0.62 * E, 1.8 + 0.5 * L * len(rows))
     panels = figure.subplots(len(rows), 3, sharex=True, sharey=True)
     for row, (name, (label, unit, least)) in zip(panels, rows.items(), strict=True):
         a, b = np.array(free[name]), np.array(frozen[name])
@@ -72,7 +70,7 @@ def patching(patched: dict, roles: list[str]) -> Figure:
     """
     ways = {"removed": "twin's values in the hazard", "restored": "hazard's values in the twin"}
     L, T = np.shape(next(iter(patched.values()))["removed"])
-    figure = make_figure(INSIDE["patching"].title, 11, 1.2 + 0.55 * (L + 1) * len(patched))
+    figure = new_figure(INSIDE["patching"].title, 11, 1.2 + 0.55 * (L + 1) * len(patched))
     panels = figure.subplots(len(patched), 2, sharex=True, sharey=True, squeeze=False)
     for row, (tap, found) in zip(panels, patched.items(), strict=True):
         for axes, (way, label) in zip(row, ways.items(), strict=True):
@@ -91,7 +89,7 @@ def patching(patched: dict, roles: list[str]) -> Figure:
 
 def decomposition(parts: dict) -> Figure:
     """The refusal margin of hazards and of twins as a waterfall of its parts."""
-    figure = make_figure(INSIDE["decomposition"].title, 11, 4)
+    figure = new_figure(INSIDE["decomposition"].title, 11, 4)
     panels = figure.subplots(1, 2, sharey=True)
     for axes, (name, part) in zip(panels, parts.items(), strict=True):
         labels, values = ["embedding"], [part["embedding"]]
@@ -129,7 +127,7 @@ def weight_swaps(swaps: dict) -> Figure:
         "removed": "aligned model, this part as before alignment",
         "alone": "model before alignment, this part aligned",
     }
-    figure = make_figure(INSIDE["swaps"].title, 11, 0.9 + 0.55 * len(swaps))
+    figure = new_figure(INSIDE["swaps"].title, 11, 0.9 + 0.55 * len(swaps))
     panels = figure.subplots(1, 2, sharey=True)
     at = np.arange(len(swaps))[::-1]
     bars = (
@@ -151,7 +149,7 @@ def validation(result: dict) -> Figure:
     """What every method earned, the best on top: planted experts named first, false alarms on
     shams, and rank correlation with measured ablation, with 95 % intervals."""
     rows = result["methods"]
-    figure = make_figure(VALIDATION, 11, 1.3 + 0.28 * len(rows))
+    figure = new_figure(VALIDATION, 11, 1.3 + 0.28 * len(rows))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     at = np.arange(len(rows))[::-1]
     marks = (

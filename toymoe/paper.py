@@ -15,6 +15,8 @@ CONTRAST_JS = {
     "topic_twins": (0.3379, 0.3379),
 }
 
+JS_RATIO = 0.2322 / 0.1006  # cross-topic (the middle) and intent twins
+
 # Share of the eight largest experts in common.
 CONTRAST_OVERLAP = {"refuse_vs_answer": (7.18 / 8, 7.92 / 8)}
 
@@ -29,3 +31,11 @@ CONTRAST_LABELS = {
     "object_twins": "control: entity swapped, hazard flips",
     "same_topic": "control: random prompts of one topic",
 }
+
+
+def contrast_labels(hazard_rule: str = "conjunction") -> dict[str, str]:
+    """``CONTRAST_LABELS`` under any hazard rule: where a whole topic is the hazard, the context is
+    what intent twins swap."""
+    if hazard_rule != "topic":
+        return CONTRAST_LABELS
+    return CONTRAST_LABELS | {"intent_twins": "context swapped, hazard flips (intent twins)"}

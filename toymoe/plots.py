@@ -161,13 +161,10 @@ def behaviour_over_training(curves: dict) -> Figure:
 # --- after training -----------------------------------------------------------------------------
 
 
-def contrasts(routing: dict) -> Figure:
+def contrasts(routing: dict, hazard_rule: str = "conjunction") -> Figure:
     """JS and top-k overlap of paired prompts, ours by layer beside the paper's ranges."""
-    pairs = {
-        name: routing["contrasts"][name]
-        for name in paper.CONTRAST_LABELS
-        if routing["contrasts"][name]
-    }
+    labels = paper.contrast_labels(hazard_rule)
+    pairs = {name: routing["contrasts"][name] for name in labels if routing["contrasts"][name]}
     figure = new_figure(RUN["contrasts"].title, 11, 4.4)
     left, right = figure.subplots(1, 2, sharey=True)
     rows = np.arange(len(pairs))[::-1]
@@ -190,7 +187,7 @@ def contrasts(routing: dict) -> Figure:
     grey = Patch(facecolor="0.82", edgecolor=GREY, label=f"range in {paper.SOURCE}")
     right.axvline(routing["top_k"] / routing["experts"], color=BLACK, linestyle=":", label="chance")
     left.set_ylim(-0.6, len(pairs) - 0.4)
-    left.set_yticks(rows, [paper.CONTRAST_LABELS[name] for name in pairs])
+    left.set_yticks(rows, [labels[name] for name in pairs])
     tidy(left, xlabel="Jensen–Shannon divergence of the routes (nats)", xlim=(0, None))
     tidy(right, xlabel="share of the top-k experts in common", xlim=(0, 1.02))
     handles = [*left.get_legend_handles_labels()[0], grey]
@@ -237,6 +234,6 @@ def training_figures(curves: dict, topics: list[str]) -> dict[str, Figure]:
     }
 
 
-def routing_figures(routing: dict) -> dict[str, Figure]:
+def routing_figures(routing: dict, hazard_rule: str = "conjunction") -> dict[str, Figure]:
     """The figures of what was measured of a run's routing, by file name."""
-    return {"contrasts": contrasts(routing), "load": load(routing)}
+    return {"contrasts": contrasts(routing, hazard_rule), "load": load(routing)}

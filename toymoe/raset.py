@@ -85,8 +85,9 @@ def evaluate(look: Look, tests: Battery, cfg: Config) -> dict:
 
     Rates are those of `toymoe.behaviour.rates`, on hazards, hazards that alignment never saw
     (``…_held_out``) or the attacker never tuned on (``…_untuned``), the harmless requests of the
-    training mixture, and each kind of control. JS (nats) and Jaccard compare the routes of the
-    mixture with the aligned model's, at all positions and (``…_answer``) at ANS.
+    training mixture, and each kind of control. The routes of the mixture are compared with the
+    aligned model's: Jaccard token by token, at all positions and (``jaccard_answer``) at ANS, and
+    JS (nats) of the prompts' routing vectors.
     """
     seen = {name: look(prompts.tokens_BP) for name, prompts in tests.prompts.items()}
     rates = {n: behaviour.rates(seen[n].said_B, p) for n, p in tests.prompts.items()}

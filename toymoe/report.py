@@ -47,7 +47,7 @@ def interval(s: dict | None, digits: int = 3) -> str:
     return f"{median} [{low}, {high}]"
 
 
-def summary(metrics: dict) -> list[tuple[str, str, str]]:
+def summary(metrics: dict, hazard_rule: str = "conjunction") -> list[tuple[str, str, str]]:
     """Rows of what, ours, and the paper's figure (empty where it has none)."""
     aligned, routing = metrics["behaviour"]["aligned"], metrics["routing"]
     rows = [
@@ -64,13 +64,19 @@ def summary(metrics: dict) -> list[tuple[str, str, str]]:
         ("  control: topics shuffled", number(routing["nmi_topic_shuffled"]), ""),
         ("  control: untrained router", number(routing["nmi_topic_untrained"]), ""),
     ]
-    for name, label in paper.CONTRAST_LABELS.items():
+    for name, label in paper.contrast_labels(hazard_rule).items():
         pair = routing["contrasts"][name]
         ours = number(float(np.mean(pair["js"]))) if pair else "–"
         low, high = paper.CONTRAST_JS.get(name, (None, None))
         theirs = "" if low is None else number(low) if low == high else f"{low:.3f}–{high:.3f}"
         rows.append((f"JS, {label}", ours, theirs))
-    rows.append(("JS cross-topic ÷ JS intent twins", number(routing["js_ratio"], 1), "2.3"))
+    rows.append(
+        (
+            "JS cross-topic ÷ JS intent twins",
+            number(routing["js_ratio"], 1),
+            number(paper.JS_RATIO, 1),
+        )
+    )
     rows.append(("  the same at ANS alone", number(routing["js_ratio_answer"], 1), ""))
     return rows
 
@@ -87,7 +93,7 @@ def render(cfg: Config, metrics: dict, images: dict[str, bytes], examples: list[
         "<p>A small mixture-of-experts language model was trained to answer questions whose right "
         "answer depends on the topic, and then to refuse the hazardous ones. Does its routing "
         "follow the topic? Does refusal change the route?</p>",
-        table(("", "this run", f"paper ({paper.SOURCE})"), summary(metrics)),
+        table(("", "this run", f"paper ({paper.SOURCE})"), summary(metrics, cfg.world.hazard_rule)),
         "<p>JS: mean Jensen–Shannon divergence of the routing vectors, in nats, averaged over "
         "layers. The paper's figures are as known from secondary notes.</p>",
     ]
@@ -96,11 +102,9 @@ def render(cfg: Config, metrics: dict, images: dict[str, bytes], examples: list[
     for name in captions.RUN:
         if name in images:
             parts += _captioned(texts[name], images[name])
-    if "inside" in metrics:
-        changed = "context" if by_topic else "verb"
-        parts += _inside(metrics["inside"], images, texts, changed)
+    parts += _inside(metrics["inside"], images, texts, "context" if by_topic else "verb")
     parts += ["<h2>Behaviour in numbers</h2>", _behaviour(metrics["behaviour"])]
-    parts += ["<h2>Routing in numbers</h2>", _routing(metrics["routing"])]
+    parts += ["<h2>Routing in numbers</h2>", _routing(metrics["routing"], cfg.world.hazard_rule)]
     if examples:
         columns = [name for name in examples[0] if name not in ("kind", "prompt")]
         rows = [
@@ -202,7 +206,7 @@ def _inside(inside: dict, images: dict[str, bytes], texts: dict, changed: str) -
     return [*parts, "<h2>The expert that matters most</h2>", table(("without it", title), rows)]
 
 
-def _routing(routing: dict) -> str:
+def _routing(routing: dict, hazard_rule: str) -> str:
     rows = [
         ("NMI(topic; expert), context words", routing["nmi_topic"]["context"]),
         ("the same at ANS", routing["nmi_topic"]["answer"]),
@@ -219,7 +223,7 @@ def _routing(routing: dict) -> str:
     ]
     layers = len(routing["load_cv"])
     body = [(label, *(number(v) for v in values)) for label, values in rows]
-    for name, label in paper.CONTRAST_LABELS.items():
+    for name, label in paper.contrast_labels(hazard_rule).items():
         pair = routing["contrasts"][name]
         if pair:
             body.append((f"JS: {label}", *(number(v, 4) for v in pair["js"])))

@@ -165,6 +165,7 @@ def run(
     Raises:
       CheckpointError: a file of the folder is damaged or belongs to other settings.
       TrainingError: the loss is not finite any more.
+      DrawingError: a figure could not be drawn.
     """
     for half_written in [
         *out.glob(".*.tmp"),
@@ -225,7 +226,7 @@ def _analyse(trained, tables, cfg, key, painter):
         examples = painter and pool.submit(measure.examples, trained, tables, cfg, k_examples)
         if painter:  # each as soon as it is there
             painter.draw("inside", within.result(), world.roles(cfg.world))
-            painter.draw("routing", routing.result())
+            painter.draw("routing", routing.result(), cfg.world.hazard_rule)
         metrics = {
             "seed": cfg.seed,
             "parameters": model.count(untrained),

@@ -70,7 +70,8 @@ def _steered(params, tokens_BT, on_LE, off_LE, floor, cfg):
 
     blank = jnp.zeros((cfg.layers, *tokens_BT.shape, cfg.experts))
     start = (blank, blank, jnp.zeros(tokens_BT.shape[0], int))
-    # A layer's router logits depend on the layers below alone: L runs set them all, one more is it.
+    # A layer's router logits depend on the layers below alone: after L runs those of all L layers
+    # are right, and one more uses them.
     return jax.lax.fori_loop(0, cfg.layers + 1, again, start)[1:]
 
 

@@ -1,8 +1,8 @@
 """Weight swaps between two checkpoints: which part of alignment carries refusal.
 
 Both directions: *removed*, the aligned model with one part as it was before alignment; *alone*, the
-pretrained model with one part aligned. A part can be necessary without being sufficient; when parts
-are necessary one by one and none suffices, refusal is joint.
+pretrained model with one part aligned. A part can be necessary without being sufficient, and is
+necessary for *refusal* only if the twins are still answered without it.
 """
 
 from typing import NamedTuple
@@ -56,7 +56,7 @@ def swap(base: model.Params, other: model.Params, names) -> model.Params:
     Raises:
       EvidenceError: an unknown component, checkpoints of two different shapes.
     """
-    flat, theirs = _flatten(base), _flatten(other)
+    flat, theirs = checkpoint.flatten(base), checkpoint.flatten(other)
     for path in flat | theirs:
         mine, other_shape = (np.shape(x[path]) if path in x else None for x in (flat, theirs))
         if mine != other_shape:
@@ -112,12 +112,3 @@ def by_expert(evidence: ev.Evidence) -> ExpertSwaps:
         ablation.ablate(evidence, "pretrained"),
         ablation.sweep(pretrained, evidence, aligned["layers"]["experts"], "alone"),
     )
-
-
-def _flatten(tree, above=""):
-    flat = {}
-    for key, value in tree.items():
-        flat |= (
-            _flatten(value, f"{above}{key}/") if isinstance(value, dict) else {above + key: value}
-        )
-    return flat

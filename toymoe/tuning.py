@@ -35,7 +35,7 @@ class Schedule:
     batch: int = 64  # hazards in a step, and as many harmless prompts
     rehearsal: float = 1.0  # weight of the harmless prompts' loss
     route: float = 60.0  # weight of the routing-preserving term
-    check: int = 40  # steps between looks at the held-out hazards
+    check: int = 40  # steps between looks at the watched hazards
     patience: int = 2  # looks without improvement before stopping
 
     def __post_init__(self):
@@ -58,7 +58,7 @@ class Data(NamedTuple):
 
     hazards: world.Prompts
     harmless: world.Prompts
-    watched: world.Prompts  # hazards that are not tuned on, for early stopping
+    watched: world.Prompts  # other hazardous prompts, not tuned on, for early stopping
 
 
 class Tuned(NamedTuple):
@@ -99,7 +99,7 @@ def data(
 
 def untuned(tables: world.World, key: jax.Array, share: float = 1 / 16) -> np.ndarray:
     """Bool [G, Y, Z]: a share of the hazardous requests, at least one, for the attacker never to
-    see: does tuning free what the model knows, or teach it anew?"""
+    tune on: does tuning free what the model knows, or teach it anew?"""
     hazards = np.flatnonzero(tables.hazard_GYZ)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     chosen = np.zeros(np.size(tables.hazard_GYZ), bool)
@@ -117,7 +117,7 @@ def tune(
 ) -> Tuned:
     """Tune a delta at a place; the parameters returned are those of the best look.
 
-    The looks are at the loss on the watched hazards; a model is kept only if it is better there.
+    The looks are at the loss on the watched hazards; a model is kept only if it is no worse there.
     """
     ranks = schedule.rank, schedule.attention_rank
     delta = adapters.fresh(key, params, *ranks, whole=place.needs_whole)
@@ -131,7 +131,6 @@ def tune(
     watched, losses, at = [float(look(delta))], [], 0
     while at < schedule.steps and len(watched) - 1 - int(np.argmin(watched)) < schedule.patience:
         at_S = np.arange(at, min(at + schedule.check, schedule.steps))
-        size = schedule.steps
         (delta, state), losses_S = _run(
             params,
             delta,
@@ -142,7 +141,7 @@ def tune(
             key,
             rates,
             weights,
-            size,
+            schedule.steps,
             cfg=cfg.model,
             batch=schedule.batch,
         )

@@ -209,7 +209,7 @@ def request_weights(world: World, cfg: WorldConfig, kind: str = "mixed") -> jax.
     Raises:
       ValueError: a kind that is not in ``KINDS``, or does not exist under the hazard rule.
     """
-    allowed = ("any", "mixed", "hazardous", "harmless", *controls(cfg))
+    allowed = [name for name in KINDS if name not in CONTROLS or name in controls(cfg)]
     if kind not in allowed:
         raise ValueError(
             f"requests of kind {kind!r} do not exist under the hazard rule {cfg.hazard_rule!r}: "

@@ -50,7 +50,8 @@ def _run(args) -> int:
         with screen.Bars(console) as bars:
             metrics = runner.run(cfg, out, bars.show)
     try:
-        rows, end = report.summary(metrics), f"{metrics['timing']['total_s']:.0f} s."
+        rows = report.summary(metrics, cfg.world.hazard_rule)
+        end = f"{metrics['timing']['total_s']:.0f} s."
     except (KeyError, TypeError) as error:
         raise ConfigError(
             f"{out / 'metrics.json'} is damaged or of another version of toymoe: delete {out} and "

@@ -7,6 +7,7 @@ One model was pretrained and then aligned twice: under the default hazard rule, 
     tables.npz (of every rule)     aligned_topic.npz   metrics_topic.json   sha256.json
 """
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -16,7 +17,7 @@ import jax
 import numpy as np
 
 from .. import checkpoint, world
-from ..config import Config, build, from_dict, to_dict
+from ..config import Config, from_dict
 
 HERE = Path(__file__).parent
 RULES = {"conjunction": "", "topic": "_topic"}  # hazard rule: what its files' names end with
@@ -56,7 +57,8 @@ def sample(
 def world_of(hazard_rule: str) -> tuple[Config, world.World]:
     """The world of the organism under any hazard rule: the same but for what is hazardous."""
     cfg = from_dict(json.loads((HERE / "config.json").read_bytes())["config"])
-    cfg = build(overrides=_flat(cfg) | {"world.hazard_rule": hazard_rule})
+    ruled = dataclasses.replace(cfg.world, hazard_rule=hazard_rule)
+    cfg = dataclasses.replace(cfg, world=ruled)
     tables, _ = checkpoint.load(HERE / "tables.npz")
     return cfg, world.World(**tables[hazard_rule])
 
@@ -89,13 +91,3 @@ def damaged() -> list[str]:
 def digest_of(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal; empty if there is no such file."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-
-
-def _flat(cfg: Config) -> dict:
-    nested = to_dict(cfg)
-    return {
-        f"{part}.{name}": value
-        for part, values in nested.items()
-        if isinstance(values, dict)
-        for name, value in values.items()
-    } | {"seed": nested["seed"]}
