@@ -24,6 +24,7 @@ PARTS = ("experts", "router", "attention", "embeddings", "norms")
 DIGITS = 4
 COLUMNS = (
     "behaviour.aligned.answer_accuracy",
+    "inside.swaps.attention.removed.accuracy",
     "behaviour.aligned.refusal",
     "behaviour.aligned.refusal_held_out",
     "behaviour.pretrained.refusal_held_out",
