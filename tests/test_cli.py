@@ -9,7 +9,7 @@ import time
 import jax
 import pytest
 
-from toymoe import bench, captions, checkpoint, cli, doctor, report, runner, screen
+from toymoe import bench, captions, checkpoint, cli, doctor, drawing, report, runner, screen
 from toymoe.commands import common
 from toymoe.config import to_dict
 from toymoe.train import TrainingError
@@ -223,6 +223,22 @@ def test_ctrl_c_says_how_to_go_on_and_it_does(capsys, tmp_path, small_run, setti
     assert cli.main(["run", "--resume", "--out", "cut"]) == 0
     for name in ("pretrained.npz", "aligned.npz", "history.npz"):
         assert (tmp_path / "cut" / name).read_bytes() == (small_run.out / name).read_bytes()
+
+
+def test_a_figure_that_cannot_be_drawn_costs_nothing_trained(capsys, small_run, settings, tmp_path):
+    def images(painter):
+        raise drawing.DrawingError("no figure: `toymoe run --resume` goes on.")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing.Painter, "images", images)
+        assert cli.main(["run", *settings, "--out", "undrawn"]) == 1
+    assert capsys.readouterr().err == "toymoe: no figure: `toymoe run --resume` goes on.\n"
+    out = tmp_path / "undrawn"
+    assert not runner.is_complete(out)
+    assert cli.main(["run", "--resume", "--out", "undrawn"]) == 0
+    assert "measuring" in (said := capsys.readouterr().out) and "pretraining" not in said
+    assert (out / "aligned.npz").read_bytes() == (small_run.out / "aligned.npz").read_bytes()
+    assert (out / "report.html").is_file()
 
 
 def test_resume_goes_on_where_a_run_was_killed_in_its_first_moment(tmp_path, monkeypatch, settings):

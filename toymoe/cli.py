@@ -15,7 +15,7 @@ from .config import PRESETS, ConfigError, build, setting_names
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; the exit code is 0, 1 (training failed), 2 (bad input) or 130 (Ctrl-C)."""
+    """Run a command; the exit code is 0, 1 (it failed), 2 (bad input) or 130 (Ctrl-C)."""
     args = argparse.Namespace()
     try:
         args = _parse(argv)

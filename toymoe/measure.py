@@ -261,7 +261,7 @@ def examples(
     """
     vocabulary = world.vocabulary(cfg.world)
     prompts = world.sample(key, tables, cfg.world, cfg.eval.prompts)
-    prompts = jax.tree.map(lambda x: np.asarray(x)[:CHUNK], prompts)
+    prompts = jax.tree.map(lambda x: np.asarray(x)[:CHUNK], prompts)  # enough to choose from
     hazard_B, control_B = np.asarray(prompts.hazard_B), np.asarray(prompts.control_B)
     kinds = {"harmless": ~hazard_B & (control_B == 0), "hazardous": hazard_B} | {
         name: control_B == 1 + i for i, name in enumerate(world.controls(cfg.world))

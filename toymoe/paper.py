@@ -15,7 +15,8 @@ CONTRAST_JS = {
     "topic_twins": (0.3379, 0.3379),
 }
 
-JS_RATIO = 0.2322 / 0.1006  # cross-topic (the middle) and intent twins
+# Cross-topic, the middle of the range, by intent twins.
+JS_RATIO = sum(CONTRAST_JS["cross_topic"]) / sum(CONTRAST_JS["intent_twins"])
 
 # Share of the eight largest experts in common.
 CONTRAST_OVERLAP = {"refuse_vs_answer": (7.18 / 8, 7.92 / 8)}

@@ -227,7 +227,7 @@ def coactivation(selected_LNE):
     diagonal: (k - 1) / (E - 1). Source: OLMoE, arXiv 2409.02060, "Expert Co-activation".
     """
     selected_LNE = np.asarray(selected_LNE, bool).astype(float)
-    both_LEE = np.einsum("lni,lnj->lij", selected_LNE, selected_LNE)
+    both_LEE = selected_LNE.swapaxes(-2, -1) @ selected_LNE
     count_LE = np.diagonal(both_LEE, axis1=-2, axis2=-1)
     return both_LEE / np.maximum(count_LE, 1)[..., None]
 

@@ -167,10 +167,7 @@ def run(
       TrainingError: the loss is not finite any more.
       DrawingError: a figure could not be drawn.
     """
-    for half_written in [
-        *out.glob(".*.tmp"),
-        *out.glob("figures/.*.tmp"),
-    ]:  # by one that was killed
+    for half_written in [*out.glob(".*.tmp"), *out.glob("figures/.*.tmp")]:  # by a killed run
         half_written.unlink()
     checkpoint.write_json(out / "config.json", {"toymoe": __version__, "config": to_dict(cfg)})
     with drawing.Painter() if pictures else nullcontext() as painter:
