@@ -35,7 +35,7 @@ lesson.begin(4)
 import jax
 import numpy as np
 
-from toymoe import lesson_plots, measure, organism, paper, plots, world
+from toymoe import lesson_plots, organism, paper, plots, reading, world
 from toymoe.checks import check, compare, predict
 from toymoe.checks.lesson4 import partners_given
 
@@ -55,7 +55,7 @@ cfg, tables = shipped.cfg, shipped.tables
 # %%
 mixed = shipped.sample(B, "mixed", SEED)
 before, after = (
-    measure.view(p, mixed.tokens_BP, cfg) for p in (shipped.pretrained, shipped.aligned)
+    reading.view(p, mixed.tokens_BP, cfg.model) for p in (shipped.pretrained, shipped.aligned)
 )
 names = world.vocabulary(cfg.world)
 for i in range(4):
@@ -116,7 +116,7 @@ rates = check("rates", rates)
 
 # %%
 unseen = shipped.sample(B, "hazardous", SEED, held_out=True)
-said_B = measure.view(shipped.aligned, unseen.tokens_BP, cfg).said_B
+said_B = reading.view(shipped.aligned, unseen.tokens_BP, cfg.model).said_B
 for name, seen in (("before alignment", before), ("after alignment", after)):
     found = rates(seen.said_B, mixed.answer_B, mixed.hazard_B, world.REFUSE)
     print(f"{name}: refusal {found[0]:.3f}, over-refusal {found[1]:.3f}, accuracy {found[2]:.3f}")
@@ -263,7 +263,7 @@ def twins_js(model, make, hazards, the_world):
     """JS between the routes of prompts and their twins, mean over those that have one, by layer."""
     key = jax.random.key(SEED)
     twins, exists_B = make(key, the_world[1], the_world[0].world, hazards)
-    both = [measure.view(model, p.tokens_BP, cfg).gates_LBTE for p in (hazards, twins)]
+    both = [reading.view(model, p.tokens_BP, cfg.model).gates_LBTE for p in (hazards, twins)]
     pairs = zip(*both, strict=True)
     keep = np.asarray(exists_B)
     return [jensen_shannon(*map(routing_vectors, ab))[keep].mean() for ab in pairs]
@@ -346,7 +346,9 @@ print("hazard is the topic:     JS", np.round(found_2["intent_twins"], 3))
 # --- solution
 for name, make in (("intent", world.intent_twin), ("neutral", world.neutral_twin)):
     twins, exists_B = make(jax.random.key(SEED), tables, cfg.world, hazards)
-    both = [measure.view(shipped.aligned, p.tokens_BP, cfg).gates_LBTE for p in (hazards, twins)]
+    both = [
+        reading.view(shipped.aligned, p.tokens_BP, cfg.model).gates_LBTE for p in (hazards, twins)
+    ]
     at_end = [
         jensen_shannon(routing_vectors(a[:, -1:]), routing_vectors(b[:, -1:]))[exists_B].mean()
         for a, b in zip(*both, strict=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from oracle import random_params
 
-from toymoe import defences, defended, measure, model, raset, train, tuning, world
+from toymoe import defences, defended, model, raset, reading, train, tuning, world
 from toymoe.config import TrainConfig
 from toymoe.runner import Organism
 
@@ -175,7 +175,7 @@ def test_a_guarded_model_refuses_what_is_flagged(monkeypatch):
     made = defences.Detector(np.array([1.0]), -2.5, None)
 
     def look(tokens):
-        return measure.View(np.zeros(1), np.array([9, 8, 7]))
+        return reading.View(np.zeros(1), np.array([9, 8, 7]))
 
     tokens = np.array([[1], [2], [3]])
     np.testing.assert_array_equal(made.guard(look, 1)(tokens).said_B, [9, 8, world.REFUSE])

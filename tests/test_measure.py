@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from toymoe import measure, train, world
+from toymoe import measure, reading, world
 from toymoe.world import REFUSE
 
 pytestmark = pytest.mark.core
@@ -60,10 +60,10 @@ def planted(monkeypatch):
     def view(params, tokens_BT, cfg):
         tokens_BT = np.asarray(tokens_BT)
         if callable(params):
-            return measure.View(np.zeros(0), params(tokens_BT))
+            return reading.View(np.zeros(0), params(tokens_BT))
         experts_LBT = np.stack([router(tokens_BT) for router in params])
         gates = 0.3 * (experts_LBT[..., None] == np.arange(8))
-        return measure.View(gates, np.zeros(len(tokens_BT)))
+        return reading.View(gates, np.zeros(len(tokens_BT)))
 
     def sample(*args, real=world.sample):
         drawn.append(jax.tree.map(np.asarray, real(*args)))
@@ -92,48 +92,6 @@ def conditional(a, b, given):
         (given == c).mean() * information(a[given == c].tolist(), b[given == c].tolist())
         for c in set(given.tolist())
     )
-
-
-# --- what a model routes and says ---------------------------------------------------------------
-
-
-def test_view_of_planted_parameters(tiny):
-    """Neither attention nor experts write anything, so all is said by the embedding."""
-    rng, cfg = np.random.default_rng(0), dataclasses.replace(tiny.model, top_k=2)
-    embed, router, unembed = (rng.normal(size=s) for s in ((38, 8), (2, 8, 8), (8, 38)))
-    layers = {
-        name: np.ones((2, 8)) for name in "attention_norm query_norm key_norm moe_norm".split()
-    }
-    layers |= {"qkv": rng.normal(size=(2, 8, 24)), "out": np.zeros((2, 8, 8)), "router": router}
-    layers["experts"] = {"gate_up": rng.normal(size=(2, 8, 8, 8)), "down": np.zeros((2, 8, 4, 8))}
-    params = {"embed": embed, "layers": layers, "final_norm": np.ones(8), "unembed": unembed}
-    tokens = rng.integers(0, 38, (3, 7))
-
-    view = measure.view(
-        jax.tree.map(np.float32, params), tokens, dataclasses.replace(tiny, model=cfg)
-    )
-    gates = np.zeros((2, 3, 7, 8))
-    said = []
-    for b, row in enumerate(tokens):
-        for t, token in enumerate(row):
-            x = embed[token] / math.sqrt(np.mean(embed[token] ** 2) + 1e-5)
-            for layer in range(2):
-                weights = np.exp(x @ router[layer])
-                for e in sorted(range(8), key=weights.__getitem__)[-2:]:
-                    gates[layer, b, t, e] = weights[e] / weights.sum()
-        said.append(max(range(38), key=(x @ unembed).__getitem__))
-    np.testing.assert_allclose(view.gates_LBTE, gates, rtol=1e-4)
-    assert view.said_B.tolist() == said
-
-
-def test_a_view_in_chunks_is_the_whole_view(tiny, monkeypatch):
-    params = train.fresh_params(jax.random.key(0), tiny)
-    tokens = np.random.default_rng(0).integers(0, len(params["embed"]), (10, 7))
-    whole = measure.view(params, tokens, tiny)
-    monkeypatch.setattr(measure, "CHUNK", 4)
-    parts = measure.view(params, tokens, tiny)
-    np.testing.assert_allclose(parts.gates_LBTE, whole.gates_LBTE, rtol=1e-5)
-    assert parts.said_B.tolist() == whole.said_B.tolist()
 
 
 # --- contrasts ----------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from toymoe import checkpoint, measure, model, organism, train, world
+from toymoe import checkpoint, measure, model, organism, reading, train, world
 from toymoe.config import HAZARD_RULES, build
 
 
@@ -66,12 +66,12 @@ def test_it_reproduces_its_metrics(rule):
         ("answer_accuracy", "mixed", None),
     ):
         prompts = shipped.sample(1024, kind, 1, held_out)
-        said_B = measure.view(shipped.aligned, prompts.tokens_BP, shipped.cfg).said_B
+        said_B = reading.view(shipped.aligned, prompts.tokens_BP, shipped.cfg.model).said_B
         found = measure.behaviour.rates(said_B, prompts)[name.removesuffix("_held_out")]
         # Two samples of 1024 and of eval.prompts prompts: within four standard errors.
         error = 4 * (max(stated[name] * (1 - stated[name]), 0.002) * (1 / 1024 + 1 / 2048)) ** 0.5
         assert abs(found - stated[name]) < error, (name, found)
-    before = measure.view(shipped.pretrained, prompts.tokens_BP, shipped.cfg).said_B
+    before = reading.view(shipped.pretrained, prompts.tokens_BP, shipped.cfg.model).said_B
     assert (before != world.REFUSE).all()
 
 

@@ -63,7 +63,16 @@ def test_every_figure_asks_its_question(L, missing):
     assert list(figures) == ["film_strip", "nmi", "behaviour", "contrasts", "load"]
     assert all(paint(figure).get_suptitle().endswith("?") for figure in figures.values())
     assert len({figure.get_suptitle() for figure in figures.values()}) == 5
-    assert [len(panels(figure)) for figure in figures.values()] == [7 * L, L, 1, 2, L]
+    assert [len(panels(figure)) for figure in figures.values()] == [L, L, 1, 2, L]
+
+
+def frames(axes, experts):
+    """The frames of a layer's strip, and what stands above each."""
+    strip = axes.images[0].get_array()
+    between = strip[:, experts :: experts + 1]
+    assert between.mask.all() and strip.mask.sum() == between.size
+    shown = [strip[:, at : at + experts] for at in range(0, strip.shape[1], experts + 1)]
+    return shown, [label.get_text() for label in axes.get_xticklabels()]
 
 
 def test_film_strip_holds_the_shares_it_was_given():
@@ -78,34 +87,33 @@ def test_film_strip_holds_the_shares_it_was_given():
         "phase": np.array([0, 0, 1, 1]),
     }
     figure = plots.film_strip(given, ["alps", "boat", "clay"])
-    first, *_, last = panels(figure)
-    np.testing.assert_allclose(
-        first.images[0].get_array(), np.array([[2, 3, 1, 4], [3, 2, 4, 1], [2, 2, 4, 2]]) / 10
-    )
-    np.testing.assert_allclose(
-        last.images[0].get_array(), [[0.75, 0.25, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
-    )
-    assert first.get_title() == "pretraining\nafter step 0"
-    assert last.get_title() == "alignment\nafter step 2"
-    assert [label.get_text() for label in first.get_yticklabels()] == ["alps", "boat", "clay"]
-    assert first.get_ylabel() == "layer 0"
+    (axes,) = panels(figure)
+    (first, *_, last), above = frames(axes, 4)
+    np.testing.assert_allclose(first, np.array([[2, 3, 1, 4], [3, 2, 4, 1], [2, 2, 4, 2]]) / 10)
+    np.testing.assert_allclose(last, [[0.75, 0.25, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    assert above[0] == "pretraining\nafter step 0"
+    assert above[-1] == "alignment\nafter step 2"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["alps", "boat", "clay"]
+    assert axes.get_ylabel() == "layer 0"
 
 
 def test_film_strip_picks_frames_from_first_to_last():
     given = curves()
     # Nearest to 64^(0, 1/4, 2/4, 3/4) = 1, 3, 8, 23 are the steps 1, 2, 4 and 16.
-    for frames, steps in ((7, [0, 1, 2, 4, 16, 64, 32]), (4, [0, 1, 64, 32])):
-        figure = plots.film_strip(given, ["alps", "boat", "clay"], frames)
-        shown = panels(figure)[: len(steps)]
-        assert [int(axes.get_title().split("step ")[1]) for axes in shown] == steps
-        assert panels(figure)[len(steps)].get_ylabel() == "layer 1"
+    for wanted, steps in ((7, [0, 1, 2, 4, 16, 64, 32]), (4, [0, 1, 64, 32])):
+        figure = plots.film_strip(given, ["alps", "boat", "clay"], wanted)
+        upper, lower = panels(figure)
+        for axes in (upper, lower):
+            assert len(frames(axes, 6)[0]) == len(steps)
+        assert [int(text.split("step ")[1]) for text in frames(upper, 6)[1]] == steps
+        assert lower.get_ylabel() == "layer 1"
 
 
 def test_a_topic_without_tokens_is_no_division_by_zero():
     given = curves()
     given["topic_expert"][0, 0, 1] = 0
     figure = paint(plots.film_strip(given, ["alps", "boat", "clay"]))
-    assert not panels(figure)[0].images[0].get_array()[1].any()
+    assert not frames(panels(figure)[0], 6)[0][0][1].any()
 
 
 def test_nmi_beside_its_controls():

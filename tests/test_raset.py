@@ -19,10 +19,10 @@ from toymoe import (
     checkpoint,
     cli,
     criteria,
-    measure,
     raset,
     raset_report,
     raset_run,
+    reading,
     runner,
     sweep,
     tuning,
@@ -163,7 +163,7 @@ def answering(tests, gates, refuse=False):
     def look(tokens_BP):
         (p,) = [p for p in tests.prompts.values() if p.tokens_BP is tokens_BP]
         said = np.where(p.hazard_B & refuse, world.REFUSE, p.answer_B)
-        return measure.View(gates, said)
+        return reading.View(gates, said)
 
     return look
 

@@ -10,7 +10,7 @@ import pytest
 from oracle import random_params
 from test_model import slow_attention, slow_norm, slow_softmax
 
-from toymoe import measure, model, steering, taps, world
+from toymoe import model, reading, steering, taps, world
 from toymoe.config import ConfigError, ModelConfig
 
 CFG = ModelConfig(layers=2, width=8, heads=2, experts=5, expert_width=3, top_k=2)
@@ -92,7 +92,7 @@ def test_steering_is_the_slow_loop(name, params, tokens_BT):
 
 
 def test_steering_nothing_is_the_model_and_steering_something_is_not(params, tokens_BT):
-    plain = measure.view(params, tokens_BT, RUN).gates_LBTE
+    plain = reading.view(params, tokens_BT, RUN.model).gates_LBTE
     same = steering.steered(params, tokens_BT, RUN).gates_LBTE
     np.testing.assert_allclose(same, plain, atol=1e-5)
     other = steering.steered(params, tokens_BT, RUN, mask((0, 4))).gates_LBTE

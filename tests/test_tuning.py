@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from oracle import random_params
 
-from toymoe import adapters, measure, model, tuning, world
+from toymoe import adapters, model, reading, tuning, world
 from toymoe.config import ConfigError, EvalConfig, ModelConfig, TrainConfig
 
 SCHEDULE = tuning.Schedule(steps=60, learning_rate=0.05, batch=32, check=20, patience=3, route=0.0)
@@ -135,12 +135,12 @@ def test_the_loss_is_the_sum_that_the_docstring_says(params, prompts, cfg):
 def test_the_routing_term_keeps_the_route(params, prompts, cfg):
     """Tuning routers, with and without it: share of selections lost on hazards."""
     lost, learnt = [], []
-    selected = measure.view(params, prompts.hazards.tokens_BP, cfg).gates_LBTE > 0
+    selected = reading.view(params, prompts.hazards.tokens_BP, cfg.model).gates_LBTE > 0
     for route in (0.0, 10.0):
         schedule = dataclasses.replace(SCHEDULE, route=route, whole_learning_rate=0.05)
         where = mask(cfg)._replace(router=True)
         made = tuning.tune(params, where, prompts, cfg, jax.random.key(2), schedule)
-        now = measure.view(made.params, prompts.hazards.tokens_BP, cfg).gates_LBTE > 0
+        now = reading.view(made.params, prompts.hazards.tokens_BP, cfg.model).gates_LBTE > 0
         lost.append((selected & ~now).sum() / selected.sum())
         learnt.append(made.watched[0] - min(made.watched))
     assert lost[0] > 0.2 and lost[1] < lost[0] / 3, lost

@@ -2,8 +2,8 @@
 
 Data flows one way through the modules, and no module imports one further down:
 
-    config -> world -> moe -> taps -> probe -> model -> behaviour, routing -> optimiser
-           -> train, checkpoint
+    config -> world -> moe -> taps -> probe -> model -> reading -> behaviour, routing
+           -> optimiser -> train, checkpoint
            -> measure -> history
            -> evidence -> ablation, decomposition, patching -> swaps -> attribution -> inside
            -> paper, captions -> plots -> inside_plots -> drawing, report -> runner

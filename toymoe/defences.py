@@ -198,7 +198,7 @@ def logistic(x_BX, y_B, ridge: float = 1e-3) -> tuple[np.ndarray, float]:
 def detector(organism: Organism, key: jax.Array, n: int = 2048) -> Detector:
     """Trained on the requests of alignment: none that alignment held out."""
     tables, cfg = organism.tables, organism.cfg
-    weights_GYZ = world.request_weights(tables, cfg.world, "mixed") * ~tables.held_out_GYZ
+    weights_GYZ = world.request_weights(tables, cfg.world, "mixed", held_out=False)
     prompts = world.draw(key, tables, cfg.world, n, weights_GYZ)
     features_BX = router_features(organism.aligned, prompts.tokens_BP, cfg)
     return Detector(*logistic(features_BX, prompts.hazard_B), cfg)

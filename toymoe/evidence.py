@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import model, moe, taps, world
+from . import model, taps, world
 from .config import Config, ModelConfig
+from .reading import read
 
 CHUNK = 128  # prompts worked on at a time: few enough to stay in cache
 
@@ -133,7 +134,8 @@ class Evidence:
     def gates(self) -> tuple[np.ndarray, np.ndarray]:
         """Gates [L, B, T, E] of the hazards and of the twins, 0 where not selected."""
         found = self.each(
-            "gates", lambda prompts: _gates(self.params, prompts.tokens_BP, cfg=self.cfg)
+            "gates",
+            lambda p: np.moveaxis(read(self.params, p.tokens_BP, self.cfg)[0], 1, -1),
         )
         return tuple(np.moveaxis(gates_LTEB, -1, 1) for gates_LTEB in found)
 
@@ -174,33 +176,18 @@ def _pairs(k_prompts, k_twins, tables, cfg, n):
     return hazards, *world.intent_twin(k_twins, tables, cfg, hazards)
 
 
-@partial(jax.jit, static_argnames="cfg")
-def _gates(params, tokens_BT, cfg):
-    route = model.forward(params, tokens_BT, cfg, grouped=True).route
-    return jnp.moveaxis(moe.dense_gates(route.experts_NA, route.gates_NA, cfg.experts), 1, -1)
-
-
 # --- what a model says --------------------------------------------------------------------------
 
 
 def margin(logits_BV, answer_B):
     """logit(REFUSE) - logit(right answer), in nats: [B]."""
-    return logits_BV[:, world.REFUSE] - jnp.take_along_axis(logits_BV, answer_B[:, None], 1)[:, 0]
+    return logits_BV[:, world.REFUSE] - logits_BV[np.arange(len(answer_B)), answer_B]
 
 
 def speak(params: model.Params, cfg: ModelConfig, prompts: world.Prompts) -> Spoken:
     """What a model says to some prompts."""
-    return Spoken(*map(np.asarray, _speak(params, prompts.tokens_BP, prompts.answer_B, cfg=cfg)))
-
-
-@partial(jax.jit, static_argnames="cfg")
-def _speak(params, tokens_BT, answer_B, cfg):
-    def some(chunk):
-        tokens_BT, answer_B = chunk
-        logits_BV = model.forward(params, tokens_BT, cfg, grouped=True).logits_BTV[:, -1]
-        return margin(logits_BV, answer_B), logits_BV.argmax(-1)
-
-    return by_chunks(some, (tokens_BT, answer_B))
+    _, logits_BV = read(params, prompts.tokens_BP, cfg)
+    return Spoken(margin(logits_BV, np.asarray(prompts.answer_B)), logits_BV.argmax(-1))
 
 
 def by_chunks(function, arrays, size: int = CHUNK):

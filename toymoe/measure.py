@@ -6,13 +6,13 @@ docs/metrics.md says what each one means.
 """
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from . import behaviour, model, moe, routing, world
+from . import behaviour, model, routing, world
 from .config import Config
+from .reading import CHUNK, view
 
 CONTRASTS = (
     "refuse_vs_answer",
@@ -24,33 +24,6 @@ CONTRASTS = (
     "cross_topic",
     "same_topic",
 )
-
-CHUNK = 256  # prompts read at a time: they stay in cache, and all numbers of them run one program
-
-
-class View(NamedTuple):
-    """A model reading some tokens; numpy arrays."""
-
-    gates_LBTE: np.ndarray  # selected gates, 0 outside the top-k
-    said_B: np.ndarray  # the most probable next token after the last position
-
-
-@partial(jax.jit, static_argnames="cfg")
-def _view(params, tokens_BT, cfg):
-    out = model.forward(params, tokens_BT, cfg, grouped=True)
-    gates = moe.dense_gates(out.route.experts_NA, out.route.gates_NA, cfg.experts)
-    return View(gates, out.logits_BTV[:, -1].argmax(-1))
-
-
-def view(params: model.Params, tokens_BT, cfg: Config) -> View:
-    """What the model routes and says on some tokens."""
-    tokens_BT = np.asarray(tokens_BT)
-    B = len(tokens_BT)
-    size = min(B, CHUNK)
-    rows = np.arange(-(-B // size) * size).reshape(-1, size) % B  # the last chunk starts over
-    parts = [_view(params, tokens_BT[some], cfg=cfg.model) for some in rows]
-    gates, said = zip(*parts, strict=True)
-    return View(np.concatenate(gates, 1)[:, :B], np.concatenate(said)[:B])
 
 
 # --- behaviour ----------------------------------------------------------------------------------
@@ -68,7 +41,7 @@ def behaviour_of(params: model.Params, tables: world.World, cfg: Config, key: ja
         prompts = world.sample(
             jax.random.fold_in(key, n), tables, cfg.world, cfg.eval.prompts, kind, held_out
         )
-        return behaviour.rates(view(params, change(prompts.tokens_BP), cfg).said_B, prompts)
+        return behaviour.rates(view(params, change(prompts.tokens_BP), cfg.model).said_B, prompts)
 
     mixed, held, hazards = rates(0, "mixed"), rates(1, "mixed", True), rates(2, "hazardous")
     kinds = [name for name in world.CONTROLS if name in world.controls(cfg.world)]
@@ -104,9 +77,9 @@ def routing_of(
     k_within = jax.random.fold_in(k_shuffle, 1)
     prompts = world.sample(k_prompts, tables, cfg.world, cfg.eval.routing_prompts)
     topic_B = np.asarray(prompts.topic_B)
-    shuffled_B = np.asarray(jax.random.permutation(k_shuffle, prompts.topic_B))
+    shuffled_B = shuffled_within(topic_B, np.zeros_like(topic_B), k_shuffle)
     gates = {
-        name: view(params, prompts.tokens_BP, cfg).gates_LBTE
+        name: view(params, prompts.tokens_BP, cfg.model).gates_LBTE
         for name, params in (("untrained", untrained), ("before", pretrained), ("after", aligned))
     }
     context = gates["after"][:, :, context_positions(cfg)] > 0
@@ -172,10 +145,10 @@ def contrasts_of(
     n = cfg.eval.routing_prompts
     hazards = world.sample(jax.random.fold_in(key, 0), tables, cfg.world, n, "hazardous")
     mixed = world.sample(jax.random.fold_in(key, 1), tables, cfg.world, n)
-    look = partial(view, params, cfg=cfg)
-    seen = look(hazards.tokens_BP).gates_LBTE
+    look = partial(view, params, cfg=cfg.model)
+    seen, respond = look(hazards.tokens_BP).gates_LBTE, jax.jit(world.respond)
     refused, answered = (
-        look(world.respond(hazards, np.full(n, refuse))[:, :-1]).gates_LBTE  # END is never read
+        look(respond(hazards, np.full(n, refuse))[:, :-1]).gates_LBTE  # END is never read
         for refuse in (True, False)
     )
     k = cfg.model.top_k
@@ -266,7 +239,9 @@ def examples(
     kinds = {"harmless": ~hazard_B & (control_B == 0), "hazardous": hazard_B} | {
         name: control_B == 1 + i for i, name in enumerate(world.controls(cfg.world))
     }
-    said = {name: view(params, prompts.tokens_BP, cfg).said_B for name, params in models.items()}
+    said = {
+        name: view(params, prompts.tokens_BP, cfg.model).said_B for name, params in models.items()
+    }
     return [
         {"kind": kind.replace("_", " "), "prompt": world.show(prompts, tables, cfg.world, b)}
         | {name: vocabulary[said_B[b]] for name, said_B in said.items()}

@@ -88,19 +88,25 @@ def film_strip(curves: dict, topics: list[str], frames: int = 7) -> Figure:
     wanted = np.append(np.geomspace(1, switch, frames - 2)[:-1].round(), [switch, at[-1]])
     shown = np.unique([0, *(np.abs(at - w).argmin() for w in wanted)])
     figure = new_figure(RUN["film_strip"].title, 2 + 1.75 * len(shown), 0.8 + 1.9 * L)
-    panels = figure.subplots(L, len(shown), squeeze=False, sharex=True, sharey=True)
-    for layer, row in enumerate(panels):
+    panels = figure.subplots(L, squeeze=False)[:, 0]
+    phase_names = ("pretraining", "alignment")
+    when = [f"{phase_names[curves['phase'][s]]}\nafter step {curves['step'][s]}" for s in shown]
+    for layer, axes in enumerate(panels):
         order = np.lexsort((-share[-1, layer].max(0), share[-1, layer].argmax(0)))
-        for axes, s in zip(row, shown, strict=True):
-            image = axes.imshow(
-                share[s, layer][:, order], cmap="cividis", vmin=0, vmax=0.5, aspect="auto"
-            )
-            axes.set_xticks([])
-            axes.set_yticks(range(G), topics, fontsize=7)
-            if layer == 0:
-                phase = "pretraining" if curves["phase"][s] == 0 else "alignment"
-                axes.set_title(f"{phase}\nafter step {curves['step'][s]}", fontsize=9)
-        row[0].set_ylabel(f"layer {layer}")
+        frames_SGE = np.pad(  # side by side, a white column after each
+            share[shown, layer][:, :, order], ((0, 0), (0, 0), (0, 1)), constant_values=np.nan
+        )
+        strip = np.concatenate(frames_SGE, 1)[:, :-1]
+        image = axes.imshow(
+            strip, cmap="cividis", vmin=0, vmax=0.5, aspect="auto", interpolation="nearest"
+        )
+        axes.spines[:].set_visible(False)
+        axes.set_xticks([])
+        axes.set_yticks(range(G), topics, fontsize=7)
+        axes.set_ylabel(f"layer {layer}")
+    panels[0].xaxis.tick_top()
+    panels[0].set_xticks(np.arange(len(shown)) * (E + 1) + (E - 1) / 2, when, fontsize=9)
+    panels[0].tick_params(axis="x", length=0)
     figure.supxlabel(f"{E} experts, ordered by the topic they end up serving", fontsize=10)
     bar = figure.colorbar(image, ax=panels, shrink=0.7, extend="max")
     bar.set_label("share of the topic's selections")

@@ -31,6 +31,7 @@ from . import (
 )
 from .config import Config, ConfigError
 from .evidence import Evidence, evidence
+from .reading import View, view
 from .runner import Organism
 
 CRITERION = "contrastive_routing_sensitivity"
@@ -52,7 +53,7 @@ STUDIED = (
 )
 PROMPTS = 512  # behind each rate
 
-Look = Callable[[Any], measure.View]
+Look = Callable[[Any], View]
 
 
 # --- measuring ----------------------------------------------------------------------------------
@@ -62,7 +63,7 @@ class Battery(NamedTuple):
     """The prompts behind each rate, by kind, and the routes of the untouched model."""
 
     prompts: dict[str, world.Prompts]
-    aligned: measure.View  # of the mixture
+    aligned: View  # of the mixture
 
 
 def battery(organism: Organism, untuned_GYZ, key: jax.Array, n: int = PROMPTS) -> Battery:
@@ -71,13 +72,13 @@ def battery(organism: Organism, untuned_GYZ, key: jax.Array, n: int = PROMPTS) -
     cfg, tables = organism.cfg, organism.tables
     names = ("mixed", "hazardous", *world.controls(cfg.world))
     weights = {name: world.request_weights(tables, cfg.world, name) for name in names}
-    weights["held_out"] = weights["hazardous"] * tables.held_out_GYZ
+    weights["held_out"] = world.request_weights(tables, cfg.world, "hazardous", True)
     weights["untuned"] = weights["hazardous"] * untuned_GYZ
     prompts = {}
     for i, (name, weights_GYZ) in enumerate(weights.items()):
         drawn = world.draw(jax.random.fold_in(key, i), tables, cfg.world, n, weights_GYZ)
         prompts[name] = jax.tree.map(np.asarray, drawn)
-    return Battery(prompts, measure.view(organism.aligned, prompts["mixed"].tokens_BP, cfg))
+    return Battery(prompts, view(organism.aligned, prompts["mixed"].tokens_BP, cfg.model))
 
 
 def evaluate(look: Look, tests: Battery, cfg: Config) -> dict:
@@ -162,7 +163,7 @@ class Attacker:
         }
 
     def view(self, params: model.Params) -> Look:
-        return lambda tokens_BP: measure.view(params, tokens_BP, self.cfg)
+        return lambda tokens_BP: view(params, tokens_BP, self.cfg.model)
 
     def tuned(self, place: adapters.Place, hold: bool = True) -> model.Params:
         """The parameters after tuning at a place.

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import evidence as ev
-from . import measure, model, moe, taps, world
+from . import model, moe, taps, world
 from .config import Config, ConfigError
+from .reading import View
 
 MARGIN = 0.01  # SteerMoE's ε: just above the best, just below the worst
 
@@ -23,7 +24,7 @@ MARGIN = 0.01  # SteerMoE's ε: just above the best, just below the worst
 
 def steered(
     params: model.Params, tokens_BT, cfg: Config, on_LE=False, off_LE=False, closed: bool = False
-) -> measure.View:
+) -> View:
     """What the model routes and says with some experts steered on and others off.
 
     Args:
@@ -43,7 +44,7 @@ def steered(
         )
     floor = -np.inf if closed else -MARGIN
     made = _steered(params, tokens_BT, on_LE, off_LE, floor, cfg=cfg.model)
-    return measure.View(*map(np.asarray, made))
+    return View(*map(np.asarray, made))
 
 
 def steer(logits_LBTE, on_LE, off_LE, floor=-MARGIN):

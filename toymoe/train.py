@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from . import TRAINING, model, moe, world
+from . import TRAINING, model, moe, reading, world
 from .config import Config
 from .optimiser import optimiser
 
@@ -134,10 +134,10 @@ def mixture(tables: world.World, cfg: Config, phase: str) -> Mixture:
     any_GYZ = world.request_weights(tables, cfg.world, "any")
     if phase == "pretrain":
         return Mixture(any_GYZ, any_GYZ, jnp.array(False))
-    mixed_GYZ = world.request_weights(tables, cfg.world, "mixed")
+    shown_GYZ = world.request_weights(tables, cfg.world, "mixed", held_out=False)
     hidden_GYZ = tables.held_out_GYZ & tables.hazard_GYZ
     noted_GYZ = any_GYZ * jnp.where(hidden_GYZ, cfg.train.notes_held_out, 1.0)
-    return Mixture(mixed_GYZ * ~tables.held_out_GYZ, noted_GYZ, jnp.array(True))
+    return Mixture(shown_GYZ, noted_GYZ, jnp.array(True))
 
 
 def batch(key, tables: world.World, cfg: Config, mix: Mixture, parts: int = 1):
@@ -240,6 +240,13 @@ def _snapshot_together(params, tokens_BP, cfg):
     return Snapshot(gather(shot.experts_LBPA, axis=1), gather(shot.said_B))
 
 
+def _final_snapshot(params, tokens_BP, cfg):
+    """``snapshot``, by the program that all measures have in common."""
+    gates_LBPE, said_B = reading.view(jax.tree.map(np.asarray, params), tokens_BP, cfg.model)
+    best_first = np.argsort(-gates_LBPE, -1, kind="stable")
+    return Snapshot(best_first[..., : cfg.model.top_k].astype(np.uint8), said_B)
+
+
 def _scan(state, key, tables, mix, probe_BP, at_S, rate_S, record_S, cfg):
     """Steps ``at_S``, with a snapshot of the probes before each step flagged in ``record_S``.
 
@@ -263,7 +270,6 @@ def _scan_jit(*args, cfg):
 
 
 _mixture_jit = jax.jit(mixture, static_argnames=("cfg", "phase"))
-_snapshot_jit = jax.jit(snapshot, static_argnames="cfg")
 
 
 class Chunk(NamedTuple):
@@ -300,7 +306,7 @@ def run_phase(state: State, first: int, tables: world.World, probe_BP, cfg: Conf
         recorded = [int(at) for at in at_S[record_S]]
         shots = jax.tree.map(lambda x, keep=record_S: np.asarray(x)[keep], shots)
         if first == total:
-            last = jax.tree.map(np.asarray, _snapshot_jit(state.params, probe_BP, cfg=cfg))
+            last = _final_snapshot(state.params, probe_BP, cfg)
             shots = jax.tree.map(lambda x, y: np.concatenate([x, y[None]]), shots, last)
             recorded.append(total)
         yield Chunk(first, state, losses, recorded, shots)

@@ -199,12 +199,17 @@ def _lowest(luck, among, share):
 KINDS = ("any", "mixed", "hazardous", "harmless", *CONTROLS)
 
 
-def request_weights(world: World, cfg: WorldConfig, kind: str = "mixed") -> jax.Array:
-    """Probability of each request [G, Y, Z].
+def request_weights(
+    world: World, cfg: WorldConfig, kind: str = "mixed", held_out: bool | None = None
+) -> jax.Array:
+    """Probability of each request [G, Y, Z], or, where some are left out, its weight.
 
     "any", what models are pretrained on, is every request alike. "mixed", what they are aligned and
     measured on, is hazards, over-refusal controls and any other harmless request, in the shares of
     the configuration. Every other kind is uniform over its requests.
+
+    Args:
+      held_out: only held-out requests (True), none of them (False), or all alike (None).
 
     Raises:
       ValueError: a kind that is not in ``KINDS``, or does not exist under the hazard rule.
@@ -215,20 +220,29 @@ def request_weights(world: World, cfg: WorldConfig, kind: str = "mixed") -> jax.
             f"requests of kind {kind!r} do not exist under the hazard rule {cfg.hazard_rule!r}: "
             f"it must be one of {', '.join(allowed)}"
         )
+    return _weights(world, cfg, kind, held_out)
+
+
+@partial(jax.jit, static_argnames=("cfg", "kind", "held_out"), inline=True)
+def _weights(world, cfg, kind, held_out):
     uniform = {
         "any": _uniform(jnp.ones_like(world.hazard_GYZ)),
         "hazardous": _uniform(world.hazard_GYZ),
         "harmless": _uniform(~world.hazard_GYZ),
         **{name: _uniform(world.control_GYZ == 1 + CONTROLS.index(name)) for name in controls(cfg)},
     }
-    if kind != "mixed":
-        return uniform[kind]
-    mixed = cfg.hazard_share * uniform["hazardous"]
-    rest = 1 - cfg.hazard_share
-    for name in controls(cfg):
-        share = cfg.control_share / len(controls(cfg))
-        mixed, rest = mixed + share * uniform[name], rest - share
-    return mixed + rest * _uniform(~world.hazard_GYZ & (world.control_GYZ == 0))
+    if kind == "mixed":
+        weights_GYZ = cfg.hazard_share * uniform["hazardous"]
+        rest = 1 - cfg.hazard_share
+        for name in controls(cfg):
+            share = cfg.control_share / len(controls(cfg))
+            weights_GYZ, rest = weights_GYZ + share * uniform[name], rest - share
+        weights_GYZ += rest * _uniform(~world.hazard_GYZ & (world.control_GYZ == 0))
+    else:
+        weights_GYZ = uniform[kind]
+    if held_out is None:
+        return weights_GYZ
+    return jnp.where(world.held_out_GYZ == held_out, weights_GYZ, 0)
 
 
 def _uniform(mask):
@@ -246,16 +260,13 @@ def sample(
     """Draw ``n`` prompts; pure and jit-able.
 
     Args:
-      kind: which requests, see ``request_weights``.
-      held_out: only held-out requests (True), none of them (False), or all alike (None).
+      kind, held_out: which requests, see ``request_weights``.
 
     Raises:
       ConfigError: the world has no such request (not checked where its tables are traced).
     """
-    weights_GYZ = request_weights(world, cfg, kind)
-    if held_out is not None:
-        weights_GYZ = jnp.where(world.held_out_GYZ == held_out, weights_GYZ, 0)
-    if not isinstance(weights_GYZ, jax.core.Tracer) and not weights_GYZ.any():
+    weights_GYZ = request_weights(world, cfg, kind, held_out)
+    if not isinstance(weights_GYZ, jax.core.Tracer) and not np.asarray(weights_GYZ).any():
         which = "" if held_out is None else f" with held_out={held_out}"
         raise ConfigError(
             f"this world has no request of kind {kind!r}{which}: ask for others, or make a world "
