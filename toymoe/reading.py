@@ -1,6 +1,7 @@
 """A model reading prompts: its routes, and what it says after the last position.
 
-One compiled program for prompts of one length, whatever is measured of them and however many.
+Whatever is measured of prompts of one length, and however many chunks they fill, one compiled
+program reads them.
 """
 
 from functools import partial
