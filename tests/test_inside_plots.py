@@ -1,11 +1,9 @@
 """The figures of looking inside hold the numbers they were given, and ask their questions."""
 
-import io
-
 import numpy as np
 import pytest
 
-from toymoe import captions, inside_plots
+from toymoe import captions, inside_plots, plots
 
 ROLES = ["BOS", "context", "context", "ASK", "verb", "entity", "ANS", "response"]
 
@@ -39,7 +37,7 @@ def numbers(L=2, E=6, T=7):
 
 def paint(figure):
     """All the way to pixels; a warning on the way is an error."""
-    figure.savefig(io.BytesIO(), format="png", dpi=40)
+    plots.png(figure, dpi=40)
     return figure
 
 

@@ -1,6 +1,5 @@
 """Figures drawn from small made-up numbers: what is on paper is what was given."""
 
-import io
 import json
 
 import numpy as np
@@ -43,7 +42,7 @@ def routing(L=2, E=6, missing=()):
 
 def paint(figure):
     """All the way to pixels; a warning on the way is an error."""
-    figure.savefig(io.BytesIO(), format="png", dpi=40)
+    plots.png(figure, dpi=40)
     return figure
 
 

@@ -1,11 +1,13 @@
 """Training against slow losses, gradients and the tables; resuming and many seeds to the bit."""
 
 import dataclasses
+import logging
 import math
 import os
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from toymoe import model, train, world
+from toymoe import checkpoint, model, train, world
 from toymoe.config import Config, ModelConfig, TrainConfig
 from toymoe.optimiser import optimiser
 
@@ -65,17 +67,35 @@ forward = jax.jit(model.forward, static_argnames="cfg")
 
 
 class Run:
-    """An uninterrupted run of both phases."""
+    """An uninterrupted run of both phases, its loop compiled beforehand."""
 
     def __init__(self, cfg):
         self.tables, self.probe_BP, self.fresh = set_up(train.keys(cfg.seed), without_seed(cfg))
+        with compilations() as self.compiled_ahead:
+            train.compile_loop(cfg, len(self.probe_BP))
         params = self.fresh
-        self.chunks = {}
+        self.chunks, self.compiled = {}, {}
         for phase in train.PHASES:
             state = train.start(params, cfg)
-            chunks = train.run_phase(state, 0, self.tables, self.probe_BP, cfg, phase)
-            self.chunks[phase] = list(chunks)
+            with compilations() as self.compiled[phase]:
+                chunks = train.run_phase(state, 0, self.tables, self.probe_BP, cfg, phase)
+                self.chunks[phase] = list(chunks)
             params = self.chunks[phase][-1].state.params
+
+
+@contextmanager
+def compilations():
+    """What JAX says it compiles, as a list."""
+    said, logger = [], logging.getLogger("jax")
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    with jax.log_compiles():
+        yield said
+    logger.removeHandler(handler)
+    logger.propagate = propagate
+    said[:] = [message for message in said if message.startswith("Compiling")]
 
 
 @pytest.fixture(scope="module")
@@ -355,6 +375,16 @@ def test_a_step_is_the_mean_over_workers_on_two_devices_and_on_one(cfg, run):
         jax.tree.map(close, state, expected)
 
 
+def test_what_was_compiled_ahead_is_not_compiled_again(run):
+    """Of chunks of 5, 5 and 3 steps, the last is another program."""
+    for said, expected in (
+        (run.compiled_ahead, 1),
+        (run.compiled["pretrain"], 0),
+        (run.compiled["align"], 1),
+    ):
+        assert sum("jit(_scan_jit)" in message for message in said) == expected
+
+
 def test_resumed_is_uninterrupted_to_the_bit(cfg, run):
     first, *rest = run.chunks["pretrain"]
     state = jax.tree.map(np.array, first.state)  # as a file would hold it
@@ -418,52 +448,63 @@ def test_seeds_share_nothing_but_the_program(cfg, run):
     assert len({key.tobytes() for key in map(np.asarray, keys)}) == len(train.Keys._fields)
 
 
-def test_train_many_is_one_run_for_each_seed(cfg, run):
-    many = train.train_many(cfg, [4, 3])
+SEEDS = [4, 3, 0, 1]
+
+
+@pytest.fixture(scope="module")
+def many(cfg):
+    """Seeds trained one after the other, on one device."""
+    made = train.train_many(cfg, SEEDS)
+    assert len(made["loss_align"].devices()) == 1
+    return made
+
+
+def test_train_many_is_one_run_for_each_seed(cfg, run, many):
+    assert SEEDS[1] == cfg.seed
     for phase, name in [("pretrain", "pretrained"), ("align", "aligned")]:
         one = run.chunks[phase]
         losses = np.concatenate([chunk.losses_S for chunk in one])
-        assert many[f"loss_{phase}"].shape == (2, train.steps(cfg, phase))
+        assert many[f"loss_{phase}"].shape == (4, train.steps(cfg, phase))
         np.testing.assert_allclose(many[f"loss_{phase}"][1], losses, rtol=1e-4)
         for a, b in zip(
             jax.tree.leaves(many[name]), jax.tree.leaves(one[-1].state.params), strict=True
         ):
             np.testing.assert_allclose(a[1], b, rtol=1e-3, atol=1e-4)
             assert np.abs(a[0] - b).max() > 1e-2 or b.ndim < 3  # another seed, another model
+    assert len(set(np.asarray(many["loss_align"])[:, -1])) == 4
 
 
 SHARDED = """
 from functools import partial
 import jax, numpy as np
-from toymoe import train
+from toymoe import checkpoint, train
 from toymoe.config import from_dict
-cfg, seeds = from_dict({config!r}), [0, 1, 2, 3]
+alone, _ = checkpoint.load({file!r})
 assert len(jax.devices()) == 4
-alone = train.train_many(cfg, seeds)
-assert len(alone["loss_align"].devices()) == 1
 for n in (2, 4):
     mesh = jax.make_mesh((n,), ("seeds",), devices=jax.devices()[:n])
-    many = train.train_many(cfg, seeds, mesh)
+    many = train.train_many(from_dict({config!r}), {seeds!r}, mesh)
     for b in jax.tree.leaves(many):
         assert b.devices() == set(jax.devices()[:n])
         assert b.addressable_shards[0].data.shape[0] == 4 // n
     # Other programs, so the last bit may differ.
     close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
     jax.tree.map(close, alone, many)
-assert len(set(np.asarray(alone["loss_align"])[:, -1])) == 4
 print("equal")
 """
 
 
-def test_seeds_over_several_devices_are_those_of_one(cfg):
-    settings = dataclasses.replace(cfg.train, pretrain_steps=3, align_steps=2, warmup=1)
-    small = dataclasses.replace(cfg, train=settings)
+def test_seeds_over_several_devices_are_those_of_one(cfg, many, tmp_path):
+    checkpoint.save(tmp_path / "alone.npz", jax.tree.map(np.asarray, many), {})
     settings = {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4",
         "JAX_PLATFORMS": "cpu",
     }
+    script = SHARDED.format(
+        file=str(tmp_path / "alone.npz"), config=dataclasses.asdict(cfg), seeds=SEEDS
+    )
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", SHARDED.format(config=dataclasses.asdict(small))],
+        [sys.executable, "-W", "error", "-c", script],
         env=os.environ | settings,
         cwd=Path(__file__).parents[1],
         capture_output=True,

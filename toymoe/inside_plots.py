@@ -58,7 +58,8 @@ def _write(axes, values_YX, most, least=0.05):
             if abs(value) < 1:
                 text = text.replace("0.", ".", 1)
             shade = "white" if abs(value) > 0.65 * most else "black"
-            axes.text(x, y, text, ha="center", va="center", fontsize=6, color=shade)
+            style = dict(ha="center", va="center", fontsize=6, color=shade, in_layout=False)
+            axes.text(x, y, text, **style)
 
 
 def patching(patched: dict, roles: list[str]) -> Figure:

@@ -309,12 +309,9 @@ _FLIPPING = Check(
 
 def combine(columns, sizes):
     """One number for each combination of values: 0 … product of the sizes - 1."""
-    return np.array(
-        [
-            sum(int(c[b]) * int(np.prod(sizes[:i], dtype=int)) for i, c in enumerate(columns))
-            for b in range(len(columns[0]))
-        ]
-    )
+    steps = [int(np.prod(sizes[:i], dtype=int)) for i in range(len(columns))]
+    rows = zip(*columns, strict=True)
+    return np.array([sum(int(x) * n for x, n in zip(row, steps, strict=True)) for row in rows])
 
 
 def combine_given(columns, sizes):

@@ -11,9 +11,7 @@ from .lesson1 import information
 def label_counts(selected_NE, labels_N, n_labels):
     """How often tokens of each label select each expert: [G, E]."""
     counts_GE = np.zeros((n_labels, np.shape(selected_NE)[1]))
-    for row, label in zip(selected_NE, labels_N, strict=True):
-        for e, hit in enumerate(row):
-            counts_GE[label, e] += bool(hit)
+    np.add.at(counts_GE, labels_N, np.asarray(selected_NE, bool))
     return counts_GE
 
 
@@ -239,11 +237,8 @@ _TOPIC_GIVEN_TOKEN = Check(
 
 def overlap(a_NE, b_NE):
     """Share of a token's selected experts that both runs select, averaged over tokens."""
-    shares = [
-        sum(bool(p and q) for p, q in zip(a, b, strict=True)) / sum(map(bool, a))
-        for a, b in zip(a_NE, b_NE, strict=True)
-    ]
-    return sum(shares) / len(shares)
+    pairs = zip(a_NE, b_NE, strict=True)
+    return np.mean([np.logical_and(a_E, b_E).sum() / np.count_nonzero(a_E) for a_E, b_E in pairs])
 
 
 def _two_runs(rng):

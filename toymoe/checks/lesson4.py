@@ -100,9 +100,9 @@ _RATES = Check(
 def routing_vectors(gates_BTE):
     """Each prompt's mean gates, as shares that sum to 1: [B, E]."""
     vectors = []
-    for prompt in np.asarray(gates_BTE, float):
-        total = [sum(prompt[:, e]) for e in range(prompt.shape[1])]
-        vectors.append([x / sum(total) for x in total])
+    for prompt_TE in np.asarray(gates_BTE, float):
+        total_E = sum(prompt_TE)
+        vectors.append(total_E / sum(total_E))
     return np.array(vectors)
 
 
@@ -159,8 +159,9 @@ _ROUTING_VECTORS = Check(
 def jensen_shannon(p_BE, q_BE):
     """½ KL(p‖m) + ½ KL(q‖m), m = ½ (p + q), in nats: [B]."""
 
-    def kl(a, b):
-        return sum(x * np.log(x / y) for x, y in zip(a, b, strict=True) if x > 0)
+    def kl(a_E, b_E):
+        some = a_E > 0
+        return np.sum(a_E[some] * np.log(a_E[some] / b_E[some]))
 
     pairs = zip(np.asarray(p_BE, float), np.asarray(q_BE, float), strict=True)
     return np.array([(kl(p, (p + q) / 2) + kl(q, (p + q) / 2)) / 2 for p, q in pairs])

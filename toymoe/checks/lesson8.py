@@ -88,7 +88,7 @@ _INTERVAL = Check(
 def uncertainty(right_SN):
     """Standard error of the mean over seeds, each seed being one measurement."""
     S = len(right_SN)
-    means = [sum(float(x) for x in row) / len(row) for row in right_SN]
+    means = [float(np.mean(row)) for row in right_SN]
     centre = sum(means) / S
     variance = sum((m - centre) ** 2 for m in means) / (S - 1)
     return (variance / S) ** 0.5
