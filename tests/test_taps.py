@@ -329,17 +329,18 @@ def test_resume_is_the_end_of_forward():
     params = random_params(cfg, VOCABULARY)
     out = run(params, tokens_BT, cfg=cfg, record=("resid_pre", "resid_post"))
     other = run(params, random_tokens(7), cfg=cfg)
+    resume = jax.jit(model.resume, static_argnames=("cfg", "first", "frozen"))
     for first in range(cfg.layers):
         x_BTD = out.record["resid_pre"][first]
-        got = model.resume(params, x_BTD, cfg, first, other.route, frozen=False)
+        got = resume(params, x_BTD, cfg, first, other.route, frozen=False)
         np.testing.assert_allclose(got, out.logits_BTV[:, -1], atol=2e-5)
         where = np.arange(cfg.layers)[:, None, None] >= first
         given = taps.edits(cfg, tokens_BT, route=taps.freeze(other.route, where))
         expected = run(params, tokens_BT, cfg=cfg, edits=given).logits_BTV[:, -1]
-        got = model.resume(params, x_BTD, cfg, first, other.route, frozen=True)
+        got = resume(params, x_BTD, cfg, first, other.route, frozen=True)
         np.testing.assert_allclose(got, expected, atol=2e-5)
         assert np.abs(expected - out.logits_BTV[:, -1]).max() > 1e-3
-    got = model.resume(params, out.record["resid_post"][-1], cfg, cfg.layers, out.route, True)
+    got = resume(params, out.record["resid_post"][-1], cfg, cfg.layers, out.route, frozen=True)
     np.testing.assert_allclose(got, out.logits_BTV[:, -1], atol=2e-5)
 
 

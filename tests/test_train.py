@@ -1,13 +1,11 @@
 """Training against slow losses, gradients and the tables; resuming and many seeds to the bit."""
 
 import dataclasses
-import logging
 import math
 import os
 import re
 import subprocess
 import sys
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -67,35 +65,17 @@ forward = jax.jit(model.forward, static_argnames="cfg")
 
 
 class Run:
-    """An uninterrupted run of both phases, its loop compiled beforehand."""
+    """An uninterrupted run of both phases."""
 
     def __init__(self, cfg):
         self.tables, self.probe_BP, self.fresh = set_up(train.keys(cfg.seed), without_seed(cfg))
-        with compilations() as self.compiled_ahead:
-            train.compile_loop(cfg, len(self.probe_BP))
         params = self.fresh
-        self.chunks, self.compiled = {}, {}
+        self.chunks = {}
         for phase in train.PHASES:
             state = train.start(params, cfg)
-            with compilations() as self.compiled[phase]:
-                chunks = train.run_phase(state, 0, self.tables, self.probe_BP, cfg, phase)
-                self.chunks[phase] = list(chunks)
+            chunks = train.run_phase(state, 0, self.tables, self.probe_BP, cfg, phase)
+            self.chunks[phase] = list(chunks)
             params = self.chunks[phase][-1].state.params
-
-
-@contextmanager
-def compilations():
-    """What JAX says it compiles, as a list."""
-    said, logger = [], logging.getLogger("jax")
-    handler = logging.Handler()
-    handler.emit = lambda record: said.append(record.getMessage())
-    propagate, logger.propagate = logger.propagate, False
-    logger.addHandler(handler)
-    with jax.log_compiles():
-        yield said
-    logger.removeHandler(handler)
-    logger.propagate = propagate
-    said[:] = [message for message in said if message.startswith("Compiling")]
 
 
 @pytest.fixture(scope="module")
@@ -373,16 +353,6 @@ def test_a_step_is_the_mean_over_workers_on_two_devices_and_on_one(cfg, run):
         state, _ = jax.jit(train.together(steps, cfg, alone))(begin)
         assert len(jax.tree.leaves(state)[0].devices()) == (1 if alone else 2)
         jax.tree.map(close, state, expected)
-
-
-def test_what_was_compiled_ahead_is_not_compiled_again(run):
-    """Of chunks of 5, 5 and 3 steps, the last is another program."""
-    for said, expected in (
-        (run.compiled_ahead, 1),
-        (run.compiled["pretrain"], 0),
-        (run.compiled["align"], 1),
-    ):
-        assert sum("jit(_scan_jit)" in message for message in said) == expected
 
 
 def test_resumed_is_uninterrupted_to_the_bit(cfg, run):

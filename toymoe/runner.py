@@ -176,9 +176,7 @@ def run(
 
 def _run(cfg, out, watch, painter):
     clock = _Clock()
-    with clock("pretrain_s"), ThreadPoolExecutor(1) as pool:
-        if not (out / "state.npz").is_file():  # else there may be nothing left to train
-            pool.submit(train.compile_loop, cfg, history.PROBES + history.HELD_OUT)
+    with clock("pretrain_s"):
         key = train.keys(cfg.seed).measure
         tables = world_of(cfg)
         prompts = history.probes(key, tables, cfg)

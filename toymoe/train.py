@@ -272,27 +272,6 @@ def _scan_jit(*args, cfg):
 _mixture_jit = jax.jit(mixture, static_argnames=("cfg", "phase"))
 
 
-def compile_loop(cfg: Config, probes: int) -> None:
-    """Compile what `run_phase` runs on so many probe prompts, as a thread can while the world is
-    made: shapes suffice, and nothing else compiles for as long."""
-    cfg = without_seed(cfg)
-
-    def arguments(key):
-        tables = world.make_world(key, cfg.world)
-        state = start(fresh_params(key, cfg), cfg)
-        return state, key, tables, mixture(tables, cfg, "pretrain")
-
-    state, *others = jax.eval_shape(arguments, jax.random.key(0))
-    mesh = _mesh(workers(cfg))
-    if mesh is not None:
-        everywhere = jax.sharding.NamedSharding(mesh, ALIKE)
-        state = jax.tree.map(lambda x: x.update(sharding=everywhere), state)
-    probe_BP = jax.ShapeDtypeStruct((probes, world.roles(cfg.world).index("response")), "i4")
-    length = min(cfg.train.chunk, cfg.train.pretrain_steps)
-    each = (jax.ShapeDtypeStruct((length,), kind) for kind in ("i4", "f4", "?"))
-    _scan_jit.lower(state, *others, probe_BP, *each, cfg=cfg).compile()
-
-
 class Chunk(NamedTuple):
     """Some steps further."""
 
