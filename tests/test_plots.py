@@ -1,5 +1,6 @@
 """Figures drawn from small made-up numbers: what is on paper is what was given."""
 
+import io
 import json
 
 import numpy as np
@@ -220,3 +221,9 @@ def test_lists_from_a_file_will_do():
     plain = json.loads(json.dumps(given, default=np.ndarray.tolist))
     for draw in (plots.contrasts, plots.load):
         paint(draw(plain))
+
+
+def test_a_png_is_what_savefig_makes():
+    buffer = io.BytesIO()
+    plots.load(routing()).savefig(buffer, format="png", dpi=90)
+    assert plots.png(plots.load(routing()), dpi=90) == buffer.getvalue()
