@@ -223,7 +223,9 @@ def test_lists_from_a_file_will_do():
         paint(draw(plain))
 
 
-def test_a_png_is_what_savefig_makes():
-    buffer = io.BytesIO()
+def test_a_png_is_what_savefig_makes_and_leaves_the_figure_as_it_was():
+    buffer, figure = io.BytesIO(), plots.load(routing())
     plots.load(routing()).savefig(buffer, format="png", dpi=90)
-    assert plots.png(plots.load(routing()), dpi=90) == buffer.getvalue()
+    canvas, dpi = figure.canvas, figure.dpi
+    assert plots.png(figure, dpi=90) == buffer.getvalue()
+    assert figure.canvas is canvas and figure.dpi == dpi != 90

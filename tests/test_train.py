@@ -20,7 +20,7 @@ from toymoe.optimiser import optimiser
 pytestmark = pytest.mark.core
 
 SETTINGS = TrainConfig(
-    pretrain_steps=10,
+    pretrain_steps=8,
     align_steps=3,
     batch=8,
     learning_rate=0.01,
@@ -36,7 +36,7 @@ SETTINGS = TrainConfig(
 
 @pytest.fixture(scope="module")
 def cfg(tiny) -> Config:
-    """Two phases of a few steps, cut into chunks of 5 and 5 steps, and of 3."""
+    """Two phases of a few steps, cut into chunks of 5 and 3 steps, and of 3."""
     return with_layers(dataclasses.replace(tiny, train=SETTINGS, seed=3), 1)
 
 
@@ -264,7 +264,7 @@ def test_record_steps_crowd_early(total):
 
 
 def test_chunks_cover_the_phase(cfg, run):
-    for phase, ends in [("pretrain", [5, 10]), ("align", [3])]:
+    for phase, ends in [("pretrain", [5, 8]), ("align", [3])]:
         chunks = run.chunks[phase]
         assert [chunk.step for chunk in chunks] == ends
         assert sum(len(chunk.losses_S) for chunk in chunks) == train.steps(cfg, phase)
@@ -373,7 +373,7 @@ def test_resumed_is_uninterrupted_to_the_bit(cfg, run):
 
 def test_a_finished_phase_has_nothing_left(cfg, run):
     state = run.chunks["pretrain"][-1].state
-    assert list(train.run_phase(state, 10, run.tables, run.probe_BP, cfg, "pretrain")) == []
+    assert list(train.run_phase(state, 8, run.tables, run.probe_BP, cfg, "pretrain")) == []
 
 
 @pytest.mark.parametrize(

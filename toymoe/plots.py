@@ -226,10 +226,12 @@ def load(routing: dict) -> Figure:
 
 
 def png(figure: Figure, dpi: int = 110) -> bytes:
-    """A figure as the bytes of a PNG file."""
-    buffer = io.BytesIO()
+    """A figure as the bytes of a PNG file: those of savefig, which draws twice."""
+    buffer, before = io.BytesIO(), (figure.canvas, figure.dpi)
     figure.set_dpi(dpi)
-    FigureCanvasAgg(figure).print_png(buffer)  # the bytes of savefig, which draws twice
+    FigureCanvasAgg(figure).print_png(buffer)
+    figure.set_canvas(before[0])
+    figure.set_dpi(before[1])
     return buffer.getvalue()
 
 
