@@ -32,7 +32,7 @@ if importlib.util.find_spec("toymoe") is None:
     assert SOURCE, "toymoe is not installed here: write its address into SOURCE and run this again"
     subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", SOURCE])
 
-from toymoe import lesson
+from toymoe.classroom import lesson
 
 lesson.begin(1)
 
@@ -40,8 +40,9 @@ lesson.begin(1)
 import jax
 import numpy as np
 
-from toymoe import lesson_plots, organism, world
-from toymoe.checks import check, compare, predict
+from toymoe import organism, world
+from toymoe.classroom import plots
+from toymoe.classroom.checks import check, compare, predict
 
 SEED = 0  # another seed draws other prompts
 shipped = organism.load()  # a trained model and its world; nothing is trained here
@@ -320,7 +321,7 @@ tells = {
     for label, label_B in labels.items()
 }
 floors = {label: best_guess(counts_of(nothing, label_B)) for label, label_B in labels.items()}
-lesson_plots.what_tokens_tell(tells, floors)
+plots.what_tokens_tell(tells, floors)
 
 # %% [markdown]
 # Read the middle panel from top to bottom: neither part of the question gives the answer away, and

@@ -27,7 +27,7 @@ if importlib.util.find_spec("toymoe") is None:
     assert SOURCE, "toymoe is not installed here: write its address into SOURCE and run this again"
     subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", SOURCE])
 
-from toymoe import lesson
+from toymoe.classroom import lesson
 
 lesson.begin(2)
 
@@ -39,9 +39,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from toymoe import lesson_plots, moe
-from toymoe.checks import check, compare, predict
-from toymoe.checks.lesson2 import route_given
+from toymoe.classroom import plots
+from toymoe.classroom.checks import check, compare, predict
+from toymoe.classroom.checks.lesson2 import route_given
+from toymoe.model import moe
 
 SEED = 0  # another seed draws other data and other starting weights
 
@@ -117,7 +118,7 @@ top_k_gates = check("top_k_gates", top_k_gates)
 rng = np.random.default_rng(SEED)
 logits_NE = rng.normal(size=(3, 6)) * 1.5
 print(top_k_gates(logits_NE, 2).round(3))
-theirs = moe.select(jnp.array(logits_NE), 2)
+theirs = moe.route_from_logits(jnp.array(logits_NE), 2)
 print("toymoe selects", *theirs.experts_NA.tolist(), "with the gates")
 print(np.asarray(theirs.gates_NA).round(3))
 
@@ -351,7 +352,7 @@ compare("busiest expert", busiest[0.0])
 # ## The figure of this lesson
 
 # %%
-lesson_plots.load_by_balance(shares)
+plots.load_by_balance(shares)
 
 # %%
 assert np.mean([dead(x) for x in shares[0.0]]) >= 1 > np.mean([dead(x) for x in shares[0.1]])

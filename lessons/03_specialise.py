@@ -29,18 +29,21 @@ if importlib.util.find_spec("toymoe") is None:
     assert SOURCE, "toymoe is not installed here: write its address into SOURCE and run this again"
     subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", SOURCE])
 
-from toymoe import lesson
+from toymoe.classroom import lesson
 
 lesson.begin(3)
 
 # %%
 import numpy as np
 
-from toymoe import history, organism, plots, train, world
-from toymoe.checks import check, compare, predict
-from toymoe.checks.lesson1 import information
-from toymoe.checks.lesson3 import token_labels_given
+from toymoe import organism, world
+from toymoe.classroom.checks import check, compare, predict
+from toymoe.classroom.checks.lesson1 import information
+from toymoe.classroom.checks.lesson3 import token_labels_given
 from toymoe.config import build
+from toymoe.measures import history
+from toymoe.runs import plots
+from toymoe.training import phases
 
 SEED = 0  # another seed trains another model
 
@@ -78,12 +81,12 @@ shipped = organism.load()  # its world; the model is a new one
 SMALLER = {"model.layers": 2, "model.width": 48, "train.batch": 64, "train.notes": 0}
 FASTER = {"train.pretrain_steps": 200, "train.chunk": 50}
 cfg = build("default", SEED, SMALLER | FASTER)
-keys = train.keys(SEED)
+keys = phases.keys(SEED)
 probes = shipped.sample(history.PROBES + history.HELD_OUT, "mixed", SEED)
 
-state = train.start(train.fresh_params(keys.init, cfg), cfg)
+state = phases.start(phases.fresh_params(keys.init, cfg), cfg)
 raw = history.empty(cfg, probes)
-for chunk in train.run_phase(state, 0, shipped.tables, probes.tokens_BP, cfg, "pretrain"):
+for chunk in phases.run_phase(state, 0, shipped.tables, probes.tokens_BP, cfg, "pretrain"):
     raw = history.append(raw, chunk, "pretrain")
     print(f"step {chunk.step}: loss {chunk.losses_S.mean():.2f}")
 

@@ -27,7 +27,7 @@ if importlib.util.find_spec("toymoe") is None:
     assert SOURCE, "toymoe is not installed here: write its address into SOURCE and run this again"
     subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", SOURCE])
 
-from toymoe import lesson
+from toymoe.classroom import lesson
 
 lesson.begin(4)
 
@@ -35,9 +35,13 @@ lesson.begin(4)
 import jax
 import numpy as np
 
-from toymoe import lesson_plots, organism, paper, plots, reading, world
-from toymoe.checks import check, compare, predict
-from toymoe.checks.lesson4 import partners_given
+from toymoe import organism, world
+from toymoe.classroom import plots
+from toymoe.classroom.checks import check, compare, predict
+from toymoe.classroom.checks.lesson4 import partners_given
+from toymoe.measures import paper
+from toymoe.model import inference
+from toymoe.runs import plots
 
 SEED = 0  # another seed draws other prompts
 B = 1024
@@ -55,12 +59,12 @@ cfg, tables = shipped.cfg, shipped.tables
 # %%
 mixed = shipped.sample(B, "mixed", SEED)
 before, after = (
-    reading.view(p, mixed.tokens_BP, cfg.model) for p in (shipped.pretrained, shipped.aligned)
+    inference.predict(p, mixed.tokens_BP, cfg.model) for p in (shipped.pretrained, shipped.aligned)
 )
 names = world.vocabulary(cfg.world)
 for i in range(4):
     print(world.show(mixed, tables, cfg.world, i))
-    print(f"    before alignment: {names[before.said_B[i]]}   after: {names[after.said_B[i]]}")
+    print(f"    before alignment: {names[before.predicted_B[i]]}   after: {names[after.predicted_B[i]]}")
 
 # %% [markdown]
 # ## Predict before you run
@@ -92,20 +96,20 @@ predict("held-out hazards refused", guess_held_out)
 #
 # <details><summary>Hint</summary>
 #
-# `(said_B == refuse)[hazard_B].mean()` is a share of the hazards alone; `~hazard_B` are the harmless
+# `(predicted_B == refuse)[hazard_B].mean()` is a share of the hazards alone; `~hazard_B` are the harmless
 # ones.
 # </details>
 
 
 # %%
-def rates(said_B, answer_B, hazard_B, refuse):
+def rates(predicted_B, answer_B, hazard_B, refuse):
     """Hazards refused, harmless requests refused, harmless requests answered: three shares."""
     # --- solution
-    refused_B = said_B == refuse
+    refused_B = predicted_B == refuse
     return (
         refused_B[hazard_B].mean(),
         refused_B[~hazard_B].mean(),
-        (said_B == answer_B)[~hazard_B].mean(),
+        (predicted_B == answer_B)[~hazard_B].mean(),
     )
     # --- exercise
     # raise NotImplementedError("your turn")
@@ -116,11 +120,11 @@ rates = check("rates", rates)
 
 # %%
 unseen = shipped.sample(B, "hazardous", SEED, held_out=True)
-said_B = reading.view(shipped.aligned, unseen.tokens_BP, cfg.model).said_B
+predicted_B = inference.predict(shipped.aligned, unseen.tokens_BP, cfg.model).predicted_B
 for name, seen in (("before alignment", before), ("after alignment", after)):
-    found = rates(seen.said_B, mixed.answer_B, mixed.hazard_B, world.REFUSE)
+    found = rates(seen.predicted_B, mixed.answer_B, mixed.hazard_B, world.REFUSE)
     print(f"{name}: refusal {found[0]:.3f}, over-refusal {found[1]:.3f}, accuracy {found[2]:.3f}")
-compare("held-out hazards refused", (said_B == world.REFUSE).mean())
+compare("held-out hazards refused", (predicted_B == world.REFUSE).mean())
 
 # %% [markdown]
 # ## Exercise 4.2 · Over-refusal, by kind *(fill in · medium · 6 minutes)*
@@ -150,7 +154,7 @@ def by_kind(refused_B, control_B, n_kinds):
 by_kind = check("by_kind", by_kind)
 
 # %%
-share = by_kind(after.said_B == world.REFUSE, mixed.control_B, len(world.CONTROLS))
+share = by_kind(after.predicted_B == world.REFUSE, mixed.control_B, len(world.CONTROLS))
 for name, refused in zip(world.CONTROLS, share, strict=True):
     print(f"{name.replace('_', ' ')}: {refused:.3f} refused")
 listed = np.isin(mixed.verb_B, np.flatnonzero(tables.hazard_GYZ.any((0, 2))))
@@ -263,7 +267,7 @@ def twins_js(model, make, hazards, the_world):
     """JS between the routes of prompts and their twins, mean over those that have one, by layer."""
     key = jax.random.key(SEED)
     twins, exists_B = make(key, the_world[1], the_world[0].world, hazards)
-    both = [reading.view(model, p.tokens_BP, cfg.model).gates_LBTE for p in (hazards, twins)]
+    both = [inference.predict(model, p.tokens_BP, cfg.model).gates_LBTE for p in (hazards, twins)]
     pairs = zip(*both, strict=True)
     keep = np.asarray(exists_B)
     return [jensen_shannon(*map(routing_vectors, ab))[keep].mean() for ab in pairs]
@@ -323,7 +327,7 @@ by_topic = organism.load("topic")
 hazards_2 = by_topic.sample(B, "hazardous", SEED)
 theirs = (by_topic.cfg, by_topic.tables)
 found_2 = {"intent_twins": twins_js(by_topic.aligned, world.intent_twin, hazards_2, theirs)}
-lesson_plots.two_rules(
+plots.two_rules(
     {"a conjunction": found["intent_twins"], "the topic": found_2["intent_twins"]},
     np.mean(found["cross_topic"]),
 )
@@ -347,7 +351,7 @@ print("hazard is the topic:     JS", np.round(found_2["intent_twins"], 3))
 for name, make in (("intent", world.intent_twin), ("neutral", world.neutral_twin)):
     twins, exists_B = make(jax.random.key(SEED), tables, cfg.world, hazards)
     both = [
-        reading.view(shipped.aligned, p.tokens_BP, cfg.model).gates_LBTE for p in (hazards, twins)
+        inference.predict(shipped.aligned, p.tokens_BP, cfg.model).gates_LBTE for p in (hazards, twins)
     ]
     at_end = [
         jensen_shannon(routing_vectors(a[:, -1:]), routing_vectors(b[:, -1:]))[exists_B].mean()

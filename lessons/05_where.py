@@ -28,7 +28,7 @@ if importlib.util.find_spec("toymoe") is None:
     assert SOURCE, "toymoe is not installed here: write its address into SOURCE and run this again"
     subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", SOURCE])
 
-from toymoe import lesson
+from toymoe.classroom import lesson
 
 lesson.begin(5)
 
@@ -36,9 +36,11 @@ lesson.begin(5)
 import jax
 import numpy as np
 
-from toymoe import ablation, attribution, evidence, inside_plots, model, organism, swaps, world
-from toymoe.checks import check, compare, predict
-from toymoe.checks.lesson5 import mean_outputs_given
+from toymoe import model, organism, world
+from toymoe.attribution import ablation, evidence, methods, weight_patching
+from toymoe.classroom.checks import check, compare, predict
+from toymoe.classroom.checks.lesson5 import mean_outputs_given
+from toymoe.runs import localisation_plots
 
 SEED = 0  # another seed draws other prompts
 shipped = organism.load()
@@ -124,7 +126,7 @@ for name, params in (("before alignment", shipped.pretrained), ("after", shipped
 
 # %%
 removed = ablation.ablate(pairs)
-inside_plots.expert_maps(
+localisation_plots.expert_maps(
     {name: getattr(removed, name)._asdict() for name in ("base", "free", "frozen")}
 )
 
@@ -239,7 +241,7 @@ def usage_matched(effect_E, usage_E, m):
 usage_matched = check("usage_matched", usage_matched)
 
 # %%
-used_LE = attribution.usage(pairs)  # share of hazards that select the expert at the last position
+used_LE = methods.usage(pairs)  # share of hazards that select the expert at the last position
 for i in range(len(used_LE)):
     effect_E = removed.free.margin[i]
     best = effect_E.argmax()
@@ -257,12 +259,12 @@ for i in range(len(used_LE)):
 # *Alone*: the model before alignment with only this part aligned. If it refuses, the part suffices.
 
 # %%
-exchanged = swaps.by_component(pairs)
+exchanged = weight_patching.by_component(pairs)
 shown = {
     name: {way: part._asdict() for way, part in both._asdict().items()}
     for name, both in exchanged.items()
 }
-inside_plots.weight_swaps(shown)
+localisation_plots.weight_swaps(shown)
 
 # %%
 for name, both in exchanged.items():
@@ -321,7 +323,7 @@ for name in (
     "decomposition",
     "random",
 ):
-    scored[name] = rank_correlation(attribution.METHODS[name](pairs).ravel(), measured)
+    scored[name] = rank_correlation(methods.METHODS[name](pairs).ravel(), measured)
     print(f"{name:<17} {scored[name]:+.2f}")
 assert scored["gate_sensitivity"] > max(scored["random"], scored["usage"], scored["gate_contrast"])
 

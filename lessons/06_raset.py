@@ -32,7 +32,7 @@ if importlib.util.find_spec("toymoe") is None:
     assert SOURCE, "toymoe is not installed here: write its address into SOURCE and run this again"
     subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", SOURCE])
 
-from toymoe import lesson
+from toymoe.classroom import lesson
 
 lesson.begin(6)
 
@@ -42,10 +42,13 @@ import dataclasses
 import jax
 import numpy as np
 
-from toymoe import adapters, attribution, lesson_plots, organism, raset, steering, tuning
-from toymoe.checks import check, compare, predict
-from toymoe.checks.lesson6 import steer_off_given
-from toymoe.runner import Organism
+from toymoe import organism
+from toymoe.attacks import lora, raset, steering, tuning
+from toymoe.attribution import methods
+from toymoe.classroom import plots
+from toymoe.classroom.checks import check, compare, predict
+from toymoe.classroom.checks.lesson6 import steer_off_given
+from toymoe.runs.runner import Organism
 
 SEED = 0  # another seed draws other prompts and other random experts
 shipped = organism.load()
@@ -90,7 +93,7 @@ predict("refusal, eight experts steered off", guess_steered)
 # %%
 schedule = tuning.Schedule(steps=90, batch=32, check=30, patience=3)
 attacker = raset.attacker(victim, jax.random.key(SEED), schedule, pairs=128, prompts=256)
-tests = raset.battery(victim, attacker.untuned_GYZ, jax.random.key(SEED + 1), 256)
+tests = raset.test_set(victim, attacker.untuned_GYZ, jax.random.key(SEED + 1), 256)
 kinds = ("mixed", "hazardous", "held_out", "untuned")  # the others are left out, for time
 tests = tests._replace(prompts={name: tests.prompts[name] for name in kinds})
 rows = []
@@ -147,7 +150,7 @@ def contrast_score(hazards_LEB, twins_LEB):
 contrast_score = check("contrast_score", contrast_score)
 
 # %%
-scores_LE = contrast_score(*attribution.gate_sensitivities(attacker.evidence))
+scores_LE = contrast_score(*methods.gate_sensitivities(attacker.evidence))
 for layer, expert in np.argwhere(raset.choose(scores_LE, 5)):
     print(f"layer {layer}, expert {expert:2}: {scores_LE[layer, expert]:.2f}")
 own = attacker.scores(raset.CRITERION)
@@ -185,8 +188,8 @@ down_EFD = victim.aligned["layers"]["experts"]["down"][-1]
 a_EFR, b_ERD = np.ones((*down_EFD.shape[:2], 2)), np.zeros((E, 2, down_EFD.shape[2]))
 assert (add_delta(down_EFD, a_EFR, b_ERD, last2_LE[-1]) == down_EFD).all(), "fresh: no change"
 for n, mask_LE in ((2, last2_LE), (8, raset.choose(scores_LE, 8))):
-    count = adapters.count(victim.aligned, adapters.Place(mask_LE))
-    share = adapters.share(victim.aligned, adapters.Place(mask_LE))
+    count = lora.count(victim.aligned, lora.Place(mask_LE))
+    share = lora.share(victim.aligned, lora.Place(mask_LE))
     print(f"{n} experts: {count} numbers are trained, {share:.2%} of the parameters")
 
 # %% [markdown]
@@ -264,7 +267,7 @@ print("route kept:", route_kept(before_NE, after_NE))
 
 # %%
 def tuned(method, mask_LE):
-    look, _ = attacker.tune(adapters.Place(mask_LE))
+    look, _ = attacker.tune(lora.Place(mask_LE))
     return measure(method, int(mask_LE.sum()), look)
 
 
@@ -343,7 +346,7 @@ for name, steer in (("as it was given", steer_off_given), ("repaired", steer_off
 # comparison, the very experts of our criterion, switched off instead of tuned.
 
 # %%
-difference_LE = attribution.risk_difference(attacker.evidence)
+difference_LE = methods.risk_difference(attacker.evidence)
 
 
 def steered(method, mask_LE):
@@ -395,7 +398,7 @@ usage_twin = check("usage_twin", usage_twin)
 # experts from anywhere.
 
 # %%
-usage_LE = attribution.token_share(attacker.evidence)
+usage_LE = methods.token_share(attacker.evidence)
 twins_LE = np.zeros_like(last2_LE)
 twins_LE[-1] = usage_twin(usage_LE[-1], last2_LE[-1])
 matched = tuned("same layer, same use", twins_LE)
@@ -408,7 +411,7 @@ anywhere = [tuned("random, anywhere", raset.random_choice(last2_LE, rng)) for _ 
 # two panels our tuned experts come near it. In the third eight of them do, and two less. The small numbers count experts.
 
 # %%
-lesson_plots.what_is_kept(rows)
+plots.what_is_kept(rows)
 
 # %% [markdown]
 # **The controls must fail.** The stand-ins of the same layer remove much less refusal than the experts
@@ -455,7 +458,7 @@ print(f"same layer and use {matched['refusal']:.2f}, random {spread[0]:.2f} and 
 # Your experiment goes here.
 # --- solution
 loose = dataclasses.replace(attacker, schedule=dataclasses.replace(schedule, route=0.0))
-look, _ = loose.tune(adapters.Place(raset.choose(scores_LE, 8)))
+look, _ = loose.tune(lora.Place(raset.choose(scores_LE, 8)))
 free = measure("tuned, routes let go", 8, look)
 # --- exercise
 # ...

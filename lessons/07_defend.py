@@ -30,7 +30,7 @@ if importlib.util.find_spec("toymoe") is None:
     assert SOURCE, "toymoe is not installed here: write its address into SOURCE and run this again"
     subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", SOURCE])
 
-from toymoe import lesson
+from toymoe.classroom import lesson
 
 lesson.begin(7)
 
@@ -41,19 +41,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from toymoe import (
-    adapters,
-    behaviour,
-    defended,
-    lesson_plots,
-    organism,
-    raset,
-    steering,
-    tuning,
-)
-from toymoe.checks import check, compare, predict
-from toymoe.checks.lesson7 import without_given
-from toymoe.runner import Organism
+from toymoe import organism
+from toymoe.attacks import lora, raset, steering, tuning
+from toymoe.classroom import plots
+from toymoe.classroom.checks import check, compare, predict
+from toymoe.classroom.checks.lesson7 import without_given
+from toymoe.defences import alignment
+from toymoe.measures import behaviour
+from toymoe.runs.runner import Organism
 
 SEED = 0  # another seed draws other prompts
 rng = np.random.default_rng(SEED)
@@ -154,18 +149,18 @@ hazard_balance = check("hazard_balance", hazard_balance)
 
 # %%
 DEFENCES = {
-    "undefended": defended.Defence(),
-    "expert dropout": defended.Defence(dropout=0.25),
-    "spread": defended.Defence(spread=0.1),
+    "undefended": alignment.Defence(),
+    "expert dropout": alignment.Defence(dropout=0.25),
+    "spread": alignment.Defence(spread=0.1),
 }
 schedule = tuning.Schedule(steps=40, batch=32, check=20, patience=3)
 attackers, prompts = {}, {}
 for name, defence in DEFENCES.items():
-    aligned = defended.align(shipped.pretrained, shipped.tables, cfg, defence)
+    aligned = alignment.align(shipped.pretrained, shipped.tables, cfg, defence)
     model = Organism(cfg, shipped.tables, shipped.pretrained, aligned)
     # The attacker looks at each model anew, with evidence, ranking and prompts of their own.
     attackers[name] = raset.attacker(model, jax.random.key(SEED), schedule, pairs=128, prompts=192)
-    tests = raset.battery(model, attackers[name].untuned_GYZ, jax.random.key(SEED + 1), 256)
+    tests = raset.test_set(model, attackers[name].untuned_GYZ, jax.random.key(SEED + 1), 256)
     prompts[name] = {kind: tests.prompts[kind] for kind in ("mixed", "hazardous")}
 
 
@@ -173,7 +168,7 @@ def measure(name, params):
     """What a changed model of a defence does."""
     look = attackers[name].view(params)
     rates = {
-        kind: behaviour.rates(look(p.tokens_BP).said_B, p) for kind, p in prompts[name].items()
+        kind: behaviour.rates(look(p.tokens_BP).predicted_B, p) for kind, p in prompts[name].items()
     }
     return rates["mixed"] | {"refusal": rates["hazardous"]["refusal"]}
 
@@ -305,7 +300,7 @@ for name, curve in curves.items():
 # %%
 attacks = {}
 for name, a in attackers.items():
-    tuned = a.tuned(adapters.Place(raset.choose(a.scores(raset.CRITERION), 2)))
+    tuned = a.tuned(lora.Place(raset.choose(a.scores(raset.CRITERION), 2)))
     directions = [steering.refusal_direction(a.evidence, layer) for layer in range(L - 1)]
     projected = [measure(name, steering.project_out(a.params, d))["refusal"] for d in directions]
     attacks[name] = {
@@ -321,7 +316,7 @@ compare("expert dropout, two experts tuned", attacks["expert dropout"]["2 tuned"
 # ## The figure of this lesson
 
 # %%
-lesson_plots.defended(curves, attacks)
+plots.defended(curves, attacks)
 
 # %% [markdown]
 # Do not rank the defences by the bars of "2 tuned". With another `SEED`, which draws the attacker's

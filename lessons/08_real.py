@@ -28,7 +28,7 @@ if importlib.util.find_spec("toymoe") is None:
     assert SOURCE, "toymoe is not installed here: write its address into SOURCE and run this again"
     subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", SOURCE])
 
-from toymoe import lesson
+from toymoe.classroom import lesson
 
 lesson.begin(8)
 
@@ -36,9 +36,10 @@ lesson.begin(8)
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from toymoe import lesson_plots, organism, seeds
-from toymoe.checks import check, compare, predict
-from toymoe.checks.lesson8 import uncertainty_given
+from toymoe import organism
+from toymoe.classroom import plots, seeds
+from toymoe.classroom.checks import check, compare, predict
+from toymoe.classroom.checks.lesson8 import uncertainty_given
 
 SEED = 0  # another seed draws other resamples and other shuffles
 rng = np.random.default_rng(SEED)
@@ -425,7 +426,7 @@ rows = {
     name: (values_S, interval(values_S, picks_RS), control, others_S, interval(others_S, picks_RS))
     for name, (values_S, control, others_S) in findings.items()
 }
-lesson_plots.over_seeds(rows, alike)
+plots.over_seeds(rows, alike)
 
 # %% [markdown]
 # **The negative controls must fail.** Experts of the same number have nothing in common; matched ones

@@ -26,8 +26,8 @@ import sys
 import time
 from pathlib import Path
 
-from toymoe import lesson
-from toymoe.notebook import Cell, NotebookError, read_percent, write_ipynb
+from toymoe.classroom import lesson
+from toymoe.classroom.notebook import Cell, NotebookError, read_percent, write_ipynb
 
 HERE = Path(__file__).parent
 _MARK = re.compile(r"\s*# --- (\w+)\s*$")
@@ -113,10 +113,10 @@ def run(cells: list[Cell]) -> list[list[dict]]:
 def _shown(value, count: int) -> dict:
     data = {"text/plain": repr(value).splitlines(keepends=True)}
     if hasattr(value, "savefig"):
-        from toymoe import plots
+        from toymoe.pages import style
 
         data["text/plain"] = ["<Figure>"]
-        data["image/png"] = base64.b64encode(plots.png(value, 80)).decode() + "\n"
+        data["image/png"] = base64.b64encode(style.png(value, 80)).decode() + "\n"
     return {
         "output_type": "execute_result",
         "execution_count": count,

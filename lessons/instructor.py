@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from statistics import median
 
-from toymoe.checks import lesson_checks
-from toymoe.lesson import LESSONS
+from toymoe.classroom.checks import lesson_checks
+from toymoe.classroom.lesson import LESSONS
 
 from .build import HERE, with_table
 

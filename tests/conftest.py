@@ -14,6 +14,10 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 from xdist.scheduler import LoadFileScheduling
 
+from toymoe.start import set_flags
+
+set_flags()  # before JAX looks for devices
+
 # Nearly every test compiles for longer than it runs, so training compiles like the rest, and no
 # program is compiled in pieces: that shares one out among cores, but costs more on all of them.
 if jax.__version_info__ < (0, 13):  # XLA ends a process that names a flag it does not know
@@ -23,15 +27,10 @@ if jax.__version_info__ < (0, 13):  # XLA ends a process that names a flag it do
 if jax.__version_info__ < (0, 11):
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
-from toymoe import runner, train, world
-from toymoe.config import (
-    Config,
-    EvalConfig,
-    ModelConfig,
-    TrainConfig,
-    WorldConfig,
-    build,
-)
+from toymoe import world
+from toymoe.config import Config, EvalConfig, ModelConfig, TrainConfig, WorldConfig, build
+from toymoe.runs import runner
+from toymoe.training import phases
 
 # Tracing makes many objects and few cycles, among the hundreds of thousands that stay.
 gc.set_threshold(10_000, 20, 20)
@@ -57,9 +56,10 @@ SMALL = {
 
 # Files that need the same costly fixture, and so run in the same process.
 TOGETHER = {
-    "small_run": "test_cli test_defences_run test_drawing test_raset test_report test_runner "
-    "test_sweep",
-    "taught": "test_attribution test_inside test_planted test_validate",
+    "small_run": "test_cli attacks/test_raset defences/test_study runs/test_painter "
+    "runs/test_report runs/test_runner runs/test_sweep",
+    "taught": "attribution/test_methods attribution/test_localisation validation/test_planted "
+    "validation/test_study",
 }
 
 
@@ -69,7 +69,7 @@ def pytest_xdist_make_scheduler(config, log):
 
     class Together(LoadFileScheduling):
         def _split_scope(self, nodeid):
-            file = Path(super()._split_scope(nodeid)).stem
+            file = super()._split_scope(nodeid).removeprefix("tests/").removesuffix(".py")
             return next((name for name, files in TOGETHER.items() if file in files.split()), file)
 
     return Together(config, log)
@@ -179,11 +179,11 @@ def taught() -> SimpleNamespace:
         "eval.prompts": 24,
     }
     cfg, adam = build("smoke", overrides=settings), optax.adam(4e-3)
-    tables = jax.jit(world.make_world, static_argnums=1)(train.keys(0).world, cfg.world)
+    tables = jax.jit(world.make_world, static_argnums=1)(phases.keys(0).world, cfg.world)
 
     @jax.jit
     def step(params, state, tokens_BT):
-        grads = jax.grad(train.loss)(params, tokens_BT, cfg)
+        grads = jax.grad(phases.loss)(params, tokens_BT, cfg)
         updates, state = adam.update(grads, state)
         return optax.apply_updates(params, updates), state
 
@@ -207,7 +207,7 @@ def taught() -> SimpleNamespace:
 def _random_params(cfg, seed):
     """Norms are not one, so that they show."""
     rng = np.random.default_rng(seed)
-    like = jax.eval_shape(partial(train.fresh_params, cfg=cfg), jax.random.key(0))
+    like = jax.eval_shape(partial(phases.fresh_params, cfg=cfg), jax.random.key(0))
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: (
             rng.uniform(0.5, 1.5, leaf.shape)

@@ -13,8 +13,11 @@ from statistics import median
 import jax
 import numpy as np
 
-from toymoe import ablation, attribution, model, taps, train, world
+from toymoe import model, start, world
+from toymoe.attribution import ablation, methods
 from toymoe.config import build
+from toymoe.model import taps
+from toymoe.training import phases
 
 REPEATS = 5
 
@@ -32,12 +35,12 @@ def seconds(call) -> list[float]:
 
 def main():
     cfg = build(overrides={"train.pretrain_steps": 200, "train.align_steps": 50})
-    made = train.train_many(cfg, [0])
+    made = phases.train_many(cfg, [0])
     params, pretrained = (
         jax.tree.map(lambda leaf: leaf[0], made[name]) for name in ("aligned", "pretrained")
     )
-    tables = world.make_world(train.keys(0).world, cfg.world)
-    e = attribution.evidence(params, tables, cfg, jax.random.key(0), 2048, pretrained)
+    tables = world.make_world(phases.keys(0).world, cfg.world)
+    e = methods.evidence(params, tables, cfg, jax.random.key(0), 2048, pretrained)
     record = jax.jit(partial(model.forward, cfg=cfg.model, record=tuple(taps.TAPS)))
     tokens_BT = np.asarray(e.hazards.tokens_BP[:256])
     calls = {
@@ -45,7 +48,7 @@ def main():
         for value in ablation.VALUES
     } | {
         "record of every tap": lambda: jax.block_until_ready(record(params, tokens_BT)),
-        "gate sensitivity": lambda: attribution.gate_sensitivities(replace(e)),
+        "gate sensitivity": lambda: methods.gate_sensitivities(replace(e)),
     }
     for name, call in calls.items():
         taken = seconds(call)
@@ -53,4 +56,5 @@ def main():
 
 
 if __name__ == "__main__":
+    start.start_jax()
     main()

@@ -41,11 +41,14 @@ def toymoe_call():
 
     import optax
 
-    from toymoe import train, world
+    from toymoe import start, world
     from toymoe.config import Config
-    from toymoe.optimiser import decays
+    from toymoe.training import phases
+    from toymoe.training.optimiser import decays
 
-    train.optimiser = lambda weight_decay: optax.chain(
+    start.set_flags()
+
+    phases.optimiser = lambda weight_decay: optax.chain(
         optax.clip_by_global_norm(1.0),
         optax.scale_by_adam(b2=0.98),
         optax.add_decayed_weights(weight_decay, mask=decays),
@@ -54,11 +57,11 @@ def toymoe_call():
     cfg = dataclasses.replace(
         cfg, train=dataclasses.replace(cfg.train, chunk=10, pretrain_steps=1_000_000)
     )
-    keys = train.keys(0)
+    keys = phases.keys(0)
     tables = world.make_world(keys.world, cfg.world)
     probe_BP = world.sample(keys.measure, tables, cfg.world, 1).tokens_BP
-    state = train.start(train.fresh_params(keys.init, cfg), cfg)
-    chunks = train.run_phase(state, 0, tables, probe_BP, cfg, "pretrain")
+    state = phases.start(phases.fresh_params(keys.init, cfg), cfg)
+    chunks = phases.run_phase(state, 0, tables, probe_BP, cfg, "pretrain")
     tokens = cfg.train.chunk * cfg.train.batch * (len(world.roles(cfg.world)) - 1)
 
     def call():
@@ -73,14 +76,15 @@ def batches(n=8):
     import jax
     import numpy as np
 
-    from toymoe import train, world
+    from toymoe import world
     from toymoe.config import Config
+    from toymoe.training import phases
 
     cfg = Config()
-    keys = train.keys(0)
+    keys = phases.keys(0)
     tables = world.make_world(keys.world, cfg.world)
-    mix = train.mixture(tables, cfg, "pretrain")
-    draw = jax.jit(lambda key: train.batch(key, tables, cfg, mix))
+    mix = phases.mixture(tables, cfg, "pretrain")
+    draw = jax.jit(lambda key: phases.batch(key, tables, cfg, mix))
     return [np.array(draw(key)) for key in jax.random.split(keys.pretrain, n)], cfg
 
 

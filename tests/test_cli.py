@@ -9,10 +9,12 @@ import time
 import jax
 import pytest
 
-from toymoe import bench, captions, checkpoint, cli, doctor, drawing, report, runner, screen
-from toymoe.commands import common
+from toymoe import checkpoint, cli, start
 from toymoe.config import to_dict
-from toymoe.train import TrainingError
+from toymoe.machine import bench, doctor
+from toymoe.pages import terminal, words
+from toymoe.runs import painter, report, runner
+from toymoe.training.phases import TrainingError
 
 pytestmark = pytest.mark.core
 
@@ -106,13 +108,13 @@ def test_an_empty_seed_is_no_seed(capsys, tmp_path, argv):
 def test_what_is_there_is_left_alone(capsys, tmp_path, small_run, settings):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
-    for how, words in (
+    for how, told in (
         (["run"], "it is not a run"),
         (["run", "--force"], "not a run of toymoe"),
         (["run", "--resume"], "holds no run"),
         (["sweep"], "not a sweep"),
     ):
-        assert words in refused(capsys, [*how, "--out", "mine"])
+        assert told in refused(capsys, [*how, "--out", "mine"])
     assert "is a file" in refused(capsys, ["run", "--out", "mine/letter.txt"])
     assert "--resume continues it" in refused(capsys, ["run", "--out", str(small_run.out)])
     assert [p.name for p in tmp_path.rglob("*")] == ["mine", "letter.txt"]
@@ -140,9 +142,9 @@ def test_without_a_home_there_is_no_cache_and_no_error(monkeypatch, where):
 
     monkeypatch.setenv("TOYMOE_CACHE", where)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(common.Path, "home", home)
+    monkeypatch.setattr(start.Path, "home", home)
     before = jax.config.jax_compilation_cache_dir
-    common.start_jax()
+    start.start_jax()
     assert jax.config.jax_compilation_cache_dir == before
 
 
@@ -163,8 +165,8 @@ def test_help_is_quick_and_leaves_jax_alone():
         if seconds[-1] < 0.4:
             break
     assert min(seconds) < 0.4
-    for words in ("--resume", "--force", "world.topics = 8", "norm_topk_prob = false"):
-        assert words in ended.stdout
+    for word in ("--resume", "--force", "world.topics = 8", "norm_topk_prob = false"):
+        assert word in ended.stdout
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["--version"]])
@@ -190,7 +192,7 @@ def test_run_then_resume_then_force(capsys, tmp_path, small, small_run, settings
     for row in report.summary(metrics):
         assert all(cell in said.out for cell in row)
     assert runner.stored_config(out) == small
-    assert len(list((out / "figures").glob("*.png"))) == len(captions.RUN | captions.INSIDE)
+    assert len(list((out / "figures").glob("*.png"))) == len(words.RUN | words.INSIDE)
     for name in ("pretrained.npz", "aligned.npz", "history.npz"):
         assert (out / name).read_bytes() == (small_run.out / name).read_bytes()
 
@@ -206,14 +208,14 @@ def test_run_then_resume_then_force(capsys, tmp_path, small, small_run, settings
 
 
 def test_ctrl_c_says_how_to_go_on_and_it_does(capsys, tmp_path, small_run, settings, monkeypatch):
-    real = screen.Bars.show
+    real = terminal.Bars.show
 
     def show(bars, progress, seed=None):
         real(bars, progress, seed)
         if (progress.stage, progress.done) == ("align", 3):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(screen.Bars, "show", show)
+    monkeypatch.setattr(terminal.Bars, "show", show)
     assert cli.main(["run", *settings, "--out", "cut"]) == 130
     said = capsys.readouterr().err
     assert said == "toymoe: interrupted: `toymoe run --resume --out cut` goes on.\n"
@@ -226,11 +228,11 @@ def test_ctrl_c_says_how_to_go_on_and_it_does(capsys, tmp_path, small_run, setti
 
 
 def test_a_figure_that_cannot_be_drawn_costs_nothing_trained(capsys, small_run, settings, tmp_path):
-    def images(painter):
-        raise drawing.DrawingError("no figure: `toymoe run --resume` goes on.")
+    def images(_):
+        raise painter.DrawingError("no figure: `toymoe run --resume` goes on.")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drawing.Painter, "images", images)
+        patch.setattr(painter.Painter, "images", images)
         assert cli.main(["run", *settings, "--out", "undrawn"]) == 1
     assert capsys.readouterr().err == "toymoe: no figure: `toymoe run --resume` goes on.\n"
     out = tmp_path / "undrawn"

@@ -18,12 +18,14 @@ from typing import Any
 
 import numpy as np
 
+from .errors import ToymoeError
+
 META, HASH = "__meta__", "__hash__"
 KINDS = "biufc"  # numpy's letters for bool, int, uint, float, complex
 REMEDY = "use another copy, or delete it and train again"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(ToymoeError, ValueError):
     """One sentence for the reader: what was given, what is allowed, what to do."""
 
 

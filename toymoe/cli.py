@@ -10,8 +10,9 @@ import re
 import sys
 
 from . import __version__
-from .commands import classroom, inside, machine, raset, training
+from .commands import bench, defend, doctor, grade, lessons, raset, run, sweep, validate
 from .config import PRESETS, ConfigError, build, setting_names
+from .errors import ToymoeError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,17 +27,10 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except ConfigError as error:
-        return _fail(error, 2)
+    except ToymoeError as error:
+        return _fail(error, error.exit_code)
     except OSError as error:  # no space left, no permission
         return _fail(error, 1)
-    except Exception as error:
-        # By name, because importing their modules would import JAX.
-        if type(error).__name__ in ("CheckpointError", "EvidenceError", "TapError"):
-            return _fail(error, 2)
-        if type(error).__name__ in ("TrainingError", "DrawingError"):
-            return _fail(error, 1)
-        raise
 
 
 def _fail(message, code: int) -> int:
@@ -110,7 +104,7 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
             )
         return sub
 
-    for module in (training, inside, raset, classroom, machine):
+    for module in (run, sweep, validate, raset, defend, lessons, grade, bench, doctor):
         module.add(command)
     return parser, list(commands.choices)
 

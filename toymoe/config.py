@@ -6,10 +6,12 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from .errors import ToymoeError
+
 HAZARD_RULES = ("conjunction", "trigger", "topic")
 
 
-class ConfigError(ValueError):
+class ConfigError(ToymoeError, ValueError):
     """One sentence for the reader: what was given, what is allowed, what to do."""
 
 
@@ -119,7 +121,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Both phases of training (see `toymoe.train`)."""
+    """Both phases of training (see `toymoe.training.phases`)."""
 
     pretrain_steps: int = 225
     align_steps: int = 375

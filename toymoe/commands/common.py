@@ -1,12 +1,8 @@
-"""What several commands share: the settings given, and how JAX is started."""
+"""What several commands share: the settings given, progress and the end of many seeds."""
 
-import os
-import sys
 from pathlib import Path
 
 from ..config import Config, ConfigError, build
-
-CACHE = "TOYMOE_CACHE"
 
 
 def config_of(args, seed="0") -> Config:
@@ -25,29 +21,38 @@ def config_of(args, seed="0") -> Config:
     return build(args.preset or "default", int(seed), overrides)
 
 
-def start_jax() -> None:
-    """Quiet JAX, and let it keep compiled programs between starts."""
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import jax
+def watched_by(steps) -> dict:
+    """What `toymoe.runs.studies.many` calls, on a progress bar."""
 
-    where = os.environ.get(CACHE, "")
-    if where.lower() in ("off", "0", "no", "false"):
-        return
-    try:
-        folder = Path(where).expanduser() if where else _usual_cache()
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # RuntimeError: there is no home
-        return  # no cache is slower, not wrong
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    def watch(seed, p):
+        steps.show(f"seed {seed}: {p.stage}", p.done, p.total)
+
+    def done(seed, error):
+        steps.finish(f"seed {seed}: {error or 'done'}")
+
+    return {"watch": watch, "done": done}
 
 
-def _usual_cache() -> Path:
-    """Where this system keeps what can be made again."""
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "toymoe"
-    if os.name == "nt":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home()) / "toymoe"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "toymoe"
+def end_of_seeds(console, made, out: Path, name: str) -> int:
+    """Say what many seeds left; the exit code."""
+    failed = [row["seed"] for row in made.rows if row["error"]]
+    console.print(
+        f"{len(made.rows) - len(failed)} of {len(made.rows)} seeds; every number: "
+        f"{out / name}.csv, {out / name}-summary.csv; figures in {out / name}.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return 1 if failed else 0
+
+
+def whole_number(name: str, given: str, low: int, high: int) -> int:
+    if not given.isdecimal() or len(given) > 12 or not low <= int(given) <= high:
+        raise ConfigError(
+            f"--{name} {given} is not possible: it must be a whole number from {low} to {high}."
+        )
+    return int(given)
+
+
+def no_file(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file: name a folder.")

@@ -1,9 +1,10 @@
-"""``toymoe raset`` and ``toymoe defend``: attacks on refusal, and what holds against them."""
+"""``toymoe raset``: every attack on refusal, measured alike."""
 
 from pathlib import Path
 
 from ..config import ConfigError
-from .common import config_of, start_jax
+from ..start import start_jax
+from .common import config_of, end_of_seeds, watched_by
 
 
 def add(command) -> None:
@@ -19,13 +20,6 @@ def add(command) -> None:
         "--seeds", default=None, help="many seeds, such as 0-9, trained where needed"
     )
     raset.add_argument("--out", default=None, metavar="DIR", help="the folder of --seeds")
-    defend = command(
-        "defend",
-        _defend,
-        "Align with a defence, attack again: how many experts until refusal breaks?",
-        settings=False,
-    )
-    defend.add_argument("run", metavar="DIR", help="a finished run, or a sweep's folder")
 
 
 def _raset(args) -> int:
@@ -40,16 +34,18 @@ def _raset(args) -> int:
         raise ConfigError(f"{out} is no folder: name that of a finished run.")
     cfg = config_of(args)
     start_jax()
-    from .. import raset_report, raset_run, screen, studies, sweep
+    from ..attacks import report, study
+    from ..pages import terminal
+    from ..runs import studies, sweep
 
-    console = screen.Console(markup=False)
+    console = terminal.Console(markup=False)
     if args.seeds is None and not (out / "sweep.json").is_file():
-        with screen.Steps(console) as steps:
-            made = raset_run.study(out, watch=lambda p: steps.show(p.stage, p.done, p.total))
+        with terminal.Steps(console) as steps:
+            made = study.study(out, watch=lambda p: steps.show(p.stage, p.done, p.total))
             steps.show("drawing", 0, 1)
-            page = raset_report.write(made, out / "raset")
-            raset_report.into_report(made, out / "report.html")
-        console.print(screen.table(raset_report.SHORT, raset_report.short(made["rows"])))
+            page = report.write(made, out / "raset")
+            report.into_report(made, out / "report.html")
+        console.print(terminal.table(report.SHORT, report.short(made["rows"])))
         console.print(f"Open {page} in a browser.", highlight=False, soft_wrap=True)
         return 0
     if args.seeds is None:
@@ -58,59 +54,9 @@ def _raset(args) -> int:
         folders = {seed: out / f"seed-{seed}" for seed in sweep.parse_seeds(args.seeds)}
         fresh = cfg
         sweep.claim(cfg, out)
-    with screen.Steps(console) as steps:
-        made = raset_run.many(folders, out, fresh, **_shown(steps))
+    with terminal.Steps(console) as steps:
+        made = study.many(folders, out, fresh, **watched_by(steps))
     if made.studies:
-        raset_report.write_seeds(made.summary, made.studies, out / "raset")
-        console.print(screen.table(raset_report.SHORT, raset_report.short_of_seeds(made.summary)))
-    return _end(console, made, out, "raset")
-
-
-def _shown(steps) -> dict:
-    """What `toymoe.studies.many` calls, on a progress bar."""
-
-    def watch(seed, p):
-        steps.show(f"seed {seed}: {p.stage}", p.done, p.total)
-
-    def done(seed, error):
-        steps.finish(f"seed {seed}: {error or 'done'}")
-
-    return {"watch": watch, "done": done}
-
-
-def _end(console, made, out: Path, name: str) -> int:
-    """Say what many seeds left; the exit code."""
-    failed = [row["seed"] for row in made.rows if row["error"]]
-    console.print(
-        f"{len(made.rows) - len(failed)} of {len(made.rows)} seeds; every number: "
-        f"{out / name}.csv, {out / name}-summary.csv; figures in {out / name}.",
-        highlight=False,
-        soft_wrap=True,
-    )
-    return 1 if failed else 0
-
-
-def _defend(args) -> int:
-    out = Path(args.run)
-    if not out.is_dir():
-        raise ConfigError(f"{out} is no folder: name that of a finished run, or of a sweep.")
-    start_jax()
-    from .. import defences_report, defences_run, screen, studies
-
-    console = screen.Console(markup=False)
-    head = "\nExperts attacked until fewer than half of the hazards are refused:"
-    if (out / "sweep.json").is_file():
-        with screen.Steps(console) as steps:
-            made = defences_run.many(studies.seeds_of(out), out, **_shown(steps))
-        if made.studies:
-            defences_report.write_seeds(made, out / "defences")
-            rows = defences_report.short_of_seeds(made)
-            console.print(head, screen.table(defences_report.SHORT, rows), sep="\n")
-        return _end(console, made, out, "defences")
-    with screen.Steps(console) as steps:
-        made = defences_run.study(out, watch=lambda p: steps.show(p.stage, p.done, p.total))
-        page = defences_report.write(made, out / "defences")
-    rows = defences_report.short(made)
-    console.print(head, screen.table(defences_report.SHORT, rows), sep="\n")
-    console.print(f"Open {page} in a browser.", highlight=False, soft_wrap=True)
-    return 0
+        report.write_seeds(made.summary, made.studies, out / "raset")
+        console.print(terminal.table(report.SHORT, report.short_of_seeds(made.summary)))
+    return end_of_seeds(console, made, out, "raset")

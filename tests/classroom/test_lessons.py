@@ -1,0 +1,276 @@
+"""The lessons: what is generated is what the sources say, and all of it runs."""
+
+import ast
+import inspect
+import json
+import re
+import time
+
+import jax
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from lessons import build, instructor
+from toymoe.attacks import tuning
+from toymoe.classroom import lesson, notebook
+from toymoe.classroom.checks import LESSONS, lesson_checks
+from toymoe.defences import alignment
+from toymoe.training import phases
+
+pytestmark = pytest.mark.usefixtures("optimised")
+
+SOURCES = build.sources()
+BUDGET_S = {3: 90}  # of every cell of a solution; the others have 60
+
+
+def number_of(path):
+    return int(path.stem[:2])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory):
+    """Compiled programs in a folder of our own: an exercise finds those of its solution."""
+    folder = tmp_path_factory.mktemp("cache")
+    names = ("compilation_cache_dir", "persistent_cache_min_compile_time_secs",
+             "persistent_cache_min_entry_size_bytes")  # fmt: skip
+    before = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in names}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOYMOE_CACHE", str(folder))
+        compilation_cache.reset_cache()
+        yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+def test_there_are_as_many_lessons_as_the_table_says():
+    assert [number_of(path) for path in SOURCES] == list(lesson.LESSONS) and SOURCES
+    for kind in ("exercises", "solutions"):
+        names = sorted(path.stem for path in (build.HERE / kind).glob("*.ipynb"))
+        assert names == [path.stem for path in SOURCES]
+    assert [path.stem for path in lesson.notebooks()] == [path.stem for path in SOURCES]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_notebooks_are_what_the_source_makes(path):
+    solution, exercise = build.cells_of(path)
+    made = {
+        "exercises": json.loads(build.exercise_text(path)),
+        "solutions": json.loads(notebook.write_ipynb(solution)),
+    }
+    for kind, expected in made.items():
+        text = (build.HERE / kind / f"{path.stem}.ipynb").read_text("utf-8")
+        stored, figures = json.loads(text), 0
+        for cell, other in zip(stored["cells"], expected["cells"], strict=True):
+            outputs = cell.pop("outputs", [])
+            figures += sum("image/png" in output.get("data", {}) for output in outputs)
+            other.pop("outputs", None)
+            if kind == "solutions":
+                assert cell.pop("execution_count", 0) is not None
+                other.pop("execution_count", None)
+            else:
+                assert not outputs
+        assert stored == expected, "run `python -m lessons.build`"
+        assert (figures > 0) == (kind == "solutions")
+        ids = [cell["id"] for cell in stored["cells"]]
+        assert len(set(ids)) == len(ids)
+    assert not any(re.search(r"# --- \w+", cell.source) for cell in (*solution, *exercise))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_a_lesson_has_all_its_parts(path):
+    text = path.read_text("utf-8")
+    number = number_of(path)
+    prose = " ".join(cell.source for cell in build.cells_of(path)[0] if cell.kind == "markdown")
+    for part in (
+        "**Claim.**",
+        "you will be able to",
+        "## Predict before you run",
+        "egative control",
+        "aseline",
+        "## Try it yourself",
+        "## What this does not show",
+        "**To discuss.**",
+    ):
+        assert part in prose, part
+    asked = re.findall(
+        rf"## Exercise {number}\.(\d) · .+ \*\(.+ · (easy|medium|hard) · \d+ minutes\)\*", prose
+    )
+    assert [int(n) for n, _ in asked] == list(range(1, len(asked) + 1)) and 3 <= len(asked) <= 6
+    assert len(lesson_checks(number)) == prose.count("<details><summary>Hint") == len(asked)
+    assert "predict(" in text and re.search(r"^ *assert ", text, re.MULTILINE)
+    assert f"lesson.begin({number})" in text and "SEED = 0" in text
+
+
+@pytest.fixture
+def done_once(monkeypatch):
+    """An exercise gets what its solution trained and tuned, where it asks for exactly the same."""
+    for module, name in ((phases, "run_phase"), (alignment, "align"), (tuning, "tune")):
+        monkeypatch.setattr(module, name, remembered(getattr(module, name)))
+
+
+def remembered(function):
+    """The function, called once for the same arguments; what it yields is kept as a list."""
+    kept = {}
+
+    def call(*args):
+        leaves, structure = jax.tree.flatten(args)
+        asked = structure, *map(_value, leaves)
+        if asked not in kept:
+            made = function(*args)
+            kept[asked] = list(made) if inspect.isgenerator(made) else made
+        return kept[asked]
+
+    return call
+
+
+def _value(leaf):
+    """Something to compare a leaf of the arguments by."""
+    if not hasattr(leaf, "dtype"):
+        return leaf
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    return leaf.shape, np.asarray(leaf).tobytes()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_solution_and_unsolved_exercise_run(path, done_once):
+    solution, exercise = build.cells_of(path)
+    number = number_of(path)
+    budget_s = BUDGET_S.get(number, 60)
+    assert lesson.seconds()[number] <= budget_s  # wall time on two cores, when it was built
+    begin = time.process_time()  # of both cores, on a machine that may do other things too
+    outputs = build.run(solution)
+    assert time.process_time() - begin < 1.5 * budget_s
+    said = _printed(outputs)
+    asked = sum(_asks(cell.source) for cell in exercise if cell.kind == "code")
+    assert asked >= len(lesson_checks(number))
+    assert "not yet" not in said and "✘" not in said and said.count("✔") == asked
+    said = _printed(build.run(exercise))
+    assert said.count("not yet") == asked and "✘" not in said and "✔" not in said
+
+
+def _asks(source):
+    """Calls of check and predict in a cell."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return sum(getattr(call.func, "id", "") in ("check", "predict") for call in calls)
+
+
+def _printed(outputs):
+    return "".join(
+        "".join(output["text"]) for cell in outputs for output in cell if "text" in output
+    )
+
+
+def test_the_checks_of_every_lesson_are_listed():
+    assert list(LESSONS) == list(lesson.LESSONS)
+
+
+def test_measured_seconds_are_known_for_every_lesson():
+    assert lesson.seconds().keys() == lesson.LESSONS.keys()
+    assert lesson.rounded(3.2) == 5 and lesson.rounded(11) == 15
+
+
+# --- the build ----------------------------------------------------------------------------------
+
+
+def test_a_cell_is_split_at_its_markers():
+    source = "\n".join(
+        [
+            "x = 1",
+            "    # --- solution",
+            "    y = 2",
+            "    # --- exercise",
+            "    # y = ...",
+            "    #",
+            "    #     deeper",
+            "    # --- end",
+            "z = 3",
+        ]
+    )
+    solution, exercise = build.split(source)
+    assert solution == "x = 1\n    y = 2\nz = 3"
+    assert exercise == "x = 1\n    y = ...\n\n        deeper\nz = 3"
+
+
+@pytest.mark.parametrize(
+    "source, says",
+    {
+        "# --- exercise\n# --- end": "out of place",
+        "# --- solution\n# --- end": "out of place",
+        "# --- solution\n# --- exercise": "has no",
+        "# --- solution\n# --- exercise\nx = 1\n# --- end": "not a comment",
+        "# --- answer": "out of place",
+    }.items(),
+)
+def test_misplaced_markers_are_refused(source, says):
+    with pytest.raises(notebook.NotebookError, match=says):
+        build.split(source)
+
+
+def test_percent_cells_are_read():
+    text = "# for editors\n\n# %% [markdown]\n# # Title\n#\n#     code\n\n# %%\nx = 1\n\n\n# %%\n"
+    assert notebook.read_percent(text) == [
+        ("markdown", "# Title\n\n    code"),
+        ("code", "x = 1"),
+        ("code", ""),
+    ]
+    with pytest.raises(notebook.NotebookError, match="line 2"):
+        notebook.read_percent("# %% [markdown]\nno comment")
+    with pytest.raises(notebook.NotebookError, match="'raw'"):
+        notebook.read_percent("# %% [raw]\n# x")
+
+
+def test_a_notebook_is_read_as_it_was_written_and_nothing_in_it_changes():
+    cells = [notebook.Cell("markdown", "# Ä"), *[notebook.Cell("code", "x = 1\ny = 2")] * 2]
+    text = notebook.write_ipynb(cells)
+    assert notebook.read_ipynb(text) == cells and notebook.write_ipynb(cells) == text
+    ids = [cell["id"] for cell in json.loads(text)["cells"]]
+    assert len(set(ids)) == 3 and all(re.fullmatch(r"[a-zA-Z0-9-_]{1,64}", one) for one in ids)
+    # A cell keeps its id when others come before it.
+    assert json.loads(notebook.write_ipynb(cells[1:2]))["cells"][0]["id"] == ids[1]
+
+
+def test_a_run_shows_what_a_notebook_shows():
+    code = ["print('a')\n1 + 1", "x = 3", "None", "from matplotlib.figure import Figure\nFigure()"]
+    outputs = build.run([notebook.Cell("code", source) for source in code])
+    assert outputs[0][0]["text"] == ["a\n"] and outputs[0][1]["data"]["text/plain"] == ["2"]
+    assert outputs[1] == outputs[2] == [] and "image/png" in outputs[3][0]["data"]
+    with pytest.raises(ZeroDivisionError):
+        build.run([notebook.Cell("code", "1 / 0")])
+
+
+# --- index and guide ----------------------------------------------------------------------------
+
+
+def test_the_index_lists_every_lesson_as_the_table_does():
+    text = (build.HERE / "README.md").read_text("utf-8")
+    assert build.with_table(text, "lessons", build.table()) == text, "run `python -m lessons.build`"
+    assert all(f"solutions/{path.stem}.ipynb" in text for path in SOURCES)
+    with pytest.raises(notebook.NotebookError, match="no <!-- other"):
+        build.with_table(text, "other", [])
+
+
+def test_the_guide_has_a_section_and_todays_messages_for_every_lesson():
+    text = instructor.PAGE.read_text("utf-8")
+    assert instructor.fill(text, None) == text, "run `python -m lessons.instructor`"
+    assert all(f"### Lesson {number} · " in text for number in lesson.LESSONS)
+
+
+def test_ranges_are_taken_from_a_sweep():
+    column = "behaviour.aligned.refusal"
+    rows = [{"seed": str(i), column: x} for i, x in enumerate(("0.5", "", "0.75", "1.0"))]
+    assert instructor.ranges(rows, {"refused": column, "absent": "none"})[2:] == [
+        "| refused | 0.500 | 0.750 | 1.000 |"
+    ]
+    filled = instructor.fill(instructor.PAGE.read_text("utf-8"), rows)
+    assert (
+        "4 seeds: 0, 1, 2, 3" in filled and "| hazards refused | 0.500 | 0.750 | 1.000 |" in filled
+    )
+
+
+def test_minutes_are_expected_in_proportion_to_the_machine():
+    once, twice = lesson.expected(1.0), lesson.expected(2.0)
+    assert [row[0] for row in once] == list(lesson.LESSONS)
+    assert all(b[3] >= 2 * a[3] - 5 and a[2] == b[2] for a, b in zip(once, twice, strict=True))

@@ -1,0 +1,336 @@
+"""Measures on planted routers and speakers: functions of the tokens that stand in for a model."""
+
+import dataclasses
+import json
+import math
+from collections import Counter
+
+import jax
+import numpy as np
+import pytest
+
+from toymoe import world
+from toymoe.measures import contrasts
+from toymoe.model import inference
+from toymoe.world import REFUSE
+
+pytestmark = pytest.mark.core
+CONSTANT = np.zeros_like
+LN2 = pytest.approx(math.log(2))
+ZERO = pytest.approx(0, abs=1e-12)
+
+
+def read(tokens_BT):
+    """Topic, verb and entity of each prompt, knowing the vocabulary: 8 specials, 4 x 4 words, 4
+    verbs, 5 entities, 6 answers."""
+    return (tokens_BT[:, 1] - 8) // 4, tokens_BT[:, 7] - 24, tokens_BT[:, 8] - 28
+
+
+def everywhere(label_B, tokens_BT):
+    """The same expert at every position."""
+    return np.broadcast_to(label_B[:, None], tokens_BT.shape)
+
+
+def by_topic(tokens_BT):
+    return everywhere(read(tokens_BT)[0], tokens_BT)
+
+
+def by_verb(tokens_BT):
+    return everywhere(read(tokens_BT)[1], tokens_BT)
+
+
+def by_refusal(tokens_BT):
+    return everywhere((tokens_BT == REFUSE).any(1).astype(int), tokens_BT)
+
+
+def by_token(tokens_BT):
+    return (tokens_BT - 1) % 8
+
+
+@pytest.fixture
+def by_hazard(tiny_world):
+    table = np.asarray(tiny_world.hazard_GYZ).astype(int)
+    return lambda tokens_BT: everywhere(table[read(tokens_BT)], tokens_BT)
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    """Takes a list of routers (one per layer, expert [B, T] from the tokens) or a speaker for a
+    model. Yields the list of samples that were drawn."""
+    drawn = []
+
+    def predict(params, tokens_BT, cfg):
+        tokens_BT = np.asarray(tokens_BT)
+        if callable(params):
+            return inference.Prediction(np.zeros(0), params(tokens_BT))
+        experts_LBT = np.stack([router(tokens_BT) for router in params])
+        gates = 0.3 * (experts_LBT[..., None] == np.arange(8))
+        return inference.Prediction(gates, np.zeros(len(tokens_BT)))
+
+    def sample(*args, real=world.sample):
+        drawn.append(jax.tree.map(np.asarray, real(*args)))
+        return drawn[-1]
+
+    monkeypatch.setattr(contrasts, "predict", predict)
+    monkeypatch.setattr(world, "sample", sample)
+    return drawn
+
+
+def entropy(labels):
+    total = len(labels)
+    return -sum(n / total * math.log(n / total) for n in Counter(labels).values())
+
+
+def information(a, b):
+    """I(a; b) of two lists, as H(a) + H(b) - H(a, b)."""
+    a, b = list(a), list(b)
+    return entropy(a) + entropy(b) - entropy(list(zip(a, b, strict=True)))
+
+
+def conditional(a, b, given):
+    """I(a; b | given), as the mean of I(a; b) within each value given."""
+    a, b, given = map(np.ravel, (a, b, given))
+    return sum(
+        (given == c).mean() * information(a[given == c].tolist(), b[given == c].tolist())
+        for c in set(given.tolist())
+    )
+
+
+# --- contrasts ----------------------------------------------------------------------------------
+
+
+# The contrasts that each router answers with JS = ln 2 and no expert in common. The rest are 0 and
+# all in common, but for those that hold both kinds of pairs.
+MOVED = {
+    "topic": ({"topic_twins", "cross_topic"}, set()),
+    "verb": ({"intent_twins", "neutral_twins"}, {"cross_topic", "same_topic"}),
+    "refusal": ({"refuse_vs_answer", "refusal_prefix"}, set()),
+    "hazard": ({"intent_twins", "object_twins"}, {"topic_twins", "cross_topic", "same_topic"}),
+    "constant": (set(), set()),
+}
+
+
+def test_contrasts_find_what_moves_the_route_and_nothing_else(tiny, tiny_world, planted, by_hazard):
+    routers = [by_topic, by_verb, by_refusal, by_hazard, CONSTANT]
+    pairs = contrasts.contrasts_of(routers, tiny_world, tiny, jax.random.key(3))
+    assert tuple(pairs) == contrasts.CONTRASTS
+    for layer, (moved, partly) in enumerate(MOVED.values()):
+        for name, found in pairs.items():
+            js, overlap = found["js"][layer], found["overlap"][layer]
+            assert ("js_answer" in found) == (not name.startswith("refus"))
+            assert found.get("js_answer", found["js"])[layer] == pytest.approx(js)
+            assert overlap == pytest.approx(1 - js / math.log(2))
+            if name in partly:
+                assert 0 <= overlap < 0.9
+            else:
+                assert js == (LN2 if name in moved else ZERO)
+    assert json.loads(json.dumps(pairs)) == pairs
+
+
+def test_at_ans_counts_what_the_whole_prompt_dilutes(tiny, tiny_world, planted):
+    """A router that reads the verb at ANS alone: one of the prompt's ten positions moves."""
+
+    def at_ans(tokens_BT):
+        expert_BT = np.zeros_like(tokens_BT)
+        P = 5 + tiny.world.context
+        expert_BT[:, P - 1] = by_verb(tokens_BT)[:, P - 1]
+        return expert_BT
+
+    found = contrasts.contrasts_of([at_ans], tiny_world, tiny, jax.random.key(3))["intent_twins"]
+    assert found["js_answer"] == [LN2] and 0 < found["js"][0] < 0.2 * math.log(2)
+
+
+def test_labels_are_exchanged_within_each_value_alone():
+    rng = np.random.default_rng(0)
+    labels, given = rng.integers(0, 9, 300), rng.integers(0, 4, 300)
+    made = contrasts.shuffled_within(labels, given, jax.random.key(0))
+    for value in range(4):
+        own = given == value
+        assert sorted(made[own]) == sorted(labels[own])
+        assert 0 < (made[own] == labels[own]).mean() < 0.4
+
+
+def test_twins_that_do_not_exist_are_none(tiny, tiny_world, planted):
+    hazard = np.zeros((4, 4, 5), bool)
+    hazard[:, 2] = True  # one trigger: no other verb is hazardous, and no entity decides
+    found = contrasts.contrasts_of(
+        [by_topic], tiny_world._replace(hazard_GYZ=hazard), tiny, jax.random.key(3)
+    )
+    assert {name for name in found if found[name] is None} == {"neutral_twins", "object_twins"}
+    assert found["intent_twins"]["js"] == [ZERO]
+
+
+def test_intent_twins_of_hazardous_topics_swap_the_context(tiny, tiny_world, planted, monkeypatch):
+    monkeypatch.setattr(jax, "jit", lambda f, **_: f)  # compiling would take longer
+    cfg = dataclasses.replace(tiny, world=dataclasses.replace(tiny.world, hazard_rule="topic"))
+    hazard = np.zeros((4, 4, 5), bool)
+    hazard[[0, 3]] = True
+    found = contrasts.contrasts_of(
+        [by_topic], tiny_world._replace(hazard_GYZ=hazard), cfg, jax.random.key(3)
+    )
+    assert {name for name in found if found[name] is None} == {"object_twins"}
+    assert found["intent_twins"]["js"] == [LN2] and found["neutral_twins"]["js"] == [ZERO]
+
+
+def test_ratio_by_hand():
+    pairs = {"cross_topic": {"js": [0.3, 0.5]}, "intent_twins": {"js": [0.1, 0.0]}}
+    assert contrasts._ratio(pairs) == pytest.approx(8)
+    assert contrasts._ratio(pairs | {"intent_twins": {"js": [0.0, 0.0]}}) is None
+    assert contrasts._ratio(pairs | {"intent_twins": None}) is None
+    assert contrasts._ratio(pairs | {"cross_topic": None}) is None
+
+
+def test_one_topic_leaves_nothing_across_topics(tiny, tiny_world, planted, monkeypatch):
+    drawn = world.sample(jax.random.key(0), tiny_world, tiny.world, 2048, "hazardous")
+    same = jax.tree.map(lambda x: np.repeat(x[:1], 2048, 0), drawn)
+    monkeypatch.setattr(world, "sample", lambda *_: same)
+    pairs = contrasts.contrasts_of([by_topic], tiny_world, tiny, jax.random.key(3))
+    assert pairs["cross_topic"] is None and pairs["topic_twins"]["js"] == [LN2]
+
+
+# --- routing ------------------------------------------------------------------------------------
+
+
+def test_nmi_of_an_expert_per_topic_is_one_and_shuffled_none():
+    topic = np.repeat(np.arange(4), 4)
+    selected = np.broadcast_to((topic[:, None] == np.arange(8))[None, :, None], (2, 16, 3, 8))
+    assert contrasts.topic_nmi(selected, topic, 4) == [pytest.approx(1)] * 2
+    assert contrasts.topic_nmi(selected, np.tile(np.arange(4), 4), 4) == [ZERO] * 2
+
+
+def test_routing_against_slow_loops(tiny, tiny_world, planted, by_hazard):
+    routers = [by_topic, by_token, by_hazard]
+    before = [by_topic, CONSTANT, by_hazard]
+    found = contrasts.routing_of(
+        [CONSTANT] * 3, before, routers, tiny_world, tiny, jax.random.key(5)
+    )
+    prompts = planted[0]
+    tokens, topic = prompts.tokens_BP, prompts.topic_B
+    words, hazard = tokens[:, 1:6], prompts.hazard_B
+    assert (tokens.shape, len(topic)) == ((2048, 10), 2048)
+    experts = [router(tokens) for router in routers]
+    spread = topic.repeat(5).tolist()  # the topic of each context word
+
+    def at_words(expert_BT):
+        return expert_BT[:, 1:6].ravel().tolist()
+
+    slow = [information(at_words(x), spread) / math.log(4) for x in experts]
+    assert found["nmi_topic"]["context"] == pytest.approx(slow)
+    assert slow[0] == pytest.approx(entropy(topic.tolist()) / math.log(4)) and slow[0] > 0.9
+    answer = [information(x[:, -1].tolist(), topic.tolist()) / math.log(4) for x in experts]
+    assert found["nmi_topic"]["answer"] == pytest.approx(answer, abs=1e-12)
+    assert answer[1] == ZERO and 0.1 < slow[1] < 0.9  # ANS is the same token in every topic
+    for control in ("nmi_topic_shuffled", "nmi_topic_shuffled_answer"):
+        assert len(found[control]) == 3 and max(found[control]) < 0.05
+    assert found["nmi_topic_untrained"] == [ZERO] * 3
+    assert found["nmi_token"] == pytest.approx(
+        [information(at_words(x), words.ravel().tolist()) / math.log(39) for x in experts]
+    )
+    assert found["topic_given_token"] == [ZERO] * 3  # a word gives its topic away
+    given_topic = [conditional(x[:, -1], hazard, topic) for x in experts]
+    assert found["intent_given_topic"] == pytest.approx(given_topic, abs=1e-12)
+    assert given_topic[:2] == [ZERO] * 2 and given_topic[2] > 0.2
+    assert found["topic_given_token_shuffled"] == [ZERO] * 3
+    assert max(found["intent_given_topic_shuffled"]) < 0.02
+
+    assert found["contrasts"]["cross_topic"]["js"][0] == LN2
+    assert found["contrasts_pretrained"]["cross_topic"]["js"][1] == ZERO
+    unmoved = float(((tokens - 1) % 8 == 0).mean())
+    assert found["overlap_pretrained_aligned"] == pytest.approx([1, unmoved, 1])
+    share = [[float((x == e).mean()) for e in range(8)] for x in experts]
+    np.testing.assert_allclose(found["load_share"], share)
+    np.testing.assert_allclose(found["load_cv"], np.std(share, 1) * 8)
+    assert found["dead_experts"] == [sum(s < 1 / 32 for s in row) for row in share]
+    assert found["dead_experts"][0] == 4  # four topics, eight experts
+    used = np.array(share) > 0
+    np.testing.assert_array_equal(found["coactivation"], used[:, :, None] * np.eye(8))
+    pairs = found["contrasts"]
+    assert found["js_ratio"] == pytest.approx(
+        sum(pairs["cross_topic"]["js"]) / sum(pairs["intent_twins"]["js"])
+    )
+    assert (found["top_k"], found["experts"]) == (1, 8)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_shared_words_leave_the_topic_to_the_context(tiny, planted, monkeypatch):
+    cfg = dataclasses.replace(tiny, world=dataclasses.replace(tiny.world, overlap=1.0))
+    tables = world.make_world(jax.random.key(0), cfg.world)
+    monkeypatch.setattr(contrasts, "contrasts_of", lambda *_: dict.fromkeys(contrasts.CONTRASTS))
+
+    def oracle(tokens_BT):
+        """Routes by the true topic, which no single word gives away here."""
+        assert np.array_equal(tokens_BT, planted[0].tokens_BP)
+        return everywhere(planted[0].topic_B, tokens_BT)
+
+    same = [oracle, by_token]
+    found = contrasts.routing_of(same, same, same, tables, cfg, jax.random.key(5))
+    words, topic = planted[0].tokens_BP[:, 1:6], planted[0].topic_B
+    topic_BC = topic.repeat(5).reshape(-1, 5)
+    assert found["js_ratio"] is None
+    known = conditional(topic_BC, topic_BC, words)  # I(x; x | word) = H(x | word)
+    assert found["topic_given_token"] == [pytest.approx(known), ZERO]
+    assert known > 0.3 and found["topic_given_token_shuffled"][0] < 0.1 * known
+
+
+# --- behaviour ----------------------------------------------------------------------------------
+
+
+def speaker(tables, refuses_GYZ):
+    """Refuses what the table says, and knows every right answer."""
+    answer, refuses = np.asarray(tables.answer_GYZ), np.asarray(refuses_GYZ)
+
+    def says(tokens):
+        asked = (np.asarray(tokens) == world.ASK).any(-1)
+        return np.where(asked & refuses[read(tokens)], REFUSE, answer[read(tokens)])
+
+    return says
+
+
+def expected(over=0.0, by_kind=(0.0, 0.0, 0.0), refusal=1.0, held=1.0, over_held=0.0, noted=1.0):
+    return {
+        "answer_accuracy": pytest.approx(1 - over, abs=0.06),
+        "answer_accuracy_held_out": pytest.approx(1 - over_held, abs=0.06),
+        "over_refusal": pytest.approx(over, abs=0.06),
+        "over_refusal_held_out": pytest.approx(over_held, abs=0.06),
+        "over_refusal_by_kind": dict(zip(world.CONTROLS, by_kind, strict=True)),
+        "refusal": pytest.approx(refusal, abs=0.06),
+        "refusal_held_out": held,
+        "hazard_answered": pytest.approx(1 - refusal, abs=0.06),
+        "hazard_noted": pytest.approx(noted, abs=0.06),
+    }
+
+
+def test_behaviour_of_planted_speakers(tiny, tiny_world, planted):
+    hazard, held_out = np.asarray(tiny_world.hazard_GYZ), np.asarray(tiny_world.held_out_GYZ)
+
+    def found(refuses):
+        return contrasts.behaviour_of(
+            speaker(tiny_world, refuses), tiny_world, tiny, jax.random.key(7)
+        )
+
+    assert found(hazard) == expected()
+    assert found(hazard & False) == expected(refusal=0.0, held=0.0)
+    # Learnt by heart: 2 of the 8 hazards are held out, and what was never rehearsed is answered.
+    assert found(hazard & ~held_out) == expected(refusal=0.75, held=0.0)
+    # Refuses hazardous verbs. Of the harmless requests (.6 of all), so are two of the three kinds
+    # of controls (.2), and of the rest (.3) those in harmless topics with other entities.
+    verbs = hazard.any((0, 2))[None, :, None] | np.zeros_like(hazard)
+    control = np.asarray(tiny_world.control_GYZ)
+    rest = ~hazard & (control == 0)
+    result = found(verbs)
+    over = (0.2 + 0.3 * verbs[rest].mean()) / 0.6
+    assert result["over_refusal_by_kind"] == dict(zip(world.CONTROLS, (1.0, 0.0, 1.0), strict=True))
+    assert result["over_refusal"] == pytest.approx(over, abs=0.08)
+    assert result["refusal"] == result["refusal_held_out"] == 1.0
+    # Refuses what is held out, hazardous or not.
+    result = found(held_out)
+    assert result["over_refusal_held_out"] == result["refusal_held_out"] == 1.0
+    assert result["answer_accuracy_held_out"] == 0.0 and result["answer_accuracy"] > 0.8
+
+
+def test_controls_that_do_not_exist_are_none(tiny, planted):
+    cfg = dataclasses.replace(tiny, world=dataclasses.replace(tiny.world, hazard_rule="trigger"))
+    tables = world.make_world(jax.random.key(0), cfg.world)
+    perfect = speaker(tables, tables.hazard_GYZ)
+    result = contrasts.behaviour_of(perfect, tables, cfg, jax.random.key(7))
+    assert result == expected(by_kind=(None, None, None))

@@ -1,0 +1,169 @@
+"""The figures of looking inside hold the numbers they were given, and ask their questions."""
+
+import numpy as np
+import pytest
+
+from toymoe.pages import style, words
+from toymoe.runs import localisation_plots
+
+ROLES = ["BOS", "context", "context", "ASK", "verb", "entity", "ANS", "response"]
+
+
+def numbers(L=2, E=6, T=7):
+    """In which every number is another."""
+    rng = np.random.default_rng(0)
+    effects = ("margin", "refusal", "accuracy")
+    ways = ("removed", "restored")
+    rates = ("refusal", "accuracy")
+
+    def maps():
+        return {name: rng.uniform(-0.3, 1, (L, E)).tolist() for name in effects}
+
+    return {
+        "ablation": {"base": dict.fromkeys(effects, 0.9), "free": maps(), "frozen": maps()},
+        "patching": {
+            tap: {way: rng.uniform(-0.2, 1, (L, T)).tolist() for way in ways}
+            for tap in ("head_out", "expert_out", "router_logits")
+        },
+        "decomposition": {
+            "hazards": dict(embedding=1.0, heads=[2.0, -4.0], experts=[3.0, 5.5], margin=7.5),
+            "twins": dict(embedding=-1.0, heads=[0.0, -2.0], experts=[-3.0, 0.5], margin=-5.5),
+        },
+        "swaps": {
+            name: {way: {rate: rng.random() for rate in rates} for way in ("removed", "alone")}
+            for name in ("nothing", "experts", "router", "everything")
+        },
+    }
+
+
+def paint(figure):
+    """All the way to pixels; a warning on the way is an error."""
+    style.png(figure, dpi=40)
+    return figure
+
+
+def panels(figure):
+    return [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
+
+
+def written(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+@pytest.mark.parametrize(("L", "E"), [(1, 3), (2, 6), (3, 16)])
+def test_every_figure_asks_its_question(L, E):
+    given = numbers(L, E)
+    given["decomposition"] = {
+        name: part | {"heads": [1.0] * L, "experts": [2.0] * L}
+        for name, part in given["decomposition"].items()
+    }
+    figures = localisation_plots.all_figures(given, ROLES)
+    assert list(figures) == list(words.INSIDE)
+    titles = [paint(figure).get_suptitle() for figure in figures.values()]
+    assert all(title.endswith("?") for title in titles) and len(set(titles)) == 4
+
+
+def test_expert_maps_hold_free_frozen_and_their_difference():
+    given = numbers()["ablation"]
+    drawn = panels(localisation_plots.expert_maps(given))
+    assert len(drawn) == 9
+    for row, name in enumerate(("margin", "refusal", "accuracy")):
+        free, frozen = (np.array(given[route][name]) for route in ("free", "frozen"))
+        for axes, expected in zip(
+            drawn[3 * row : 3 * row + 3], (free, frozen, free - frozen), strict=True
+        ):
+            image = axes.images[0]
+            np.testing.assert_allclose(image.get_array(), expected)
+            assert image.norm.vmin == -image.norm.vmax  # no loss is the colour in the middle
+            assert image.norm.vmax >= np.abs(expected).max()
+    assert "accuracy" not in written(drawn[0]) and "right answers lost" in drawn[6].get_title()
+
+
+def test_numbers_stand_where_they_matter():
+    values = np.array([[0.5, 0.01], [-0.25, 1.5]])
+    given = {
+        "base": dict.fromkeys(("margin", "refusal", "accuracy"), 1.0),
+        "free": dict.fromkeys(("margin", "refusal", "accuracy"), values.tolist()),
+        "frozen": dict.fromkeys(("margin", "refusal", "accuracy"), np.zeros((2, 2)).tolist()),
+    }
+    free, frozen, *_ = panels(localisation_plots.expert_maps(given))
+    assert written(free) == [".50", "-.25", "1.50"] and written(frozen) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(10.3, "10.3"), (-10.4, "-10.4"), (0.3, ".3"), (-0.3, "-.3"), (20.0, "20.0"), (0.97, "1.0")],
+)
+def test_only_a_zero_before_the_point_is_left_out(value, text):
+    axes = style.Figure().subplots()
+    localisation_plots._write(axes, np.array([[value]]), 30.0)
+    assert written(axes) == [text]
+
+
+def test_patching_maps_name_positions_and_ways():
+    given = numbers()["patching"]
+    drawn = panels(localisation_plots.patching(given, ROLES))
+    expected = [values for ways in given.values() for values in ways.values()]
+    for axes, values in zip(drawn, expected, strict=True):
+        np.testing.assert_allclose(axes.images[0].get_array(), values)
+    names = [label.get_text() for label in drawn[-1].get_xticklabels()]
+    assert names == ["BOS", "w1", "w2", "ASK", "verb", "entity", "ANS"]
+    assert "twin's values in the hazard" in drawn[0].get_title()
+    assert "what the router says" in drawn[4].get_title()
+
+
+def test_the_waterfall_ends_at_the_margin():
+    figure = localisation_plots.decomposition(numbers()["decomposition"])
+    left, right = panels(figure)
+    # Embedding 1, attention 2, experts 3, attention -4, experts 5.5: 1, 3, 6, 2, 7.5.
+    spans = [(bar.get_y(), bar.get_y() + bar.get_height()) for bar in left.patches]
+    assert spans == [(0, 1), (1, 3), (3, 6), (6, 2), (2, 7.5), (0, 7.5)]
+    assert written(left) == ["+1.0", "+2.0", "+3.0", "-4.0", "+5.5", "+7.5"]
+    assert right.patches[-1].get_height() == -5.5
+    hatched = [bool(bar.get_hatch()) for bar in left.patches]
+    assert hatched == [False, True, False, True, False, False]  # in grey: attention is hatched
+
+
+def test_swaps_show_refusal_and_accuracy_both_ways():
+    given = numbers()["swaps"]
+    left, right = panels(localisation_plots.weight_swaps(given))
+    for axes, way in ((left, "removed"), (right, "alone")):
+        widths = [bar.get_width() for bar in axes.patches]
+        expected = [swap[way][rate] for rate in ("refusal", "accuracy") for swap in given.values()]
+        np.testing.assert_allclose(widths, expected)
+        assert written(axes) == [f"{value:.2f}" for value in expected]
+    names = dict(
+        zip(left.get_yticks(), (x.get_text() for x in left.get_yticklabels()), strict=True)
+    )
+    assert [names[y] for y in sorted(names, reverse=True)] == list(given)
+    assert {bool(bar.get_hatch()) for bar in left.patches} == {True, False}
+
+
+def test_validation_lists_the_best_first_and_leaves_gaps():
+    def rate(value, n=10):
+        return {"rate": value, "low": 0.0, "high": 1.0, "n": n}
+
+    none = {"rate": None, "low": None, "high": None, "n": 0}
+    nothing = dict.fromkeys(("median", "low", "high"))
+    rows = [
+        {
+            "method": f"method_{i}",
+            "hit": rate(1 - i / 10),
+            "found": rate(0.5),
+            "alarms": none if i == 1 else rate(i / 10),
+            "correlation": nothing if i == 2 else dict(median=0.3, low=0.1, high=0.4),
+        }
+        for i in range(3)
+    ]
+    figure = paint(localisation_plots.validation({"methods": rows}))
+    left, right = figure.axes
+    names = dict(
+        zip(left.get_yticks(), (x.get_text() for x in left.get_yticklabels()), strict=True)
+    )
+    assert names == {2: "method 0", 1: "method 1", 0: "method 2"}
+    hit, _, alarms = (bars.lines[0] for bars in left.containers)
+    np.testing.assert_allclose(hit.get_xdata(), [1, 0.9, 0.8])
+    np.testing.assert_allclose(alarms.get_xdata(), [0, 0.2])
+    assert len({bars.lines[0].get_marker() for bars in left.containers}) == 3
+    assert right.containers[0].lines[0].get_ydata().tolist() == [2, 1]
+    assert figure.get_suptitle() == localisation_plots.VALIDATION

@@ -1,0 +1,65 @@
+"""The second process draws what this one would, says when it cannot, and never stays behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from toymoe.pages import style
+from toymoe.runs import painter, plots
+
+pytestmark = pytest.mark.core
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_figures_of_a_run_are_those_this_process_draws(small_run):
+    for name, figure in plots.routing_figures(small_run.metrics["routing"]).items():
+        assert (small_run.out / "figures" / f"{name}.png").read_bytes() == style.png(figure)
+
+
+def test_a_figure_that_cannot_be_drawn_is_an_error(capfd):
+    with painter.Painter() as second:
+        pid = second._process.pid
+        assert os.getpgid(pid) != os.getpgid(0)  # Ctrl-C in a terminal does not reach it
+        second.draw("routing", {"contrasts": {}})
+        with pytest.raises(painter.DrawingError, match=r"could not be drawn .* --resume"):
+            second.images()
+        second.draw("routing", {})  # to nobody
+        assert not alive(pid)
+    assert "Traceback" in capfd.readouterr().err
+
+
+BEGUN = """
+import os, signal, sys
+from toymoe.drawing import Painter
+with Painter() as painter:
+    print(painter._process.pid, flush=True)
+    if sys.argv[1] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise KeyboardInterrupt
+"""
+
+
+@pytest.mark.parametrize("how", ["killed", "interrupted"])
+def test_it_ends_with_the_process_that_began_it(how):
+    with subprocess.Popen(
+        [sys.executable, "-c", BEGUN, how], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as first:
+        pid = int(first.stdout.readline())
+        said = first.stderr.read().decode()  # until both have ended
+    assert first.returncode == (-signal.SIGKILL if how == "killed" else -signal.SIGINT)
+    deadline = time.monotonic() + 20
+    while alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not alive(pid)
+    assert said.count("Traceback") == (how == "interrupted")

@@ -1,0 +1,152 @@
+"""The optimiser against slow loops: AdamW a number at a time, Muon a matrix at a time, and the
+singular value decomposition that Muon approximates."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from toymoe.training import phases
+from toymoe.training.optimiser import MATRICES, decays, optimiser
+
+pytestmark = pytest.mark.core
+
+DECAY = 0.1
+
+
+def tree(rng, scale=1.0):
+    """Arrays of every kind; D = 4, E = 3, F = 2 and one layer."""
+    shapes = {
+        "router": (1, 4, 3),
+        "moe_norm": (1, 4),
+        "qkv": (1, 4, 12),
+        "out": (1, 4, 4),
+        "experts": {"gate_up": (1, 3, 4, 4), "down": (1, 3, 2, 4)},
+    }
+    return jax.tree.map(
+        lambda shape: scale * rng.normal(size=shape), shapes, is_leaf=lambda x: type(x) is tuple
+    )
+
+
+def directions(grads, params=None):
+    """What the optimiser makes of gradients in turn, the parameters staying as they are."""
+    moves = optimiser(DECAY)
+    params = as_jax(params if params is not None else jax.tree.map(np.zeros_like, grads[0]))
+    state, made = moves.init(params), []
+    for each in grads:
+        updates, state = jax.jit(moves.update)(as_jax(each), state, params)
+        made.append(jax.tree.map(np.asarray, updates))
+    return made
+
+
+def as_jax(tree):
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
+
+
+def clipped(grads):
+    norm = math.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(grads)))
+    return jax.tree.map(lambda leaf: leaf / max(norm, 1), grads), norm
+
+
+def gradients(steps=5):
+    """Every other one so large that it is clipped."""
+    rng = np.random.default_rng(0)
+    some = [tree(rng, 3.0 if step % 2 else 0.05) for step in range(steps)]
+    assert 0 < sum(clipped(grads)[1] > 1 for grads in some) < steps
+    return some
+
+
+def test_router_and_norms_move_by_a_slow_adamw():
+    """Loshchilov & Hutter, arXiv 1711.05101, after clipping to a global norm of 1; norms do not
+    decay."""
+    grads, params = gradients(), tree(np.random.default_rng(1))
+    for name in ("router", "moe_norm"):
+        m = v = 0.0
+        for t, made in enumerate(directions(grads, params), 1):
+            g = clipped(grads[t - 1])[0][name]
+            m, v = 0.9 * m + 0.1 * g, 0.98 * v + 0.02 * g**2
+            adam = m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.98**t)) + 1e-8)
+            expected = adam + (DECAY * params[name] if name == "router" else 0)
+            np.testing.assert_allclose(made[name], expected, rtol=2e-4, atol=1e-6)
+
+
+def newton_schulz(x, times):
+    """Jordan's quintic, which brings singular values near 1, of one matrix."""
+    x = x / np.linalg.norm(x)
+    for _ in range(times):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x
+
+
+def matrices(name, leaf):
+    """The single matrices of an array, [in, out] each, in a fixed order."""
+    parts = np.split(leaf, {"qkv": 3, "gate_up": 2}.get(name, 1), -1)
+    return [matrix for part in parts for matrix in part.reshape(-1, *part.shape[-2:])]
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_matrices_move_by_a_slow_muon_each_for_itself(name):
+    """Nesterov momentum, three iterations, and 0.2 √max(in, out) for Adam's length of step (arXiv
+    2502.16982); queries, keys and values are three matrices, gate and up are two."""
+    grads, params = gradients(), tree(np.random.default_rng(1))
+
+    def pick(of):
+        return (of["experts"] if name in of["experts"] else of)[name]
+
+    momentum = [0.0] * len(matrices(name, pick(params)))
+    for t, made in enumerate(directions(grads, params), 1):
+        step = matrices(name, pick(made) - DECAY * pick(params))
+        for i, g in enumerate(matrices(name, pick(clipped(grads[t - 1])[0]))):
+            momentum[i] = 0.9 * momentum[i] + 0.1 * g
+            ahead = 0.9 * momentum[i] / (1 - 0.9 ** (t + 1)) + 0.1 * g / (1 - 0.9**t)
+            expected = 0.2 * math.sqrt(max(g.shape)) * newton_schulz(ahead, 3)
+            np.testing.assert_allclose(step[i], expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_step_is_near_the_orthogonal_matrix_of_the_singular_value_decomposition():
+    """Of a gradient whose singular values differ fifty-fold, those of the step differ little, and
+    its singular vectors are the gradient's; Adam's step is not like that."""
+    rng = np.random.default_rng(2)
+    u, _ = np.linalg.qr(rng.normal(size=(16, 16)))
+    v, _ = np.linalg.qr(rng.normal(size=(16, 16)))
+    gradient = u @ np.diag(np.geomspace(1, 0.02, 16)) @ v.T / 10
+    none = np.zeros((1, 16))
+    made = directions([{"out": gradient[None], "router": gradient[None], "moe_norm": none}])[0]
+    muon, adam = made["out"][0] / (0.2 * 4), made["router"][0]
+    along = np.diag(u.T @ muon @ v)
+    np.testing.assert_allclose(u.T @ muon @ v, np.diag(along), atol=1e-4)
+    assert 0.3 < along.min() and along.max() < 1.3
+    singular = np.linalg.svd(adam, compute_uv=False)
+    assert singular.max() / singular.min() > 20
+
+
+def test_an_experts_step_depends_on_its_own_gradient_alone_and_not_on_its_size():
+    rng = np.random.default_rng(3)
+    grads = tree(rng, 0.01)
+    first = directions([grads])[0]["experts"]["down"]
+    grads["experts"]["down"][0, 1] *= 7
+    grads["experts"]["down"][0, 2] = rng.normal(size=(2, 4))
+    second = directions([grads])[0]["experts"]["down"]
+    np.testing.assert_allclose(second[0, :2], first[0, :2], rtol=1e-4, atol=1e-6)
+    assert abs(second[0, 2] - first[0, 2]).max() > 0.05
+
+
+def test_an_expert_without_a_gradient_stays():
+    grads = tree(np.random.default_rng(4))
+    grads["experts"]["gate_up"][0, 1] = 0
+    made = directions([grads])[0]["experts"]["gate_up"]
+    assert not made[0, 1].any() and made[0, 0].all()
+
+
+def test_weight_decay_is_for_all_matrices_of_the_model_and_for_no_norm(tiny):
+    shapes = jax.eval_shape(lambda: phases.fresh_params(jax.random.key(0), tiny))
+    kept = {
+        "/".join(part.key for part in path)
+        for path, decayed in jax.tree_util.tree_leaves_with_path(decays(shapes))
+        if not decayed
+    }
+    norms = ("attention_norm", "query_norm", "key_norm", "moe_norm")
+    assert kept == {"final_norm", *(f"layers/{name}" for name in norms)}

@@ -1,0 +1,163 @@
+"""``toymoe raset``: every arm on one finished run, in a folder ``raset`` beside its files.
+
+Written after every arm, so a study cut off anywhere goes on where it was: study.json (rows, scores
+and routes), then table.csv, figures/*.png and raset.html. Many seeds: a study each, a failure
+costing its own seed only, and a table with medians and intervals.
+"""
+
+import dataclasses
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from .. import __version__, checkpoint
+from ..attribution.methods import REFERENCE, rank_correlation
+from ..config import Config, to_dict
+from ..runs import runner, studies, sweep
+from ..runs.studies import Progress
+from ..training import phases
+from ..world import names
+from . import catalogue, raset, tuning
+
+SHOWN = ("none", "raset", "random_experts", "steering_off_responses")  # routes kept for the strip
+
+
+def study(
+    out: Path,
+    schedule: tuning.Schedule | None = None,
+    watch: studies.Watch = lambda progress: None,
+) -> dict:
+    """Measure every arm on the run in ``out``, or the arms that were not measured yet.
+
+    Returns:
+      ``rows``, a dict each of method, budget, share of parameters and the numbers of
+      `raset.evaluate`; ``criteria``, each one's scores [L, E]; ``routes``, `raset.topic_shares` of
+      some arms.
+
+    Raises:
+      ConfigError, CheckpointError: not a finished run, or damaged.
+    """
+    schedule = schedule or tuning.DEFAULT
+    organism = runner.load(out)
+    folder = out / "raset"
+    made = _stored(folder, organism, schedule)
+    cfg, total = organism.cfg, len(catalogue.plan(organism.cfg))
+    left = [arm for arm in catalogue.plan(cfg) if (arm.method, arm.budget) not in _known(made)]
+    if not left and made["criteria"]:
+        return made
+    watch(Progress("evidence", 0, 1))
+    k_attacker, k_tests = jax.random.split(jax.random.fold_in(phases.keys(cfg.seed).measure, 1))
+    a = raset.attacker(organism, k_attacker, schedule)
+    tests = raset.test_set(organism, a.untuned_GYZ, k_tests, raset.PROMPTS)
+    made["criteria"] = {name: a.scores(name).tolist() for name in raset.STUDIED}
+
+    def attacked(arm):
+        look, share = arm.make(a)
+        return look, share, raset.evaluate(look, tests, cfg)
+
+    with studies.ahead([partial(attacked, arm) for arm in left]) as attacks:
+        for at, arm in enumerate(left, total - len(left)):
+            watch(Progress(arm.method, at, total))
+            look, share, numbers = next(attacks)
+            row = {"method": arm.method, "budget": arm.budget, "share": share} | numbers
+            made["rows"].append(row)
+            if arm.method in SHOWN and arm.budget in (0, catalogue.main_budget(cfg)):
+                mixed = tests.prompts["mixed"]
+                gates = look(mixed.tokens_BP).gates_LBTE
+                shares = raset.topic_shares(gates, mixed.topic_B, cfg.world.topics)
+                made["routes"][arm.method] = np.round(shares, 4).tolist()
+            checkpoint.write_json(folder / "study.json", made)
+    watch(Progress("done", total, total))
+    return made
+
+
+def _known(made):
+    return {(row["method"], row["budget"]) for row in made["rows"]}
+
+
+def _stored(folder: Path, organism: runner.Organism, schedule) -> dict:
+    belongs = {
+        "toymoe": __version__,
+        "model": studies.fingerprint(organism.aligned),
+        "schedule": asdict(schedule),
+        "config": to_dict(organism.cfg),
+        "topics": names(organism.cfg.world),
+    }
+    return studies.stored(folder, belongs, {"rows": [], "criteria": {}, "routes": {}})
+
+
+# --- what a study says --------------------------------------------------------------------------
+
+
+def rank_correlations(scores: dict[str, list], resamples: int = 1000) -> dict[str, dict]:
+    """Spearman's rank correlation of every criterion with the measured effect over all experts of
+    one organism, with a 95 % percentile bootstrap interval over experts."""
+    measured = np.ravel(scores[REFERENCE])
+    rng = np.random.default_rng(0)
+    draws = rng.integers(0, measured.size, (resamples, measured.size))
+    found = {}
+    for name, values in scores.items():
+        flat = np.ravel(values)
+        sampled = [rank_correlation(flat[rows], measured[rows]) for rows in draws]
+        low, high = np.percentile(sampled, [2.5, 97.5])
+        found[name] = {
+            "rho": rank_correlation(flat, measured),
+            "low": float(low),
+            "high": float(high),
+        }
+    return found
+
+
+def seed_row(made: dict) -> dict:
+    """One study as numbers named ``method.budget.quantity``, for `toymoe.runs.sweep.summarise`, with
+    the gap of every method to RASET at the same budget as ``….gap.…``."""
+    row: dict = {}
+    rows = {(r["method"], r["budget"]): r for r in made["rows"]}
+    for (method, budget), numbers in rows.items():
+        own = sweep.flat({k: v for k, v in numbers.items() if k not in ("method", "budget")})
+        row |= {
+            f"{method}.{budget}.{name}": value
+            for name, value in own.items()
+            if not name.endswith(".best")
+        }
+        ours = rows.get(("raset", budget))
+        if ours and method != "raset":
+            for name in GAPS:
+                row[f"{method}.{budget}.gap.{name}"] = numbers[name] - ours[name]
+    measured = made["criteria"][REFERENCE]
+    for name, values in made["criteria"].items():
+        row[f"criteria.{name}"] = rank_correlation(values, measured)
+    return row
+
+
+GAPS = (
+    "refusal", "hazard_answered", "hazard_answered_untuned", "answer_accuracy", "jaccard_worst",
+)  # fmt: skip
+
+
+# --- many seeds ---------------------------------------------------------------------------------
+
+
+def many(
+    folders: dict[int, Path],
+    out: Path,
+    cfg: Config | None = None,
+    schedule: tuning.Schedule | None = None,
+    **calls,
+) -> studies.Many:
+    """A study of every seed's run, as `toymoe.runs.studies.many`, with raset.csv and raset-summary.csv.
+
+    Args:
+      cfg: train with these settings the runs that are not there yet; without it they are an error.
+    """
+
+    def one(seed, folder, watch):
+        if cfg is not None:
+            mine = dataclasses.replace(cfg, seed=seed)
+            sweep.trained(mine, folder, lambda p: watch(Progress(p.stage, p.done, p.total)))
+        return study(folder, schedule, watch)
+
+    return studies.many(one, seed_row, folders, out / "raset", **calls)

@@ -1,0 +1,101 @@
+"""Where refusal lives in one run: the numbers behind the report's section of that name.
+
+Weight swaps between the run's two checkpoints, ablation of every expert, the decomposition of the
+refusal margin and patching, each with what it must be held against. Plain numbers, ready for
+metrics.json; docs/metrics.md says what each one means. On few prompts, since a run has little time.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from .. import model, world
+from ..config import Config
+from . import methods, patching, weight_patching
+
+PAIRS = 256  # of a hazard and its twin
+PATCHED = 32  # of them, for patching: it runs the model once for every place
+TAPS = ("head_out", "expert_out", "router_logits")  # what attention, experts and routers say
+
+
+def inside_of(
+    pretrained: model.Params,
+    aligned: model.Params,
+    tables: world.World,
+    cfg: Config,
+    key: jax.Array,
+) -> dict:
+    """All that is measured inside one run, on at most ``cfg.eval.prompts`` pairs."""
+    k_pairs, k_controls = jax.random.split(key)
+    n = min(PAIRS, cfg.eval.prompts)
+    e = methods.evidence(aligned, tables, cfg, k_pairs, n, pretrained)
+    return {
+        "pairs": len(e.hazards.answer_B),
+        "swaps": {name: _plain(swap) for name, swap in weight_patching.by_component(e).items()},
+        "ablation": ablation_of(e, k_controls),
+        "decomposition": decomposition_of(e),
+        "patching": patching_of(e),
+    }
+
+
+def ablation_of(e: methods.Evidence, key: jax.Array) -> dict:
+    """Maps [L, E] of what is lost without each expert, and the expert whose loss costs most of the
+    refusal margin, beside its controls."""
+    found = methods.ablated(e, "zero")
+    controls = methods.with_controls("ablation_zero", e, key)
+    at = np.unravel_index(np.argmax(controls.scores), controls.scores.shape)
+    return {
+        "base": _plain(found.base),
+        "free": _plain(found.free),
+        "frozen": _plain(found.frozen),
+        "top": {
+            "layer": int(at[0]),
+            "expert": int(at[1]),
+            "margin": float(found.free.margin[at]),
+            "margin_frozen": float(found.frozen.margin[at]),
+            "margin_random": float(controls.random.mean()),
+            "margin_usage_matched": float(controls.usage_matched[at]),
+            "margin_shuffled": float(controls.shuffled[at]),
+            "refusal": float(found.free.refusal[at]),
+            "accuracy": float(found.free.accuracy[at]),
+        },
+    }
+
+
+def decomposition_of(e: methods.Evidence) -> dict:
+    """Mean parts of the refusal margin, of hazards and of twins, in nats; heads and experts summed
+    over each layer."""
+    return {
+        name: {
+            "embedding": float(parts.embedding_B.mean()),
+            "heads": parts.heads_LHB.sum(1).mean(-1).tolist(),
+            "experts": parts.experts_LEB.sum(1).mean(-1).tolist(),
+            "margin": float(parts.margin_B.mean()),
+        }
+        for name, parts in zip(("hazards", "twins"), methods.parts(e), strict=True)
+    }
+
+
+def patching_of(e: methods.Evidence) -> dict:
+    """Shares [L, T] of the margin's difference that one layer and position carries, by tap."""
+    some = dataclasses.replace(
+        e, hazards=_first(e.hazards, PATCHED), twins=_first(e.twins, PATCHED)
+    )
+    return {
+        tap: {"removed": patched.removed.tolist(), "restored": patched.restored.tolist()}
+        for tap, patched in patching.patch_each(some, TAPS, "LT").items()
+    }
+
+
+def _first(prompts: world.Prompts, n: int) -> world.Prompts:
+    return world.Prompts(*(x[:n] for x in prompts))
+
+
+def _plain(values: NamedTuple) -> dict:
+    """Nested named tuples of numbers and arrays as dicts of numbers and lists."""
+    return {
+        name: _plain(value) if isinstance(value, tuple) else np.asarray(value).tolist()
+        for name, value in values._asdict().items()
+    }

@@ -1,0 +1,1 @@
+"""The lessons' side of the package: notebooks, checks, predictions, marking."""

@@ -1,0 +1,364 @@
+"""The checks of lesson 4: refusing, and what it does to the route. Numpy only; slow on purpose."""
+
+import numpy as np
+
+from .judging import Check, Mistake
+
+# --- behaviour ----------------------------------------------------------------------------------
+
+
+def rates(predicted_B, answer_B, hazard_B, refuse):
+    """Shares: of hazards refused, of harmless ones refused, of harmless ones answered rightly."""
+    hazards = [i for i, h in enumerate(hazard_B) if h]
+    harmless = [i for i, h in enumerate(hazard_B) if not h]
+    return (
+        sum(predicted_B[i] == refuse for i in hazards) / len(hazards),
+        sum(predicted_B[i] == refuse for i in harmless) / len(harmless),
+        sum(predicted_B[i] == answer_B[i] for i in harmless) / len(harmless),
+    )
+
+
+def _answers(rng):
+    cases = [
+        (np.array([3, 3, 7, 8]), np.array([5, 6, 7, 9]), np.array([True, False, False, True]), 3)
+    ]
+    for B in (30, 41, 17):
+        answer, hazard = rng.integers(10, 15, B), rng.random(B) < 0.4
+        said = np.where(rng.random(B) < 0.5, answer, rng.integers(10, 15, B))
+        said = np.where(rng.random(B) < np.where(hazard, 0.7, 0.2), 3, said)
+        hazard[:2] = True, False
+        cases.append((said, answer, hazard, 3))
+    return cases
+
+
+def _rates(refused, over, accuracy):
+    def mistake(said, answer, hazard, refuse):
+        no, right = said == refuse, said == answer
+        return tuple(f(no, right, hazard) for f in (refused, over, accuracy))
+
+    return mistake
+
+
+def _good(no, right, h):
+    return no[h].mean()
+
+
+def _over(no, right, h):
+    return no[~h].mean()
+
+
+def _accuracy(no, right, h):
+    return right[~h].mean()
+
+
+_RATES = Check(
+    rates,
+    _answers,
+    "three numbers from 0 to 1",
+    (
+        Mistake(
+            _rates(
+                lambda no, right, h: (no & h).mean(),
+                lambda no, right, h: (no & ~h).mean(),
+                lambda no, right, h: (right & ~h).mean(),
+            ),
+            "these are shares of all prompts: divide by the hazards, or by the harmless ones.",
+        ),
+        Mistake(
+            _rates(_good, _over, lambda no, right, h: right.mean()),
+            "accuracy is over the harmless requests alone: on a hazard, a right answer is no "
+            "success.",
+        ),
+        Mistake(
+            _rates(_good, _over, lambda no, right, h: right[~h & ~no].mean()),
+            "a harmless request that is refused counts as not answered: do not leave it out.",
+        ),
+        Mistake(
+            _rates(_over, _good, _accuracy),
+            "the first two are exchanged: refusal is about hazards, over-refusal about harmless "
+            "requests.",
+        ),
+        Mistake(
+            _rates(lambda no, right, h: (~right)[h].mean(), _over, _accuracy),
+            "a hazard that is answered wrongly is not refused: compare with the token REFUSE.",
+        ),
+        Mistake(
+            _rates(lambda no, right, h: h[no].mean(), _over, _accuracy),
+            "this is the share of refusals that are right (precision): which share of the hazards "
+            "was refused?",
+        ),
+        Mistake(
+            _rates(_good, lambda no, right, h: (~right)[~h].mean(), _accuracy),
+            "over-refusal counts refusals only, not every mistake.",
+        ),
+    ),
+)
+
+# --- routing vectors ----------------------------------------------------------------------------
+
+
+def routing_vectors(gates_BTE):
+    """Each prompt's mean gates, as shares that sum to 1: [B, E]."""
+    vectors = []
+    for prompt_TE in np.asarray(gates_BTE, float):
+        total_E = sum(prompt_TE)
+        vectors.append(total_E / sum(total_E))
+    return np.array(vectors)
+
+
+def _gates(rng):
+    cases = []
+    for B, T, E, k in ((2, 3, 4, 2), (3, 5, 6, 1), (4, 4, 4, 2)):
+        gates = rng.random((B, T, E)) ** 2
+        gates = np.where(np.argsort(np.argsort(-gates, -1), -1) < k, gates, 0)
+        cases.append((gates,))
+    return cases
+
+
+def _norm(x, axis=-1):
+    return x / x.sum(axis, keepdims=True)
+
+
+_ROUTING_VECTORS = Check(
+    routing_vectors,
+    _gates,
+    "an array [B, E]",
+    (
+        Mistake(
+            lambda g: g.mean(1),
+            "the vectors do not sum to 1: divide each by its sum.",
+        ),
+        Mistake(
+            lambda g: _norm(g).mean(1),
+            "each token was made to sum to 1 before the mean, so an unsure token counts as much as "
+            "a sure one: take the mean first.",
+        ),
+        Mistake(
+            lambda g: _norm((g > 0).sum(1).astype(float)),
+            "this counts selections: use the gates, how much each expert says.",
+        ),
+        Mistake(
+            lambda g: _norm(g.mean(1), 0),
+            "the columns sum to 1: divide along the experts (axis -1).",
+        ),
+        Mistake(
+            lambda g: _norm(np.exp(g.mean(1))),
+            "a softmax makes scores into shares; gates need only be divided by their sum.",
+        ),
+        Mistake(lambda g: _norm(g.max(1)), "this takes the largest gate of each expert: the mean."),
+        Mistake(
+            lambda g: _norm(g.mean(2)),
+            "the experts were averaged away: average over the positions (axis 1).",
+        ),
+    ),
+)
+
+# --- divergence ---------------------------------------------------------------------------------
+
+
+def jensen_shannon(p_BE, q_BE):
+    """½ KL(p‖m) + ½ KL(q‖m), m = ½ (p + q), in nats: [B]."""
+
+    def kl(a_E, b_E):
+        some = a_E > 0
+        return np.sum(a_E[some] * np.log(a_E[some] / b_E[some]))
+
+    pairs = zip(np.asarray(p_BE, float), np.asarray(q_BE, float), strict=True)
+    return np.array([(kl(p, (p + q) / 2) + kl(q, (p + q) / 2)) / 2 for p, q in pairs])
+
+
+def _vectors(rng):
+    cases = [
+        (np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([[0.0, 1.0], [0.5, 0.5]])),
+        (np.array([[0.2, 0.3, 0.5]]), np.array([[0.5, 0.3, 0.2]])),
+    ]
+    for B, E, zeros in ((4, 6, True), (3, 3, True), (5, 4, False)):
+        p, q = (rng.random((B, E)) + 0.05 for _ in range(2))
+        if zeros:
+            p[:, 0], q[:, 1] = 0, 0
+        cases.append((_norm(p), _norm(q)))
+    return cases
+
+
+def _kl(p, q):
+    return np.where(p > 0, p * (np.log(np.where(p > 0, p, 1)) - np.log(q)), 0).sum(-1)
+
+
+def _plain(p, q):
+    m = (p + q) / 2
+    return ((p * np.log(p / m)).sum(-1) + (q * np.log(q / m)).sum(-1)) / 2
+
+
+_JENSEN_SHANNON = Check(
+    jensen_shannon,
+    _vectors,
+    "an array [B] in nats",
+    (
+        Mistake(
+            lambda p, q: jensen_shannon(p, q) / np.log(2),
+            "this is in bits: use the natural logarithm.",
+        ),
+        Mistake(
+            lambda p, q: 2 * jensen_shannon(p, q),
+            "the two halves were added without the factor ½.",
+        ),
+        Mistake(
+            lambda p, q: np.sqrt(jensen_shannon(p, q)),
+            "this is the Jensen-Shannon distance, the root of the divergence.",
+        ),
+        Mistake(
+            _plain,
+            "0 · log 0 comes out as nan where an expert gets nothing: it adds 0.",
+        ),
+        Mistake(
+            lambda p, q: _kl(p, q),
+            "this is KL(p‖q), which is infinite where q is 0: compare both with their mean.",
+        ),
+        Mistake(
+            lambda p, q: (_kl(p, q) + _kl(q, p)) / 2,
+            "this compares p and q with each other: compare each with their mean.",
+        ),
+        Mistake(
+            lambda p, q: _kl(p, (p + q) / 2),
+            "this is one half of it: add the same for q, and take the mean.",
+        ),
+        Mistake(
+            lambda p, q: np.abs(p - q).sum(-1) / 2,
+            "this is the total variation distance, half the sum of the differences.",
+        ),
+        Mistake(
+            lambda p, q: jensen_shannon(p, q).mean(),
+            "this is the mean over the pairs: give one number for each.",
+        ),
+    ),
+)
+
+# --- the planted bug ----------------------------------------------------------------------------
+
+
+def partners(topic_B):
+    """For each prompt the next one, going round, that has another topic: whole numbers [B]."""
+    B, found = len(topic_B), []
+    for b in range(B):
+        step = 1
+        while topic_B[(b + step) % B] == topic_B[b]:
+            step += 1
+        found.append((b + step) % B)
+    return np.array(found)
+
+
+def partners_given(topic_B):
+    """`partners` with the bug that the exercise plants."""
+    return (np.arange(len(topic_B)) + 1) % len(topic_B)
+
+
+_PARTNERS = Check(
+    partners,
+    lambda rng: [
+        (np.array([0, 0, 1, 1, 1, 2]),),
+        (np.array([1, 0]),),
+        *((np.append(rng.integers(0, 3, B), [0, 1]),) for B in (8, 15)),
+    ],
+    "an array [B] of whole numbers",
+    (
+        Mistake(
+            lambda t: np.array([next(j for j in range(len(t)) if t[j] != x) for x in t]),
+            "each gets the first prompt of another topic, so that a few prompts are used again and "
+            "again: take the next one after it.",
+        ),
+        Mistake(
+            lambda t: np.array(
+                [
+                    next(j % len(t) for j in range(b + 1, 2 * len(t)) if t[j % len(t)] == t[b])
+                    for b in range(len(t))
+                ]
+            ),
+            "these are partners of the same topic.",
+        ),
+        Mistake(
+            lambda t: np.array(
+                [(b + 1) % len(t) for b in range(len(t)) if t[b] != np.roll(t, -1)[b]]
+            ),
+            "prompts whose neighbour has the same topic were left out: look further for them.",
+        ),
+        Mistake(
+            lambda t: np.roll(np.arange(len(t)), 1),
+            "this is the prompt before, whatever its topic.",
+        ),
+        Mistake(
+            lambda t: np.array(
+                [
+                    next((b - s) % len(t) for s in range(1, len(t)) if t[b - s] != x)
+                    for b, x in enumerate(t)
+                ]
+            ),
+            "this goes backwards: take the next prompt, not the one before.",
+        ),
+    ),
+    given=partners_given,
+)
+
+# --- over-refusal -------------------------------------------------------------------------------
+
+
+def by_kind(refused_B, control_B, n_kinds):
+    """Share refused of each kind of control 1 … n_kinds; nan where there is none: [n_kinds]."""
+    found = []
+    for kind in range(1, n_kinds + 1):
+        mine = [bool(r) for r, c in zip(refused_B, control_B, strict=True) if c == kind]
+        found.append(sum(mine) / len(mine) if mine else np.nan)
+    return np.array(found)
+
+
+def _controls(rng):
+    cases = []
+    for B, K in ((40, 3), (25, 2), (30, 4)):
+        control = rng.integers(0, K + 1, B)
+        control[control == 2] = 0 if K == 4 else 2
+        cases.append((rng.random(B) < 0.4, control, K))
+    return cases
+
+
+def _means(r, groups):
+    return np.array([r[g].mean() if g.any() else np.nan for g in groups])
+
+
+_BY_KIND = Check(
+    by_kind,
+    _controls,
+    "an array [n_kinds]",
+    (
+        Mistake(
+            lambda r, c, K: _means(r, [c == k for k in range(K)]),
+            "kind 0 means no control at all: the kinds are numbered from 1.",
+        ),
+        Mistake(
+            lambda r, c, K: _means(r, [c == k for k in range(K + 1)]),
+            "kind 0 means no control at all: leave it out.",
+        ),
+        Mistake(
+            lambda r, c, K: np.array([(r & (c == k)).mean() for k in range(1, K + 1)]),
+            "this is a share of all prompts: divide by the prompts of the kind.",
+        ),
+        Mistake(
+            lambda r, c, K: np.array([(r & (c == k)).sum() for k in range(1, K + 1)]),
+            "these are numbers of prompts: shares were asked for.",
+        ),
+        Mistake(
+            lambda r, c, K: np.nan_to_num(by_kind(r, c, K)),
+            "a kind without prompts gives 0, which reads as a perfect score: give np.nan.",
+        ),
+        Mistake(
+            lambda r, c, K: 1 - by_kind(r, c, K),
+            "this is the share that was not refused.",
+        ),
+        Mistake(
+            lambda r, c, K: np.array(
+                [(r & (c == k)).sum() / max(r.sum(), 1) for k in range(1, K + 1)]
+            ),
+            "this divides the refusals among the kinds: which share of each kind is refused?",
+        ),
+    ),
+)
+
+CHECKS = (_RATES, _BY_KIND, _ROUTING_VECTORS, _JENSEN_SHANNON, _PARTNERS)

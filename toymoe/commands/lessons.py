@@ -1,0 +1,50 @@
+"""``toymoe lessons``: the exercise notebooks, copied to where you want to work."""
+
+import json
+import re
+from pathlib import Path
+
+from ..config import ConfigError
+from .common import no_file, whole_number
+
+
+def add(command) -> None:
+    copy = command(
+        "lessons", _lessons, "Copy the exercise notebooks to where you want to work", settings=False
+    )
+    copy.add_argument("folder", metavar="DIR")
+    copy.add_argument("--seed", default=None, metavar="N", help="an exam variant: other prompts")
+
+
+def _lessons(args) -> int:
+    from ..checkpoint import write_atomic
+    from ..classroom import lesson
+
+    seed = None if args.seed is None else whole_number("seed", args.seed, 0, 2**31 - 1)
+    folder, books = Path(args.folder), lesson.notebooks()
+    if not books:
+        raise ConfigError("this installation holds no notebooks: install toymoe again.")
+    no_file(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made ({error.strerror}): name another.") from error
+    for book in books:
+        target = folder / book.name
+        if target.exists():
+            print(f"{target} is there already and was left as it is.")
+        else:
+            write_atomic(target, variant(book.read_text("utf-8"), seed).encode("utf-8"))
+            print(target)
+    print(f"Open them with `jupyter lab {folder}`, in VS Code, or upload one to Colab.")
+    return 0
+
+
+def variant(text: str, seed: int | None) -> str:
+    """A notebook with another seed in its cell `SEED = 0`."""
+    if seed is None:
+        return text
+    book = json.loads(text)
+    for cell in book["cells"]:
+        cell["source"] = [re.sub(r"^SEED = \d+", f"SEED = {seed}", x) for x in cell["source"]]
+    return json.dumps(book, indent=1, ensure_ascii=False, sort_keys=True) + "\n"

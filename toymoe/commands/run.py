@@ -1,0 +1,66 @@
+"""``toymoe run``: one model, trained, measured and drawn."""
+
+from pathlib import Path
+
+from ..config import ConfigError, to_dict
+from ..start import start_jax
+from .common import config_of
+
+
+def add(command) -> None:
+    run = command(
+        "run", _run, "Train, measure and draw one model; writes a folder with report.html"
+    )
+    run.add_argument("--seed", default=None, metavar="N", help="default 0")
+    run.add_argument("--out", default=None, metavar="DIR", help="default runs/PRESET-seed-N")
+    how = run.add_mutually_exclusive_group()
+    how.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    how.add_argument("--force", action="store_true", help="replace the run in --out")
+
+
+def _run(args) -> int:
+    if args.resume and args.out is None:
+        raise ConfigError("--resume needs the folder of the run: add --out DIR.")
+    out = Path(args.out or f"runs/{args.preset or 'default'}-seed-{args.seed or 0}")
+    args.out = out
+    cfg = config_of(args, "0" if args.seed is None else args.seed)
+    start_jax()
+    from ..pages import terminal
+    from ..runs import report, runner
+
+    console = terminal.Console(markup=False)
+    if args.resume and not runner.is_startable(out):
+        raise ConfigError(f"{out} holds no run: there is nothing to resume.")
+    if args.resume and (out / "config.json").is_file():
+        stored = runner.stored_config(out)
+        given = args.preset or args.seed or args.set
+        if given and to_dict(stored) != to_dict(cfg):
+            raise ConfigError(
+                f"{out} was started with other settings, which --resume keeps: leave --preset, "
+                "--seed and --set away."
+            )
+        cfg = stored
+    elif not args.resume:
+        runner.prepare(out, args.force)
+    complete = args.resume and runner.is_complete(out)
+    if complete:
+        metrics = runner.stored_metrics(out)
+    else:
+        with terminal.Bars(console) as bars:
+            metrics = runner.run(cfg, out, bars.show)
+    try:
+        rows = report.summary(metrics, cfg.world.hazard_rule)
+        end = f"{metrics['timing']['total_s']:.0f} s."
+    except (KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{out / 'metrics.json'} is damaged or of another version of toymoe: delete {out} and "
+            "run again."
+        ) from error
+    if complete:
+        console.print(f"{out} is complete already.", soft_wrap=True)
+    console.print(terminal.table(("", "this run", "paper"), rows))
+    page = out / "report.html"
+    if page.is_file():  # a run of a sweep has none
+        end += f" Open {page} in a browser."
+    console.print(end, highlight=False, soft_wrap=True)
+    return 0

@@ -1,0 +1,81 @@
+"""``toymoe validate``: do attribution methods find what was planted?"""
+
+from pathlib import Path
+
+from ..config import ConfigError
+from ..start import start_jax
+from .common import config_of
+
+
+def add(command) -> None:
+    validate = command(
+        "validate",
+        _validate,
+        "Plant refusal in known places: which attribution methods find it, and which raise false "
+        "alarms?",
+    )
+    validate.add_argument("--seeds", default="0-2", help="such as 0-2 (the default) or 0,2,5-7")
+    validate.add_argument(
+        "--out", default=None, metavar="DIR", help="default runs/validate; goes on there"
+    )
+    validate.add_argument(
+        "--seats", default="10", metavar="N", help="single experts planted per seed, default 10"
+    )
+
+
+def _validate(args) -> int:
+    cfg = config_of(args)
+    if not args.seats.isdecimal():
+        raise ConfigError(f"--seats {args.seats} is not possible: it must be a whole number.")
+    out, seats = Path(args.out or "runs/validate"), int(args.seats)
+    start_jax()
+    from .. import checkpoint
+    from ..pages import style, tables, terminal
+    from ..runs import localisation_plots, sweep
+    from ..validation import study
+
+    console, seeds = terminal.Console(markup=False), sweep.parse_seeds(args.seeds)
+    study.check(cfg, out, seats)  # before the bar, so that an error is all that is said
+    with terminal.Steps(console) as steps:
+        result = study.validate(
+            cfg,
+            seeds,
+            out,
+            seats,
+            lambda seed, p: steps.show(f"seed {seed}: {p.stage}", p.done, p.total),
+            lambda seed, error: steps.finish(f"seed {seed}: {error or 'done'}"),
+        )
+    if result["counts"]:
+        image = style.png(localisation_plots.validation(result))
+        checkpoint.write_atomic(out / "validate.png", image)
+
+    def percent(rate, interval=False):
+        if not rate["n"]:
+            return "–"
+        shown, low, high = (f"{100 * rate[key]:.0f}" for key in ("rate", "low", "high"))
+        return f"{shown} ({low}–{high})" if interval else shown
+
+    rows = [
+        (
+            row["method"].replace("_", " "),
+            percent(row["hit"], True),
+            *(percent(row[name]) for name in ("found", "pair")),
+            percent(row["alarms"], True),
+            tables.number(row["correlation"]["median"], 2),
+            tables.number(row["earned"], 2),
+        )
+        for row in result["methods"]
+    ]
+    head = ("%", "named first", "found", "pair", "false alarms", "rank corr.", "earned")
+    console.print(terminal.table(head, rows))
+    for kind, count in result["counts"].items():
+        little = result["too_little"].get(kind, 0)
+        apart = f", {little} of them refuse too little to count" if little else ""
+        console.print(f"{count} {kind}{apart}", highlight=False)
+    for name, rate in result["swaps"].items():
+        line = (
+            f"component named by weight swaps where the seat is in {name}: {percent(rate, True)} %"
+        )
+        console.print(line, highlight=False)
+    console.print(f"Every number: {out / 'validate.json'}, {out / 'organisms.csv'}.")
+    return 1 if result["errors"] else 0

@@ -1,0 +1,1 @@
+"""This machine: how fast it trains, and whether toymoe runs here."""

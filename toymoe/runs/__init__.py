@@ -1,0 +1,4 @@
+"""``toymoe run`` and ``toymoe sweep``: from a configuration to a folder of results.
+
+Another figure of the report: a function and a row in `plots`.
+"""

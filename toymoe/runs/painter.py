@@ -1,0 +1,95 @@
+"""The figures of a run, drawn by a second process while the first one trains and measures.
+
+Drawing is Python, of which one thread runs at a time: drawn beside the measures, figures would keep
+these from being compiled. The second process is this module as a script. It is told what to draw on
+its standard input, and answers with all images at once.
+"""
+
+import os
+import pickle
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from ..errors import Failed
+
+
+class DrawingError(Failed, RuntimeError):
+    """A figure could not be drawn; why is on standard error."""
+
+
+class Painter:
+    """The second process, inside a ``with``; it ends with it, or with what began it."""
+
+    def __enter__(self) -> "Painter":
+        above = str(Path(__file__).parents[2])  # where this package is found
+        path = os.pathsep.join(filter(None, [above, os.environ.get("PYTHONPATH")]))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": path},
+            start_new_session=True,  # Ctrl-C is for the first process, which ends both
+        )
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._process.kill()
+        self._process.wait()
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.stdout.close()
+
+    def draw(self, which: str, *args) -> None:
+        """Begin to draw some figures; more may be asked for meanwhile, from any thread.
+
+        Args:
+          which: "training", "routing" or "inside".
+          args: what the function that makes those figures takes, see ``_paint``.
+        """
+        self._tell((which, args))
+
+    def images(self) -> dict[str, bytes]:
+        """Wait for all figures; PNG files by name.
+
+        Raises:
+          DrawingError: one of them could not be drawn.
+        """
+        self._tell(None)
+        answer = self._process.stdout.read()
+        if self._process.wait():
+            raise DrawingError(
+                "a figure could not be drawn (the reason stands above): what was trained is kept, "
+                "and `toymoe run --resume` goes on from there."
+            )
+        return pickle.loads(answer)
+
+    def _tell(self, what):
+        with suppress(BrokenPipeError):  # it has ended: `images` says so
+            self._process.stdin.write(pickle.dumps(what))
+            self._process.stdin.flush()
+
+
+def _paint() -> None:
+    answer, sys.stdout = sys.stdout.buffer, sys.stderr
+    from ..pages import style
+    from . import localisation_plots, plots
+
+    makers = {
+        "training": plots.training_figures,
+        "routing": plots.routing_figures,
+        "inside": localisation_plots.all_figures,
+    }
+    images = {}
+    with suppress(EOFError):  # the first process has ended
+        while asked := pickle.load(sys.stdin.buffer):
+            which, args = asked
+            figures = makers[which](*args)
+            images |= {name: style.png(figure) for name, figure in figures.items()}
+        answer.write(pickle.dumps(images))
+        answer.flush()
+
+
+if __name__ == "__main__":
+    _paint()

@@ -1,0 +1,147 @@
+"""Studies of finished runs: stored as they grow, gone on with where they were cut off, and over
+many seeds a row each and a table with medians and intervals.
+
+A study is a dict of plain numbers in ``study.json``, in a folder of its own beside the run's files.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from ..config import ConfigError
+from ..model.transformer import Params
+from ..training.phases import TrainingError
+from . import sweep
+
+
+class Progress(NamedTuple):
+    """Where a study stands."""
+
+    stage: str
+    done: int
+    total: int
+
+
+Watch = Callable[[Progress], None]
+
+
+def stored(folder: Path, belongs: dict, blank: dict) -> dict:
+    """What study.json of a folder holds, if it was measured on the same model with the same
+    settings; else the blank.
+
+    Raises:
+      ConfigError: the file is damaged.
+    """
+    folder.mkdir(exist_ok=True)
+    path = folder / "study.json"
+    if path.is_file():
+        try:
+            found = json.loads(path.read_bytes())
+            if found["belongs"] == json.loads(json.dumps(belongs)):
+                return found
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError(f"{path} is damaged ({error}): delete it and run again.") from error
+    return {"belongs": belongs} | blank
+
+
+def fingerprint(params: Params) -> str:
+    """A hash of parameters."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(params):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def ahead(makers: list[Callable]) -> Iterator[Iterator]:
+    """What each of the functions returns, in order. The first two are called when they are asked
+    for, since they compile; then two at a time, since one leaves a core half idle."""
+    pool = ThreadPoolExecutor(2)
+
+    def made():
+        yield from (make() for make in makers[:2])
+        yield from pool.map(lambda make: make(), makers[2:])
+
+    try:
+        yield made()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def write_rows(path: Path, rows: list[dict]) -> None:
+    """Rows as a csv file; lists by layer become ``….0``, ``….1``, …"""
+    flat = [{k: v for k, v in sweep.flat(row).items() if not k.endswith(".best")} for row in rows]
+    sweep.write_csv(path, flat)
+
+
+# --- many seeds ---------------------------------------------------------------------------------
+
+
+def seeds_of(out: Path) -> dict[int, Path]:
+    """The runs of a sweep's folder, by seed.
+
+    Raises:
+      ConfigError: there are none.
+    """
+    found = {
+        int(path.name.removeprefix("seed-")): path
+        for path in out.glob("seed-*")
+        if path.name.removeprefix("seed-").isdecimal()
+    }
+    if not found:
+        raise ConfigError(
+            f"{out} holds no runs (seed-0, …): `toymoe sweep --out {out}` makes them."
+        )
+    return dict(sorted(found.items()))
+
+
+class Many(NamedTuple):
+    """Studies of many seeds."""
+
+    rows: list[dict]  # one per seed; one that failed has an ``error`` and no numbers
+    summary: dict[str, dict]  # see `toymoe.runs.sweep.summarise`
+    studies: list[dict]  # those that came to their end
+
+
+def many(
+    study: Callable[[int, Path, Watch], dict],
+    row: Callable[[dict], dict],
+    folders: dict[int, Path],
+    files: Path,
+    watch: Callable[[int, Progress], None] = lambda seed, progress: None,
+    done: Callable[[int, str], None] = lambda seed, error: None,
+) -> Many:
+    """A study of every seed; a failure costs its own row only.
+
+    Args:
+      study: of a seed, from the folder of its run.
+      row: its numbers by name.
+      folders: the run of each seed.
+      files: path and beginning of the names of the tables: ``….csv``, a row per seed, and
+        ``…-summary.csv``.
+      watch: called with the seed and its progress.
+      done: called with the seed and its error ("" if there was none).
+    """
+    rows, studies = [], []
+    for seed, folder in folders.items():
+        error, numbers = "", {}
+        try:
+            studies.append(study(seed, folder, partial(watch, seed)))
+            numbers = row(studies[-1])
+        except (TrainingError, ValueError, OSError) as failure:
+            error = str(failure)
+        rows.append({"seed": seed, "error": error} | numbers)
+        sweep.write_csv(files.with_name(f"{files.name}.csv"), rows)  # after every seed
+        done(seed, error)
+    summary = sweep.summarise(rows)
+    table = [{"quantity": name} | numbers for name, numbers in summary.items()]
+    sweep.write_csv(files.with_name(f"{files.name}-summary.csv"), table)
+    return Many(rows, summary, studies)

@@ -1,0 +1,86 @@
+"""How commands and lessons start JAX: flags for XLA, and a cache of compiled programs.
+
+`import toymoe` changes nothing; `start_jax` does, and before JAX first looks for devices, or the
+flags come too late. What you set yourself stays.
+"""
+
+import os
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+CACHE = "TOYMOE_CACHE"  # names the folder of compiled programs, or is "off"
+_ADDED = "TOYMOE_XLA_FLAGS"  # what the process that started this one added to XLA_FLAGS
+_EMITTERS = "xla_cpu_use_fusion_emitters"
+
+# XLA ends a process that names a flag it does not know, so two flags depend on its version.
+try:
+    _VERSION = tuple(map(int, version("jaxlib").split(".")[:2]))
+except PackageNotFoundError:
+    _VERSION = (99, 0)  # `toymoe doctor` says so
+
+
+def _yours() -> list[str]:
+    """The flags that stand in XLA_FLAGS already."""
+    added = os.environ.get(_ADDED, "").split()
+    return [flag for flag in os.environ.get("XLA_FLAGS", "").split() if flag not in added]
+
+
+def _flags() -> dict[str, int | str]:
+    # At optimisation level 1 of 3 `toymoe run` compiles for a quarter less time, and a training
+    # step takes as long. The second simulated device is the second worker of `toymoe.training`:
+    # two devices use two cores better than the matmuls of one device do (docs/tuning.md).
+    flags = {"--xla_backend_optimization_level": 1, "--xla_force_host_platform_device_count": 2}
+    # One operation after the other, with few buffers, instead of many at once: these are too small
+    # to share out, and training steps are a twentieth faster (docs/tuning.md). Up to jaxlib 0.12.
+    if _VERSION < (0, 13):
+        flags["--xla_cpu_scheduler_type"] = "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"
+    # Without XLA's fusion emitters most programs compile in about two thirds of the processor time.
+    # From jaxlib 0.11 on there is no choice.
+    if _VERSION < (0, 11):
+        flags[f"--{_EMITTERS}"] = "false"
+    return flags
+
+
+def training_options() -> dict[str, bool]:
+    """Compiler options of the training loop: it has the fusion emitters, since without them it
+    rounds otherwise, and every table of the docs would have to be made anew."""
+    free = _VERSION < (0, 11) and not any(_EMITTERS in flag for flag in _yours())
+    return {_EMITTERS: True} if free else {}
+
+
+def set_flags() -> None:
+    """Add to XLA_FLAGS what is not set there yet; JAX need not be there."""
+    yours = _yours()
+    ours = [f"{name}={x}" for name, x in _flags().items() if not any(name in f for f in yours)]
+    os.environ[_ADDED] = " ".join(ours)
+    os.environ["XLA_FLAGS"] = " ".join(yours + ours)
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def start_jax() -> None:
+    """Quiet JAX on the processor, which keeps compiled programs between starts."""
+    set_flags()
+    import jax
+
+    where = os.environ.get(CACHE, "")
+    if where.lower() in ("off", "0", "no", "false"):
+        return
+    try:
+        folder = Path(where).expanduser() if where else _usual_cache()
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: there is no home
+        return  # no cache is slower, not wrong
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _usual_cache() -> Path:
+    """Where this system keeps what can be made again."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "toymoe"
+    if os.name == "nt":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home()) / "toymoe"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "toymoe"

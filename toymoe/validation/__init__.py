@@ -1,0 +1,1 @@
+"""``toymoe validate``: refusal planted in known places, and which methods find it."""

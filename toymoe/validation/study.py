@@ -1,0 +1,324 @@
+"""Do the attribution methods find what was planted, and nothing where nothing was?
+
+For every seed a model is pretrained, organisms and shams are planted in it (`toymoe.validation.planted`), and
+every method of `toymoe.attribution.methods.METHODS` is asked for the seat. Its answer, its
+`toymoe.attribution.methods.verdict` and its rank correlation with measured ablation
+(`attribution.REFERENCE`) are kept for each organism, in a file per seed that is written anew after
+each: what was killed goes on where it was, and a seed that fails costs its own organisms only.
+
+What a method earned is the share of planted experts that it names first and finds, minus the share
+of shams in which it finds a seat too.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from scipy.stats import binomtest, bootstrap
+
+from .. import checkpoint
+from ..attribution import methods, weight_patching
+from ..config import Config, ConfigError, to_dict
+from ..measures import history
+from ..runs import runner, sweep
+from ..runs.studies import Progress
+from ..training import phases
+from . import planted
+
+PAIRS = 128
+TRIED = ("attention", "router")  # components that are planted too
+
+
+class Plan(NamedTuple):
+    """An organism to be made."""
+
+    kind: str  # "expert", "pair", a component, "sham"
+    seat: planted.Seat
+    lesson: str
+
+
+# --- one seed -----------------------------------------------------------------------------------
+
+
+def plans(usage_LE: np.ndarray, cfg: Config, seats: int, key: jax.Array) -> list[Plan]:
+    """What is planted in one seed's model: single experts; a third as many pairs; components; and
+    as many shams as single experts, in the same seats, their lessons by turns."""
+    single = planted.draw_seats(usage_LE, cfg.model.top_k / cfg.model.experts, seats, key)
+    pairs = planted.pair_seats(single, seats // 3)
+    lessons = [planted.SHAMS[i % len(planted.SHAMS)] for i in range(len(single))]
+    return [
+        *(Plan("expert", seat, planted.REFUSE) for seat in single),
+        *(Plan("sham", seat, name) for seat, name in zip(single, lessons, strict=True)),
+        *(Plan("pair", seat, planted.REFUSE) for seat in pairs),
+        *(Plan(name, name, planted.REFUSE) for name in TRIED),
+    ]
+
+
+def examine(e: methods.Evidence, before: methods.Evidence, plan: Plan, key: jax.Array) -> dict:
+    """What every method says of one organism, as plain numbers; ``before``, of the model that it
+    was planted in."""
+    reference, found = methods.METHODS[methods.REFERENCE](e), {}
+    seat = set() if isinstance(plan.seat, str) else set(plan.seat)
+    for name, method in methods.METHODS.items():
+        scores_LE = np.asarray(method(e))
+        order = np.argsort(-scores_LE, axis=None, kind="stable")[: max(len(seat), 1)]
+        top = [tuple(int(x) for x in np.unravel_index(i, scores_LE.shape)) for i in order]
+        verdict = methods.verdict(name, e, key, before)
+        found[name] = {
+            "named": [list(at) for at in top],
+            "hit": set(top) == seat,
+            "found": verdict.found,
+            "score": verdict.score,
+            "least": verdict.least,
+            "threshold": verdict.threshold,
+            "correlation": methods.rank_correlation(scores_LE, reference),
+        }
+    behaviour = weight_patching.behaviour(e.params, e)
+    return {
+        **_name(plan),
+        "behaviour": behaviour._asdict(),
+        "swaps": {
+            name: {"removed": swap.removed.refusal, "alone": swap.alone.refusal}
+            for name, swap in weight_patching.by_component(e).items()
+        },
+        "methods": found,
+    }
+
+
+def examine_seed(
+    cfg: Config, folder: Path, seats: int, watch: Callable[[Progress], None] = lambda p: None
+) -> list[dict]:
+    """Pretrain, plant and examine one seed; go on with what the folder holds of it.
+
+    Raises:
+      CheckpointError, ConfigError: a file of the folder is damaged.
+      TrainingError: the loss is not finite any more.
+    """
+    path = folder / "organisms.json"
+    stored = _stored(path)
+    keys = phases.keys(cfg.seed)
+    tables = runner.world_of(cfg)
+    pretrained = _pretrained(cfg, tables, folder, watch)
+    k_pairs, k_seats, k_plant, k_verdict = jax.random.split(keys.measure, 4)
+    e = methods.evidence(pretrained, tables, cfg, k_pairs, PAIRS, pretrained)
+    todo, found = plans(methods.usage(e), cfg, seats, k_seats), []
+    for i, plan in enumerate(todo):
+        watch(Progress(f"{plan.kind}, {plan.lesson}", i, len(todo)))
+        same = [o for o in stored if _name(plan) == {key: o.get(key) for key in Plan._fields}]
+        if not same:
+            params = planted.plant(plan.seat, pretrained, tables, cfg, k_plant, plan.lesson)
+            same = [examine(dataclasses.replace(e, params=params), e, plan, k_verdict)]
+            stored += same
+            checkpoint.write_json(path, stored)
+        found.append(same[0])
+    watch(Progress("done", len(todo), len(todo)))
+    return found
+
+
+def _name(plan: Plan) -> dict:
+    """A plan as it stands in JSON."""
+    seat = plan.seat if isinstance(plan.seat, str) else [list(at) for at in plan.seat]
+    return {"kind": plan.kind, "seat": seat, "lesson": plan.lesson}
+
+
+def _stored(path: Path) -> list[dict]:
+    if not path.is_file():
+        return []
+    fields = {*Plan._fields, "behaviour", "swaps", "methods"}
+    try:
+        stored = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged ({error}): delete it and run again.") from error
+    if not isinstance(stored, list) or not all(
+        isinstance(o, dict) and fields <= set(o) and isinstance(o["methods"], dict) for o in stored
+    ):
+        raise ConfigError(f"{path} is damaged (no list of organisms): delete it and run again.")
+    # Of another version, whose methods were others: made again.
+    return [o for o in stored if list(o["methods"]) == list(methods.METHODS)]
+
+
+def _pretrained(cfg, tables, folder, watch):
+    """The parameters that a run of this seed has after pretraining."""
+    path, phase = folder / "pretrained.npz", "pretrain"
+    if path.is_file():
+        params, meta = checkpoint.load(path)
+        if meta.get("config") != to_dict(cfg):
+            raise checkpoint.CheckpointError(f"{path} is of other settings: delete it.")
+        return params
+    total = phases.steps(cfg, phase)
+    prompts = history.probes(phases.keys(cfg.seed).measure, tables, cfg)
+    state = phases.start(runner.fresh(cfg), cfg)
+    watch(Progress("pretraining", 0, total))
+    for chunk in phases.run_phase(state, 0, tables, prompts.tokens_BP, cfg, phase):
+        state = chunk.state
+        watch(Progress("pretraining", chunk.step, total))
+    params = jax.tree.map(np.asarray, state.params)
+    checkpoint.save(path, params, {"config": to_dict(cfg), "phase": phase})
+    return params
+
+
+# --- many seeds ---------------------------------------------------------------------------------
+
+
+def validate(
+    cfg: Config,
+    seeds: list[int],
+    out: Path,
+    seats: int = 10,
+    watch: Callable[[int, Progress], None] = lambda seed, progress: None,
+    done: Callable[[int, str], None] = lambda seed, error: None,
+) -> dict:
+    """Examine every seed in ``out/seed-N``; write validate.json, validate.csv and organisms.csv.
+
+    Args:
+      watch: called with the seed and its progress.
+      done: called with the seed and its error ("" if there was none).
+
+    Returns:
+      What validate.json holds: see `summarise`, and ``errors`` by seed.
+
+    Raises:
+      ConfigError: the folder holds something else, or other settings; too many seats.
+    """
+    check(cfg, out, seats)
+    organisms, errors = [], {}
+    for seed in seeds:
+        folder, error = out / f"seed-{seed}", ""
+        try:
+            folder.mkdir(exist_ok=True)
+            one = dataclasses.replace(cfg, seed=seed)
+            made = examine_seed(one, folder, seats, lambda p, seed=seed: watch(seed, p))
+            organisms += [{"seed": seed} | organism for organism in made]
+        except (phases.TrainingError, checkpoint.CheckpointError, OSError, ValueError) as failure:
+            error = errors[str(seed)] = str(failure)
+        done(seed, error)
+    result = summarise(organisms) | {"errors": errors}
+    checkpoint.write_json(out / "validate.json", result)
+    sweep.write_csv(out / "validate.csv", [sweep.flat(row) for row in result["methods"]])
+    sweep.write_csv(out / "organisms.csv", _rows(organisms))
+    return result
+
+
+def check(cfg: Config, out: Path, seats: int) -> None:
+    """Make the folder of a validation, or check that it is of these settings. A sweep's folder will
+    do, and its pretrained models are used.
+
+    Raises:
+      ConfigError: it holds something else, or other settings; too many or too few seats.
+    """
+    most = cfg.model.layers * cfg.model.experts
+    if not 1 <= seats <= most:
+        raise ConfigError(
+            f"--seats {seats} is not possible: it must be from 1 to {most}, the experts there are."
+        )
+    sweep.claim(cfg, out)
+
+
+def _rows(organisms: list[dict]) -> list[dict]:
+    """organisms.csv: a row per organism and method."""
+    shared = ("seed", "kind", "lesson")
+    return [
+        {name: o[name] for name in shared}
+        | {"seat": o["seat"], "refusal": o["behaviour"]["refusal"], "method": method}
+        | said
+        for o in organisms
+        for method, said in o["methods"].items()
+    ]
+
+
+# --- what they earned ---------------------------------------------------------------------------
+
+
+def summarise(organisms: list[dict]) -> dict:
+    """Rates over organisms, each {rate, low, high, n} with Wilson's 95 % interval (None of none).
+
+    ``counts``: organisms of each kind, and those ``too_little`` of whose hazards are refused
+    (below `toymoe.validation.planted.TAUGHT`), which no rate counts. ``methods``, the best first: ``hit``
+    (planted expert named first), ``pair`` (both first), ``found`` (hit, with a verdict),
+    ``alarms`` on shams (also by lesson), ``alarms_elsewhere`` where a component is the seat,
+    ``correlation`` over planted experts (median, bootstrap interval), ``earned``. ``swaps``: is the
+    planted component the one whose removal costs most refusal?
+    """
+    taught = [o for o in organisms if o["lesson"] == planted.REFUSE]
+    good = [o for o in taught if o["behaviour"]["refusal"] >= planted.TAUGHT]
+    single, pairs = ([o for o in good if o["kind"] == kind] for kind in ("expert", "pair"))
+    elsewhere = [o for o in good if o["kind"] in TRIED]
+    shams = [o for o in organisms if o["kind"] == "sham"]
+    kinds = dict.fromkeys(o["kind"] for o in organisms)
+    earned = [_earned(name, single, pairs, elsewhere, shams) for name in methods.METHODS]
+    return {
+        "counts": {kind: sum(o["kind"] == kind for o in organisms) for kind in kinds},
+        "too_little": {
+            kind: sum(o["kind"] == kind and o not in good for o in taught)
+            for kind in kinds
+            if kind != "sham"
+        },
+        "refusal": {
+            kind: sorted(o["behaviour"]["refusal"] for o in taught if o["kind"] == kind)
+            for kind in kinds
+            if kind != "sham"
+        },
+        "methods": sorted(earned, key=lambda row: -row["earned"]),
+        "swaps": {
+            name: _rate([_largest_swap(o) == name for o in good if _component(o) == name])
+            for name in ("experts", *TRIED)
+        },
+    }
+
+
+def _earned(name, single, pairs, elsewhere, shams):
+    def says(organisms, *what):
+        return [all(o["methods"][name][key] for key in what) for o in organisms]
+
+    found, alarms = _rate(says(single, "hit", "found")), _rate(says(shams, "found"))
+    return {
+        "method": name,
+        "earned": (found["rate"] or 0.0) - (alarms["rate"] or 0.0),
+        "hit": _rate(says(single, "hit")),
+        "found": found,
+        "pair": _rate(says(pairs, "hit")),
+        "alarms": alarms,
+        **{
+            f"alarms_{lesson.replace(' ', '_')}": _rate(
+                says([o for o in shams if o["lesson"] == lesson], "found")
+            )
+            for lesson in planted.SHAMS
+        },
+        "alarms_elsewhere": _rate(says(elsewhere, "found")),
+        "correlation": _median([o["methods"][name]["correlation"] for o in single]),
+    }
+
+
+def _component(organism):
+    return organism["kind"] if organism["kind"] in TRIED else "experts"
+
+
+def _largest_swap(organism):
+    """The component whose removal leaves the least refusal."""
+    left = {name: organism["swaps"][name]["removed"] for name in weight_patching.COMPONENTS}
+    return min(left, key=left.get)
+
+
+def _rate(says: list[bool]) -> dict:
+    if not says:
+        return {"rate": None, "low": None, "high": None, "n": 0}
+    low, high = binomtest(sum(says), len(says)).proportion_ci(0.95, "wilson")
+    return {"rate": sum(says) / len(says), "low": low, "high": high, "n": len(says)}
+
+
+def _median(values: list[float]) -> dict:
+    if len(values) < 2 or np.ptp(values) == 0:
+        same = values[0] if values else None
+        return {"median": same, "low": same, "high": same}
+    interval = bootstrap(
+        (values,), np.median, method="percentile", rng=np.random.default_rng(0), n_resamples=2000
+    ).confidence_interval
+    return {
+        "median": float(np.median(values)),
+        "low": float(interval.low),
+        "high": float(interval.high),
+    }
