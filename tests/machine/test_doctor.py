@@ -13,7 +13,7 @@ from toymoe.machine import doctor
 
 pytestmark = pytest.mark.core
 
-PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 
 def named(report):

@@ -360,7 +360,7 @@ def test_places_are_the_named_ones():
 def other_route():
     """Of one prompt instead of three."""
     like = np.zeros((CFG.layers, 1, T, CFG.top_k), np.int32)
-    return moe.Route(None, None, like, like)
+    return taps.Routes(None, None, like, like)
 
 
 SIXTEEN = ModelConfig(experts=16)

@@ -477,7 +477,7 @@ def test_seeds_over_several_devices_are_those_of_one(cfg, many, tmp_path):
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script],
         env=os.environ | settings,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
     )
