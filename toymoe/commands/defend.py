@@ -4,7 +4,9 @@ from pathlib import Path
 
 from ..config import ConfigError
 from ..start import start_jax
-from .common import end_of_seeds, watched_by
+from .common import end_of_seeds, same_line, watched_by
+
+BEGUN = ("defences/study.json", "seed-*/defences/study.json")
 
 
 def add(command) -> None:
@@ -13,6 +15,7 @@ def add(command) -> None:
         _defend,
         "Align with a defence, attack again: how many experts until refusal breaks?",
         settings=False,
+        goes_on=lambda args: same_line(args, Path(args.run), *BEGUN),
     )
     defend.add_argument("run", metavar="DIR", help="a finished run, or a sweep's folder")
 

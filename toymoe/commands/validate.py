@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..config import ConfigError
 from ..start import start_jax
-from .common import config_of
+from .common import config_of, same_line
 
 
 def add(command) -> None:
@@ -13,6 +13,7 @@ def add(command) -> None:
         _validate,
         "Plant refusal in known places: which attribution methods find it, and which raise false "
         "alarms?",
+        goes_on=lambda args: same_line(args, _folder(args), "sweep.json"),
     )
     validate.add_argument("--seeds", default="0-2", help="such as 0-2 (the default) or 0,2,5-7")
     validate.add_argument(
@@ -23,11 +24,15 @@ def add(command) -> None:
     )
 
 
+def _folder(args) -> Path:
+    return Path(args.out or "runs/validate")
+
+
 def _validate(args) -> int:
     cfg = config_of(args)
     if not args.seats.isdecimal():
         raise ConfigError(f"--seats {args.seats} is not possible: it must be a whole number.")
-    out, seats = Path(args.out or "runs/validate"), int(args.seats)
+    out, seats = _folder(args), int(args.seats)
     start_jax()
     from .. import checkpoint
     from ..pages import style, tables, terminal

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import Failed
+from ..signals import end_with_parent
 
 
 class DrawingError(Failed, RuntimeError):
@@ -82,7 +83,7 @@ def _paint() -> None:
         "inside": localisation_plots.all_figures,
     }
     images = {}
-    with suppress(EOFError):  # the first process has ended
+    with suppress(EOFError, pickle.UnpicklingError):  # the first process has ended
         while asked := pickle.load(sys.stdin.buffer):
             which, args = asked
             figures = makers[which](*args)
@@ -92,4 +93,5 @@ def _paint() -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     _paint()
