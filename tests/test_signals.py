@@ -1,6 +1,7 @@
 """Commands that are interrupted: one line, the right exit code, nothing left running."""
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from toymoe import cli
 from toymoe.commands import parsing
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc")
@@ -134,7 +136,7 @@ def test_what_goes_on_where_there_is_something(tmp_path, monkeypatch, line, begu
     monkeypatch.chdir(tmp_path)
     args = parsing.parse(shlex.split(line))
     assert args.goes_on(args) == ""
-    Path(begun).parent.mkdir(parents=True)
+    Path(begun).parent.mkdir(parents=True, exist_ok=True)
     Path(begun).touch()
     assert args.goes_on(args) == goes_on
 
@@ -153,9 +155,19 @@ def marked(mark: str) -> list[Path]:
     return found
 
 
-@pytest.mark.parametrize("number", LINES, ids=lambda number: number.name)
-@pytest.mark.parametrize("until", [None, "config.json", "aligned.npz"])
-def test_a_run_that_is_cut_off(small_run, small_settings, tmp_path, number, until):
+def catches(pid: int, number: int) -> bool:
+    """Whether a process has a handler for a signal."""
+    caught = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
+    return bool(int(caught[1], 16) >> (number - 1) & 1)
+
+
+@pytest.mark.parametrize(
+    ("number", "until"),
+    [(signal.SIGTERM, None), (signal.SIGINT, "config.json"), (signal.SIGHUP, "aligned.npz")],
+)
+def test_a_run_that_is_cut_off_leaves_nothing_running_and_goes_on(
+    small_run, small_settings, tmp_path, number, until
+):
     """Before there is a folder, at its begin, and while it measures and draws."""
     out, mark = tmp_path / "cut", f"{number.name}-{until}-{os.getpid()}"
     settings = [f"{name}={value}" for name, value in small_settings.items()]
@@ -167,10 +179,8 @@ def test_a_run_that_is_cut_off(small_run, small_settings, tmp_path, number, unti
         text=True,
         env=os.environ | {"MARK": mark, "TOYMOE_CACHE": str(small_run.cache)},
     )
-    if until is None:
-        time.sleep(0.4)
-    while until and not (out / until).is_file():
-        time.sleep(0.02)
+    while not (out / until).is_file() if until else not catches(process.pid, signal.SIGTERM):
+        time.sleep(0.01)
     process.send_signal(number)
     _, err = process.communicate(timeout=30)
     how = f": `toymoe run --resume --out {out}` goes on" if until else ""
@@ -179,3 +189,7 @@ def test_a_run_that_is_cut_off(small_run, small_settings, tmp_path, number, unti
     while marked(mark) and time.perf_counter() < deadline:  # the painter sees it in a moment
         time.sleep(0.1)
     assert not marked(mark)
+    if until == "config.json":
+        assert cli.main(["run", "--resume", "--out", str(out)]) == 0
+        for name in ("pretrained.npz", "aligned.npz", "history.npz"):
+            assert (out / name).read_bytes() == (small_run.out / name).read_bytes()
