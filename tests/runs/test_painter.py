@@ -23,7 +23,8 @@ def alive(pid):
 
 
 def test_figures_of_a_run_are_those_this_process_draws(small_run):
-    for name, figure in plots.routing_figures(small_run.metrics["routing"]).items():
+    for name in ("contrasts", "load"):
+        figure = plots.FIGURES[name].draw(small_run.metrics["routing"])
         assert (small_run.out / "figures" / f"{name}.png").read_bytes() == style.png(figure)
 
 
@@ -31,17 +32,17 @@ def test_a_figure_that_cannot_be_drawn_is_an_error(capfd):
     with painter.Painter() as second:
         pid = second._process.pid
         assert os.getpgid(pid) != os.getpgid(0)  # Ctrl-C in a terminal does not reach it
-        second.draw("routing", {"contrasts": {}})
+        second.draw(routing={"contrasts": {}}, hazard_rule="conjunction")
         with pytest.raises(painter.DrawingError, match=r"could not be drawn .* --resume"):
             second.images()
-        second.draw("routing", {})  # to nobody
+        second.draw(routing={})  # to nobody
         assert not alive(pid)
     assert "Traceback" in capfd.readouterr().err
 
 
 BEGUN = """
 import os, signal, sys
-from toymoe.drawing import Painter
+from toymoe.runs.painter import Painter
 with Painter() as painter:
     print(painter._process.pid, flush=True)
     if sys.argv[1] == "killed":

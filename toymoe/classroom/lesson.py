@@ -92,4 +92,5 @@ def _show_figures() -> None:
 
     shell = get_ipython()
     if shell is not None:
-        shell.display_formatter.formatters["image/png"].for_type(style.Figure, style.png)
+        png = shell.display_formatter.formatters["image/png"]
+        png.for_type_by_name("matplotlib.figure", "Figure", style.png)
