@@ -8,8 +8,9 @@ import time
 
 import pytest
 
+from toymoe import checkpoint, world
 from toymoe.pages import style
-from toymoe.runs import painter, plots
+from toymoe.runs import localisation_plots, painter, plots
 
 pytestmark = pytest.mark.core
 
@@ -26,6 +27,30 @@ def test_figures_of_a_run_are_those_this_process_draws(small_run):
     for name in ("contrasts", "load"):
         figure = plots.FIGURES[name].draw(small_run.metrics["routing"])
         assert (small_run.out / "figures" / f"{name}.png").read_bytes() == style.png(figure)
+
+
+def test_the_readers_settings_do_not_reach_it(small_run, small, tmp_path, monkeypatch):
+    (tmp_path / "matplotlibrc").write_text("figure.facecolor: black\naxes.facecolor: black\n")
+    monkeypatch.chdir(tmp_path)  # where matplotlib looks first
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    curves, _ = checkpoint.load(small_run.out / "history.npz")
+    with painter.Painter() as second:
+        second.draw(roles=world.roles(small.world), **small_run.metrics["inside"])
+        second.draw(curves=curves, hazard_rule="conjunction", routing=small_run.metrics["routing"])
+        second.draw(topics=world.names(small.world))
+        images = second.images()
+    figures = plots.FIGURES | localisation_plots.FIGURES
+    assert images.keys() == figures.keys()
+    for name, image in images.items():
+        assert image == (small_run.out / "figures" / f"{name}.png").read_bytes()
+
+
+def test_a_figure_without_its_numbers_is_an_error(capfd):
+    with painter.Painter() as second:
+        second.draw(topics=["alps"], hazard_rule="conjunction")
+        with pytest.raises(painter.DrawingError):
+            second.images()
+    assert "not told what" in capfd.readouterr().err
 
 
 def test_a_figure_that_cannot_be_drawn_is_an_error(capfd):

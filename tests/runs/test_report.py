@@ -5,7 +5,6 @@ import dataclasses
 import re
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
 
 from toymoe.config import HAZARD_RULES

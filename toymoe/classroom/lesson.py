@@ -92,5 +92,4 @@ def _show_figures() -> None:
 
     shell = get_ipython()
     if shell is not None:
-        png = shell.display_formatter.formatters["image/png"]
-        png.for_type_by_name("matplotlib.figure", "Figure", style.png)
+        shell.display_formatter.formatters["image/png"].for_type(style.Figure, style.png)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     import matplotlib.figure
 
-Figure: TypeAlias = "matplotlib.figure.Figure"
+Figure: TypeAlias = "matplotlib.figure.Figure"  # by name, as IPython's formatters take it too
 
 BLACK, ORANGE, SKY, GREEN, BLUE, RED = (
     "#000000",
