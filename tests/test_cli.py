@@ -208,20 +208,6 @@ def test_output_for_which_there_is_no_space_is_one_line():
         assert helped(full) == ("toymoe: [Errno 28] No space left on device\n", 1)
 
 
-def test_a_terminal_that_knows_few_letters_shows_question_marks():
-    script = (
-        "import sys\nfrom toymoe import cli\nfrom toymoe.commands import run\n"
-        "run._run = lambda args: print('0.1–0.2')\nsys.exit(cli.main())"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", script, "run"],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONIOENCODING": "ascii"},
-    )
-    assert (ended.stdout, ended.stderr) == ("0.1?0.2\n", "")
-
-
 # --- run ----------------------------------------------------------------------------------------
 
 

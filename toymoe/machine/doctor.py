@@ -182,17 +182,17 @@ def _memory_bytes() -> int | None:
 
 
 def xla_flags() -> list[Row]:
-    """Whether XLA knows your flags; no row if you have none. It ends a process that names another,
+    """Whether XLA knows your flags; no row if you have none. It ends a process in which it does not,
     so a second one tries them."""
     if not your_flags():
         return []
     command = [sys.executable, "-c", "import jax; jax.devices()"]
     said = subprocess.run(command, capture_output=True, text=True).stderr
-    unknown = re.search(r"Unknown flags? in XLA_FLAGS: *(.*)", said)
-    if unknown is None:
+    fatal = re.search(r"^F\d{4} .*?parse_flags\S+ (.{,80})", said, re.MULTILINE)
+    if fatal is None:
         return [Row("XLA_FLAGS", " ".join(your_flags()), True, "")]
-    advice = "take it out of XLA_FLAGS: XLA ends any process that finds it there"
-    return [Row("XLA_FLAGS", f"not known: {unknown[1]}", False, advice)]
+    advice = "change or unset XLA_FLAGS: XLA ends any process that finds this there"
+    return [Row("XLA_FLAGS", fatal[1], False, advice)]
 
 
 def jax_works() -> tuple[Row, dict[str, float] | None]:
