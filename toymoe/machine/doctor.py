@@ -182,8 +182,8 @@ def _memory_bytes() -> int | None:
 
 
 def xla_flags() -> list[Row]:
-    """Whether XLA knows your flags; no row if you have none. It ends a process where it does not, so
-    a second one tries them."""
+    """Whether XLA knows your flags; no row if you have none. A second process tries them, since XLA
+    ends one in which it meets another."""
     if not your_flags():
         return []
     command = [sys.executable, "-c", "import jax; jax.devices()"]
