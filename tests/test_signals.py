@@ -54,6 +54,15 @@ def command(args):
             pass
 run._run = command
 """
+UNDER_A_BAR = """
+def command(args):
+    from toymoe.pages import terminal
+    with terminal.Steps(terminal.console()) as steps:  # which puts streams of its own in place
+        steps.show("a step", 0, 1)
+        print("ready", flush=True)
+        time.sleep(60)
+run._run = command
+"""
 
 
 def started(change: str, *argv: str, **more) -> subprocess.Popen:
@@ -67,10 +76,12 @@ def started(change: str, *argv: str, **more) -> subprocess.Popen:
 
 
 @pytest.mark.parametrize("number", LINES, ids=lambda number: number.name)
-@pytest.mark.parametrize("change", [BLOCKED, WAITS_FOR_THREADS, SWALLOWS])
+@pytest.mark.parametrize("change", [BLOCKED, WAITS_FOR_THREADS, SWALLOWS, UNDER_A_BAR])
 def test_a_signal_ends_whatever_python_is_doing(tmp_path, number, change):
-    process = started(change, "run", "--out", str(tmp_path / "none"))
-    assert process.stdout.readline() == "ready\n"
+    terminal = os.environ | {"FORCE_COLOR": "1"}  # as good as one to the bar
+    process = started(change, "run", "--out", str(tmp_path / "none"), env=terminal)
+    while "ready" not in process.stdout.readline():
+        pass
     begin = time.perf_counter()
     process.send_signal(number)
     _, err = process.communicate(timeout=30)

@@ -7,7 +7,6 @@ compiles, and libraries make errors of their own of one that comes while they ar
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -47,7 +46,7 @@ def _end(heard: int, hint: Callable[[], str]) -> None:
     try:
         line = f"toymoe: {MEANING[signal.Signals(number).name]}{hint()}.\n"
         screen = os.isatty(2) and os.environ.get("TERM") != "dumb" and os.name != "nt"
-        os.write(2, SHOW_CURSOR * screen + line.encode(sys.stderr.encoding, "replace"))
+        os.write(2, SHOW_CURSOR * screen + os.fsencode(line))
     finally:
         os._exit(code)
 
