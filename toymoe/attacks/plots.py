@@ -3,9 +3,9 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..attribution import CRITERION
 from ..pages import style
 from ..pages.style import BLACK, BLUE, GREEN, GREY, ORANGE, RED, SKY, STYLES
-from .raset import CRITERION
 
 TITLES = {
     "pareto": "Which attack removes refusal and leaves route and meaning alone?",

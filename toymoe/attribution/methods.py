@@ -1,4 +1,4 @@
-"""Which experts are responsible for refusal? Many methods, one question, and their controls.
+"""Which experts are responsible for refusal? Many methods, one question, one table.
 
 A method is a function from `Evidence` to scores [L, E]; the higher, the more responsible it holds
 an expert for refusing hazards. `METHODS` lists them, good and bad ones: a student's own criterion
