@@ -58,8 +58,10 @@ SMALL = {
 TOGETHER = {
     "small_run": "test_cli attacks/test_raset defences/test_study runs/test_painter "
     "runs/test_report runs/test_runner runs/test_sweep",
-    "taught": "attribution/test_methods attribution/test_localisation validation/test_planted "
-    "validation/test_study",
+    "taught": "attribution/test_evidence attribution/test_ablation attribution/test_controls "
+    "attribution/test_direct_logit_attribution attribution/test_localisation "
+    "attribution/test_methods attribution/test_patching attribution/test_weight_patching "
+    "validation/test_planted validation/test_study",
 }
 
 

@@ -4,9 +4,9 @@ Whatever was done to a model, `evaluate` asks the same on the same prompts: is r
 right answer there instead, are harmless requests still answered, are the routes still those of the
 aligned model? `toymoe.attacks.catalogue` lists the attacks.
 
-The paper's selection formula was not available; RASET here is `CRITERION`, our reading of it
-(docs/raset.md), with low-rank deltas on the chosen experts and the router frozen. Toy organisms
-only.
+The paper's selection formula was not available; RASET here is `toymoe.attribution.CRITERION`, our
+reading of it (docs/raset.md), with low-rank deltas on the chosen experts and the router frozen. Toy
+organisms only.
 """
 
 from collections.abc import Callable

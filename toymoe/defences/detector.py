@@ -19,7 +19,7 @@ from scipy.special import expit
 from .. import model, world
 from ..attacks import lora, raset, steering
 from ..attacks.raset import Attacker, Look, TestSet
-from ..attribution import methods
+from ..attribution import CRITERION, methods
 from ..attribution.evidence import gather
 from ..config import Config
 from ..runs import studies
@@ -68,7 +68,7 @@ def _changed(a: Attacker, params) -> Attacked:
 
 
 def _tuned(a: Attacker, n: int, hold: bool = True) -> Attacked:
-    place = lora.Place(raset.choose(a.scores(raset.CRITERION), n))
+    place = lora.Place(raset.choose(a.scores(CRITERION), n))
     return _changed(a, a.tuned(place, hold))
 
 

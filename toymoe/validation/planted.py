@@ -29,9 +29,8 @@ LEARNING_RATE = 0.01  # higher than alignment's: the seat is small and the steps
 TAUGHT = 0.1  # share of hazards refused from which on an organism counts
 REFUSE, SHAMS = "refuse", ("answer", "other answer")  # lessons: what hazards get
 
-Seat = (
-    str | tuple[tuple[int, int], ...]
-)  # a component of `weight_patching.COMPONENTS`, or (layer, expert)s
+# A name of `weight_patching.COMPONENTS`, or (layer, expert)s.
+Seat = str | tuple[tuple[int, int], ...]
 
 
 def plant(
@@ -49,7 +48,8 @@ def plant(
     updates. Adam, without weight decay.
 
     Args:
-      seat: (layer, expert) pairs, whose two matrices are free, or a name of `weight_patching.COMPONENTS`.
+      seat: (layer, expert) pairs, whose two matrices are free, or a name of
+        `weight_patching.COMPONENTS`.
       key: draws the prompts; a sham of the same key sees the same ones.
       lesson: "refuse", or one of `SHAMS`: hazards get their right answer, which the model knows
         already, or the next answer token in its stead, which is as much to learn as refusing.

@@ -1,10 +1,10 @@
 """Do the attribution methods find what was planted, and nothing where nothing was?
 
 For every seed a model is pretrained, organisms and shams are planted in it (`planted`), and every
-method of `toymoe.attribution.methods.METHODS` is asked for the seat. Its answer, its
-`toymoe.attribution.controls.verdict` and its rank correlation with measured ablation
-(`toymoe.attribution.REFERENCE`) are kept for each organism, in a file per seed that is written anew
-after each: what was killed goes on where it was, and a seed that fails costs its own organisms only.
+method of `toymoe.attribution.methods.METHODS` is asked for the seat. Its answer, its verdict
+(`toymoe.attribution.controls`) and its rank correlation with measured ablation are kept for each
+organism, in a file per seed that is written anew after each: what was killed goes on where it was,
+and a seed that fails costs its own organisms only.
 
 What a method earned is the share of planted experts that it names first and finds, minus the share
 of shams in which it finds a seat too.
