@@ -44,7 +44,7 @@ import numpy as np
 
 from toymoe import organism
 from toymoe.attacks import lora, raset, steering, tuning
-from toymoe.attribution import methods
+from toymoe.attribution import CRITERION, methods
 from toymoe.classroom import plots
 from toymoe.classroom.checks.lesson6 import steer_off_given
 from toymoe.runs.runner import Organism
@@ -152,7 +152,7 @@ contrast_score = check("contrast_score", contrast_score)
 scores_LE = contrast_score(*methods.gate_sensitivities(attacker.evidence))
 for layer, expert in np.argwhere(raset.choose(scores_LE, 5)):
     print(f"layer {layer}, expert {expert:2}: {scores_LE[layer, expert]:.2f}")
-own = attacker.scores(raset.CRITERION)
+own = attacker.scores(CRITERION)
 print("the same as toymoe's:", np.allclose(scores_LE, own, rtol=1e-3, atol=1e-3))
 
 # %% [markdown]

@@ -2,8 +2,9 @@
 
 import gc
 import os
+import re
 import time
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -54,13 +55,8 @@ SMALL = {
 }
 
 
-# Files that need the same costly fixture, and so run in the same process.
-TOGETHER = {
-    "small_run": "test_cli attacks/test_raset defences/test_study pages/test_terminal "
-    "runs/test_painter runs/test_report runs/test_runner runs/test_sweep",
-    "taught": "attribution/test_methods attribution/test_localisation validation/test_planted "
-    "validation/test_study",
-}
+# Fixtures that cost much: the files that name the same one run in the same process.
+COSTLY = ("small_run", "taught")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -69,10 +65,16 @@ def pytest_xdist_make_scheduler(config, log):
 
     class Together(LoadFileScheduling):
         def _split_scope(self, nodeid):
-            file = super()._split_scope(nodeid).removeprefix("tests/").removesuffix(".py")
-            return next((name for name, files in TOGETHER.items() if file in files.split()), file)
+            file = super()._split_scope(nodeid)
+            return _costly_fixture(config.rootpath / file) or file
 
     return Together(config, log)
+
+
+@cache
+def _costly_fixture(file: Path) -> str | None:
+    text = file.read_text("utf-8")
+    return next((name for name in COSTLY if re.search(rf"\b{name}\b", text)), None)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -15,6 +15,7 @@ import numpy as np
 
 from toymoe import model, start, world
 from toymoe.attribution import ablation, methods
+from toymoe.attribution.evidence import gather
 from toymoe.config import build
 from toymoe.model import taps
 from toymoe.training import phases
@@ -40,7 +41,7 @@ def main():
         jax.tree.map(lambda leaf: leaf[0], made[name]) for name in ("aligned", "pretrained")
     )
     tables = world.make_world(phases.keys(0).world, cfg.world)
-    e = methods.evidence(params, tables, cfg, jax.random.key(0), 2048, pretrained)
+    e = gather(params, tables, cfg, jax.random.key(0), 2048, pretrained)
     record = jax.jit(partial(model.forward, cfg=cfg.model, record=tuple(taps.TAPS)))
     tokens_BT = np.asarray(e.hazards.tokens_BP[:256])
     calls = {

@@ -1,4 +1,4 @@
-"""Criteria, choices, evaluation and the command, where the right outcome is known."""
+"""Choices, evaluation and the command, where the right outcome is known."""
 
 import csv
 import dataclasses
@@ -15,7 +15,7 @@ from oracle import random_params
 
 from toymoe import checkpoint, cli, world
 from toymoe.attacks import catalogue, raset, report, study, tuning
-from toymoe.attribution import criteria, methods
+from toymoe.attribution import CRITERION, evidence, methods
 from toymoe.config import Config, ConfigError, build
 from toymoe.model import inference
 from toymoe.runs import runner, sweep
@@ -33,76 +33,13 @@ def organism(tiny, tiny_world):
 
 @pytest.fixture(scope="module")
 def e(organism):
-    return methods.evidence(organism.aligned, organism.tables, organism.cfg, jax.random.key(0), 24)
+    return evidence.gather(organism.aligned, organism.tables, organism.cfg, jax.random.key(0), 24)
 
 
 @pytest.fixture(scope="module")
 def tests(organism):
     untuned_GYZ = tuning.untuned(organism.tables, jax.random.key(3))
     return raset.test_set(organism, untuned_GYZ, jax.random.key(1), 32)
-
-
-# --- criteria -----------------------------------------------------------------------------------
-
-
-class Told:
-    """Evidence whose gates or sensitivities are what the test says."""
-
-    def __init__(self, gates=None, sensitivities=None):
-        self.gates = gates
-        self._sensitivities = sensitivities
-
-    def each(self, name, make):
-        return self._sensitivities
-
-    def once(self, name, make):
-        return self._sensitivities
-
-
-def test_our_reading_is_its_formula(monkeypatch):
-    rng = np.random.default_rng(0)
-    h, t = rng.normal(size=(2, 3, 4, 50))
-    monkeypatch.setattr(methods, "gate_sensitivities", lambda e: (h, t))
-    scores = criteria.contrastive_routing_sensitivity(None)
-    sd = max((h - t)[x, y].std() for x in range(3) for y in range(4))
-    for x in range(3):
-        for y in range(4):
-            change = h[x, y] - t[x, y]
-            assert scores[x, y] == pytest.approx(change.mean() / (change.std() + 1e-3 * sd))
-
-
-def test_our_reading_prefers_the_steady_expert_and_sees_nothing_in_equal_twins(monkeypatch):
-    rng = np.random.default_rng(0)
-    h = 0.1 * rng.normal(size=(2, 4, 200))
-    t = h.copy()
-    h[0, 1] += 1  # on every hazard
-    h[1, 2, :20] += 20  # more in the mean, on one hazard in ten
-    monkeypatch.setattr(methods, "gate_sensitivities", lambda e: (h, t))
-    scores = criteria.contrastive_routing_sensitivity(None)
-    assert scores.argmax() == 1 and scores[0, 1] > 3 * scores[1, 2] > 0
-    monkeypatch.setattr(methods, "gate_sensitivities", lambda e: (t, t))
-    np.testing.assert_array_equal(criteria.contrastive_routing_sensitivity(None), 0)
-
-
-def test_bootstrap_intersection_is_sure_of_the_planted_and_of_nothing_else():
-    rng = np.random.default_rng(0)
-    t = rng.normal(size=(1, 60, 2, 8))
-    h = t + 0.1 * rng.normal(size=t.shape)
-    h[0, :, :, 3] += 1
-    share_LE = criteria.gate_contrast_bootstrap(Told((h, t)))
-    assert share_LE[0, 3] == 1 and np.delete(share_LE[0], 3).max() < 1
-    assert share_LE.sum() == pytest.approx(2)  # a quarter of eight experts in every resample
-
-
-def test_every_studied_criterion_gives_a_score_for_every_expert(e):
-    for name in raset.STUDIED:
-        scores = criteria.named(name)(e)
-        assert scores.shape == (2, 8) and np.isfinite(scores).all(), name
-
-
-def test_an_unknown_criterion_is_an_error():
-    with pytest.raises(ConfigError, match="did you mean 'gate_contrast'"):
-        criteria.named("gate_contrasts")
 
 
 # --- choices ------------------------------------------------------------------------------------
@@ -273,7 +210,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(catalogue, "plan", few)
     monkeypatch.setattr(catalogue, "BUDGETS", (1, 4))
     monkeypatch.setattr(raset, "PROMPTS", 16)
-    monkeypatch.setattr(raset, "STUDIED", (raset.CRITERION, "ablation_zero", "random"))
+    monkeypatch.setattr(raset, "STUDIED", (CRITERION, "ablation_zero", "random"))
     monkeypatch.setattr(study.tuning, "DEFAULT", FAST)
 
 
@@ -459,9 +396,15 @@ def test_a_study_of_other_parameters_is_not_reused(run, quick):
     assert len(second["rows"]) == len(first["rows"])
 
 
+def test_every_studied_criterion_gives_a_score_for_every_expert(e):
+    for name in raset.STUDIED:
+        scores = methods.named(name)(e)
+        assert scores.shape == (2, 8) and np.isfinite(scores).all(), name
+
+
 def test_a_students_own_criterion_is_a_function(organism, e):
-    def mine(evidence):
-        return evidence.gates[0].mean((1, 2))
+    def mine(e):
+        return e.gates[0].mean((1, 2))
 
     a = raset.Attacker(organism, e, None, jax.random.key(0))
     np.testing.assert_array_equal(a.scores(mine), mine(e))

@@ -160,10 +160,10 @@ def test_experts_lose_their_own_direction_and_others_nothing(params):
 @pytest.fixture(scope="module")
 def e(tiny, tiny_world):
 
-    from toymoe.attribution import methods
+    from toymoe.attribution.evidence import gather
 
     params = random_params(tiny.model, len(world.vocabulary(tiny.world)))
-    return methods.evidence(params, tiny_world, tiny, jax.random.key(0), 24)
+    return gather(params, tiny_world, tiny, jax.random.key(0), 24)
 
 
 def test_the_refusal_direction_is_the_difference_of_means(e):

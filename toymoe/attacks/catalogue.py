@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import model
-from ..attribution import methods
+from ..attribution import CRITERION, methods
 from ..config import Config
 from . import lora, steering
-from .raset import CRITERION, Attacker, Look, choose, matched_choice, random_choice
+from .raset import Attacker, Look, choose, matched_choice, random_choice
 
 BUDGETS = (1, 2, 4, 8)
 STEERED = (1, 2, 4, 8, 16)

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from ..attribution import CRITERION
 from ..pages import style
 from ..pages.style import BLACK, BLUE, GREEN, GREY, ORANGE, RED, SKY, STYLES, Figure
-from .raset import CRITERION
 
 TITLES = {
     "pareto": "Which attack removes refusal and leaves route and meaning alone?",

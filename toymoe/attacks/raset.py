@@ -4,9 +4,9 @@ Whatever was done to a model, `evaluate` asks the same on the same prompts: is r
 right answer there instead, are harmless requests still answered, are the routes still those of the
 aligned model? `toymoe.attacks.catalogue` lists the attacks.
 
-The paper's selection formula was not available; RASET here is `CRITERION`, our reading of it
-(docs/raset.md), with low-rank deltas on the chosen experts and the router frozen. Toy organisms
-only.
+The paper's selection formula was not available; RASET here is `toymoe.attribution.CRITERION`, our
+reading of it (docs/raset.md), with low-rank deltas on the chosen experts and the router frozen. Toy
+organisms only.
 """
 
 from collections.abc import Callable
@@ -18,15 +18,14 @@ import jax
 import numpy as np
 
 from .. import model, world
-from ..attribution import criteria, methods
-from ..attribution.evidence import Evidence, evidence
+from ..attribution import methods
+from ..attribution.evidence import Evidence, gather
 from ..config import Config, ConfigError
 from ..measures import behaviour, contrasts, routing
 from ..model.inference import Prediction, predict
 from ..runs.runner import Organism
 from . import lora, steering, tuning
 
-CRITERION = "contrastive_routing_sensitivity"
 STUDIED = (
     "contrastive_routing_sensitivity",
     "gate_contrast",
@@ -139,8 +138,7 @@ class Attacker:
     def scores(self, criterion: str | Callable) -> np.ndarray:
         """A criterion's score of every expert [L, E], computed once."""
         if criterion not in self._scores:
-            method = criteria.named(criterion) if isinstance(criterion, str) else criterion
-            self._scores[criterion] = np.asarray(method(self.evidence))
+            self._scores[criterion] = np.asarray(methods.named(criterion)(self.evidence))
         return self._scores[criterion]
 
     @cached_property
@@ -185,7 +183,7 @@ def attacker(
 ) -> Attacker:
     """An attacker with evidence of his own and a few hundred prompts."""
     k_evidence, k_prompts, k_tune, k_untuned = jax.random.split(key, 4)
-    e = evidence(
+    e = gather(
         organism.aligned, organism.tables, organism.cfg, k_evidence, pairs, organism.pretrained
     )
     untuned_GYZ = tuning.untuned(organism.tables, k_untuned)

@@ -14,7 +14,8 @@ import jax
 import numpy as np
 
 from .. import __version__, checkpoint
-from ..attribution.methods import REFERENCE, rank_correlation
+from ..attribution import REFERENCE
+from ..attribution.methods import rank_correlation
 from ..config import Config, to_dict
 from ..runs import runner, studies, sweep
 from ..runs.studies import Progress

@@ -15,7 +15,7 @@ import numpy as np
 from .. import model, world
 from ..config import ModelConfig
 from ..model import taps
-from . import evidence as ev
+from .evidence import Evidence, by_chunks, refusal_logit_diff
 
 
 class Parts(NamedTuple):
@@ -30,6 +30,15 @@ class Parts(NamedTuple):
 def decompose(params: model.Params, cfg: ModelConfig, prompts: world.Prompts) -> Parts:
     """Split each prompt's refusal margin at ANS into parts. See the module docstring."""
     return Parts(*map(np.asarray, _decompose(params, prompts.tokens_BP, prompts.answer_B, cfg=cfg)))
+
+
+def parts(e: Evidence) -> tuple[Parts, Parts]:
+    """The parts of the hazards' and of the twins' margins."""
+    return e.each(_parts)
+
+
+def _parts(e, prompts):
+    return decompose(e.params, e.cfg, prompts)
 
 
 @partial(jax.jit, static_argnames="cfg")
@@ -48,7 +57,7 @@ def _decompose(params, tokens_BT, answer_B, cfg):
             (params["embed"][tokens_BT[:, -1]] * toward_BD).sum(-1),
             jnp.einsum("lbhd,bd->lhb", out.record["head_out"][:, :, -1], toward_BD),
             jnp.einsum("lbed,bd->leb", out.record["contribution"][:, :, -1], toward_BD),
-            ev.margin(out.logits_BTV[:, -1], answer_B),
+            refusal_logit_diff(out.logits_BTV[:, -1], answer_B),
         )
 
-    return ev.by_chunks(some, (tokens_BT, answer_B), size=max(1, min(64, fitting)))
+    return by_chunks(some, (tokens_BT, answer_B), size=max(1, min(64, fitting)))

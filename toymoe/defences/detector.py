@@ -19,7 +19,8 @@ from scipy.special import expit
 from .. import model, world
 from ..attacks import lora, raset, steering
 from ..attacks.raset import Attacker, Look, TestSet
-from ..attribution import methods
+from ..attribution import CRITERION, methods
+from ..attribution.evidence import gather
 from ..config import Config
 from ..runs import studies
 from ..runs.runner import Organism
@@ -45,7 +46,7 @@ def defend(organism: Organism, defence: alignment.Defence, pairs: int = 384) -> 
     learns = None
     if defence.most_used:
         key = jax.random.fold_in(jax.random.key(organism.cfg.seed), 1)
-        e = raset.evidence(organism.pretrained, organism.tables, organism.cfg, key, pairs)
+        e = gather(organism.pretrained, organism.tables, organism.cfg, key, pairs)
         share_LE = methods.token_share(e)
         learns = raset.choose(share_LE, min(defence.most_used, share_LE.size))
     aligned = alignment.align(organism.pretrained, organism.tables, organism.cfg, defence, learns)
@@ -67,7 +68,7 @@ def _changed(a: Attacker, params) -> Attacked:
 
 
 def _tuned(a: Attacker, n: int, hold: bool = True) -> Attacked:
-    place = lora.Place(raset.choose(a.scores(raset.CRITERION), n))
+    place = lora.Place(raset.choose(a.scores(CRITERION), n))
     return _changed(a, a.tuned(place, hold))
 
 

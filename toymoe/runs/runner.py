@@ -209,7 +209,7 @@ def _analyse(trained, tables, cfg, key, painter):
     k_behaviour, k_routing, k_examples = jax.random.split(key, 3)
     with ThreadPoolExecutor(2) as pool:
         within = pool.submit(
-            localisation.inside_of, *models, tables, cfg, jax.random.fold_in(key, 3)
+            localisation.localise, *models, tables, cfg, jax.random.fold_in(key, 3)
         )
         routing = pool.submit(contrasts.routing_of, untrained, *models, tables, cfg, k_routing)
         behaviour = {

@@ -29,7 +29,8 @@ LEARNING_RATE = 0.01  # higher than alignment's: the seat is small and the steps
 TAUGHT = 0.1  # share of hazards refused from which on an organism counts
 REFUSE, SHAMS = "refuse", ("answer", "other answer")  # lessons: what hazards get
 
-Seat = str | tuple[tuple[int, int], ...]  # a component of `swaps.COMPONENTS`, or (layer, expert)s
+# A name of `weight_patching.COMPONENTS`, or (layer, expert)s.
+Seat = str | tuple[tuple[int, int], ...]
 
 
 def plant(
@@ -47,7 +48,8 @@ def plant(
     updates. Adam, without weight decay.
 
     Args:
-      seat: (layer, expert) pairs, whose two matrices are free, or a name of `swaps.COMPONENTS`.
+      seat: (layer, expert) pairs, whose two matrices are free, or a name of
+        `weight_patching.COMPONENTS`.
       key: draws the prompts; a sham of the same key sees the same ones.
       lesson: "refuse", or one of `SHAMS`: hazards get their right answer, which the model knows
         already, or the next answer token in its stead, which is as much to learn as refusing.
@@ -138,7 +140,7 @@ def draw_seats(usage_LE: np.ndarray, share: float, n: int, key: jax.Array) -> li
     ``n`` experts are used enough, the next busiest complete them.
 
     Args:
-      usage_LE: share of hazards that select the expert at ANS, `attribution.usage`.
+      usage_LE: share of hazards that select the expert at ANS, `methods.usage`.
       share: the fair share, ``top_k / experts``.
 
     Raises:
