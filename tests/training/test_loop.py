@@ -101,7 +101,7 @@ def test_a_step_is_the_mean_over_workers_on_two_devices_and_on_one(cfg, tables, 
         params = jax.tree.map(lambda p, u: p - 1e-2 * u, expected.params, updates)
         expected = loop.State(params, moments)
     close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
-    task, rate_S = phases.task(key, tables, mix, 1.0, cfg), np.full(3, 1e-2, np.float32)
+    task, rate_S = phases.task(key, tables, mix, None, cfg), np.full(3, 1e-2, np.float32)
     for devices in (2, 1):
         if devices == 1:
             monkeypatch.setattr(loop, "_mesh", lambda n: None)

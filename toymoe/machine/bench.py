@@ -17,7 +17,6 @@ from .. import model, world
 from ..config import Config
 from ..start import training_options
 from ..training import data, loop, phases
-from ..training.trainable import EVERYTHING
 
 SIZES = (1024, 2048)  # of the square matmuls; the faster one counts
 STEPS = 10  # training steps in one call of the compiled program
@@ -132,7 +131,7 @@ def _training(cfg: Config):
         params = phases.fresh_params(keys.init, cfg)
         tables = world.make_world(keys.world, cfg.world)
         mix = data.mixture(tables, cfg, "pretrain")
-        return (keys.pretrain, tables, mix, EVERYTHING.factors(params)), phases.start(params, cfg)
+        return (keys.pretrain, tables, mix, None), phases.start(params, cfg)
 
     @partial(jax.jit, compiler_options=training_options())
     def train(state, given, first):

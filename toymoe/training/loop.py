@@ -38,7 +38,7 @@ class Task(NamedTuple):
     batch: Callable  # of a step's number and a worker's: anything that the loss takes
     loss: Callable  # of the parameters and a batch
     optimiser: optax.GradientTransformation  # the direction of a step, without its learning rate
-    factors: Any = 1.0  # `Trainable.factors`, or any tree that that of the parameters extends
+    factors: Any = None  # `Trainable.factors`; None trains everything
     workers: int = 1
 
 
@@ -92,6 +92,8 @@ def train(state: State, task: Task, at_S, rate_S, record_S=None, record=None):
 
 def _each(function, factors, tree):
     """``function`` of each factor and all the arrays that it is for."""
+    if factors is None:
+        return tree
     return jax.tree.map(
         lambda factor, part: jax.tree.map(partial(function, factor), part), factors, tree
     )

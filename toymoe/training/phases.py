@@ -18,7 +18,7 @@ from ..errors import Failed
 from ..start import training_options
 from . import data, loop, objective, snapshots
 from .optimiser import muon
-from .trainable import EVERYTHING, Trainable
+from .trainable import Trainable
 
 NAMES = {"pretrain": "pretrained", "align": "aligned"}  # of the parameters after each phase
 PHASES = tuple(NAMES)
@@ -79,7 +79,7 @@ def task(key, tables: world.World, mix: data.Mixture, factors, cfg: Config) -> l
 
     Args:
       key: of the phase, see `keys`.
-      factors: `Trainable.factors`.
+      factors: `Trainable.factors`; None trains everything.
     """
     n = loop.workers(cfg.train.batch)
 
@@ -118,9 +118,12 @@ def run_phase(
     probe_BP,
     cfg: Config,
     phase: str,
-    trainable: Trainable = EVERYTHING,
+    trainable: Trainable | None = None,
 ):
     """Train one phase from step ``first`` on; yields a `Chunk` every ``cfg.train.chunk`` steps.
+
+    Args:
+      trainable: where the model learns, everywhere by default.
 
     Raises:
       TrainingError: the parameters are not finite before, or the loss is not finite any more.
@@ -131,7 +134,7 @@ def run_phase(
     total, rates = steps(cfg, phase), learning_rates(cfg, phase)
     record = snapshots.record_steps(total)
     mix = _mixture_jit(tables, cfg=cfg, phase=phase)
-    given = key, tables, mix, trainable.factors(state.params)
+    given = key, tables, mix, trainable and trainable.factors(state.params)
     state, probe_BP = loop.shared(state, loop.workers(cfg.train.batch)), jnp.asarray(probe_BP)
     while first < total:
         at_S = np.arange(first, min(first + cfg.train.chunk, total))
