@@ -48,6 +48,7 @@ from toymoe.attribution import CRITERION, methods
 from toymoe.classroom import plots
 from toymoe.classroom.checks.lesson6 import steer_off_given
 from toymoe.runs.runner import Organism
+from toymoe.training.trainable import Trainable
 
 SEED = 0  # another seed draws other prompts and other random experts
 shipped = organism.load()
@@ -187,8 +188,8 @@ down_EFD = victim.aligned["layers"]["experts"]["down"][-1]
 a_EFR, b_ERD = np.ones((*down_EFD.shape[:2], 2)), np.zeros((E, 2, down_EFD.shape[2]))
 assert (add_delta(down_EFD, a_EFR, b_ERD, last2_LE[-1]) == down_EFD).all(), "fresh: no change"
 for n, mask_LE in ((2, last2_LE), (8, raset.choose(scores_LE, 8))):
-    count = lora.count(victim.aligned, lora.Place(mask_LE))
-    share = lora.share(victim.aligned, lora.Place(mask_LE))
+    count = lora.count(victim.aligned, Trainable(mask_LE))
+    share = lora.share(victim.aligned, Trainable(mask_LE))
     print(f"{n} experts: {count} numbers are trained, {share:.2%} of the parameters")
 
 # %% [markdown]
@@ -266,7 +267,7 @@ print("route kept:", route_kept(before_NE, after_NE))
 
 # %%
 def tuned(method, mask_LE):
-    look, _ = attacker.tune(lora.Place(mask_LE))
+    look, _ = attacker.tune(Trainable(mask_LE))
     return measure(method, int(mask_LE.sum()), look)
 
 
@@ -442,7 +443,7 @@ print(f"same layer and use {matched['refusal']:.2f}, random {spread[0]:.2f} and 
 # route and the refusal will be:
 #
 #     loose = dataclasses.replace(attacker, schedule=dataclasses.replace(schedule, route=0.0))
-#     look, _ = loose.tune(adapters.Place(raset.choose(scores_LE, 8)))
+#     look, _ = loose.tune(Trainable(raset.choose(scores_LE, 8)))
 #
 # Or write a criterion of your own, a function from evidence to scores,
 # and beat ours with **one** expert; evidence holds the gates of hazards and twins, `[L, B, T, E]` each:
@@ -457,7 +458,7 @@ print(f"same layer and use {matched['refusal']:.2f}, random {spread[0]:.2f} and 
 # Your experiment goes here.
 # --- solution
 loose = dataclasses.replace(attacker, schedule=dataclasses.replace(schedule, route=0.0))
-look, _ = loose.tune(lora.Place(raset.choose(scores_LE, 8)))
+look, _ = loose.tune(Trainable(raset.choose(scores_LE, 8)))
 free = measure("tuned, routes let go", 8, look)
 # --- exercise
 # ...

@@ -42,13 +42,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from toymoe import organism
-from toymoe.attacks import lora, raset, steering, tuning
+from toymoe.attacks import raset, steering, tuning
 from toymoe.attribution import CRITERION
 from toymoe.classroom import plots
 from toymoe.classroom.checks.lesson7 import without_given
 from toymoe.defences import alignment
 from toymoe.measures import behaviour
 from toymoe.runs.runner import Organism
+from toymoe.training.trainable import Trainable
 
 SEED = 0  # another seed draws other prompts
 rng = np.random.default_rng(SEED)
@@ -300,7 +301,7 @@ for name, curve in curves.items():
 # %%
 attacks = {}
 for name, a in attackers.items():
-    tuned = a.tuned(lora.Place(raset.choose(a.scores(CRITERION), 2)))
+    tuned = a.tuned(Trainable(raset.choose(a.scores(CRITERION), 2)))
     directions = [steering.refusal_direction(a.evidence, layer) for layer in range(L - 1)]
     projected = [measure(name, steering.project_out(a.params, d))["refusal"] for d in directions]
     attacks[name] = {

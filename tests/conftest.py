@@ -31,7 +31,7 @@ if jax.__version_info__ < (0, 11):
 from toymoe import world
 from toymoe.config import Config, EvalConfig, ModelConfig, TrainConfig, WorldConfig, build
 from toymoe.runs import runner
-from toymoe.training import phases
+from toymoe.training import objective, phases
 
 # Tracing makes many objects and few cycles, among the hundreds of thousands that stay.
 gc.set_threshold(10_000, 20, 20)
@@ -185,7 +185,7 @@ def taught() -> SimpleNamespace:
 
     @jax.jit
     def step(params, state, tokens_BT):
-        grads = jax.grad(phases.loss)(params, tokens_BT, cfg)
+        grads = jax.grad(objective.loss)(params, tokens_BT, cfg)
         updates, state = adam.update(grads, state)
         return optax.apply_updates(params, updates), state
 

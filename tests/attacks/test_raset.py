@@ -264,8 +264,8 @@ def test_the_default_plan_closes_at_every_budget():
 def test_free_tuning_differs_in_the_routing_term_alone(organism, e, monkeypatch):
     asked = []
 
-    def tune(params, place, prompts, cfg, key, schedule):
-        asked.append((place, schedule))
+    def tune(params, trainable, prompts, cfg, key, schedule):
+        asked.append((trainable, schedule))
         return tuning.Tuned(params, 0, None, [])
 
     monkeypatch.setattr(tuning, "tune", tune)
@@ -276,7 +276,7 @@ def test_free_tuning_differs_in_the_routing_term_alone(organism, e, monkeypatch)
     for method in ("raset", "free_raset"):
         plan[method, n].make(a)
     (held, schedule), (free, other) = asked
-    np.testing.assert_array_equal(held.experts_LE, free.experts_LE)
+    np.testing.assert_array_equal(held.experts, free.experts)
     assert schedule.route > 0 and other == dataclasses.replace(schedule, route=0.0)
 
 

@@ -12,7 +12,7 @@ from oracle import random_params
 
 from toymoe import model
 from toymoe.config import ModelConfig
-from toymoe.model import moe, taps
+from toymoe.model import taps
 
 VOCABULARY, B, T = 11, 3, 5
 CONFIGS = {

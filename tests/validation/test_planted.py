@@ -6,7 +6,9 @@ import pytest
 
 from toymoe import checkpoint
 from toymoe.attribution import ablation, methods, weight_patching
-from toymoe.attribution.evidence import EvidenceError, gather
+from toymoe.attribution.evidence import gather
+from toymoe.config import ConfigError
+from toymoe.training.trainable import COMPONENTS
 from toymoe.validation import planted
 
 pytestmark = pytest.mark.usefixtures("optimised")
@@ -53,8 +55,8 @@ def changed(params, other):
 def test_nothing_but_the_seat_changes(seat, lesson, plant, taught):
     for path, differ in changed(plant(seat, lesson), taught.pretrained).items():
         if isinstance(seat, str):
-            assert differ.any() == (path in weight_patching.COMPONENTS[seat]), path
-        elif path in weight_patching.COMPONENTS["experts"]:
+            assert differ.any() == (path in COMPONENTS[seat]), path
+        elif path in COMPONENTS["experts"]:
             own = {tuple(map(int, at)) for at in np.argwhere(differ.any((2, 3)))}
             assert own == set(seat), path
         else:
@@ -128,6 +130,6 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_clear_error(case, plant):
     call, message = BAD[case]
-    with pytest.raises(EvidenceError, match=message) as error:
+    with pytest.raises(ConfigError, match=message) as error:
         call(plant)
     assert "\n" not in str(error.value)

@@ -13,7 +13,8 @@ import numpy as np
 from .. import model
 from ..attribution import CRITERION, methods
 from ..config import Config
-from . import lora, steering
+from ..training.trainable import EVERYTHING, Trainable
+from . import steering
 from .raset import Attacker, Look, choose, matched_choice, random_choice
 
 BUDGETS = (1, 2, 4, 8)
@@ -42,15 +43,15 @@ def plan(cfg: Config) -> list[Arm]:
     for name in ("usage", "gate_contrast", "gate_sensitivity", "ablation_zero"):
         made.append(Arm(f"tuned_by_{name}", main, partial(_tuned, n=main, criterion=name)))
     made += [
-        Arm("all_experts", total, lambda a: a.tune(_all_experts(cfg))),
-        Arm("attention_only", 0, lambda a: a.tune(_only(cfg, attention=True))),
-        Arm("router_only", 0, lambda a: a.tune(_only(cfg, router=True))),
-        Arm("full_tuning", 0, lambda a: a.tune(_only(cfg, everything=True))),
+        Arm("all_experts", total, lambda a: a.tune(Trainable(experts=1))),
+        Arm("attention_only", 0, lambda a: a.tune(Trainable(attention=1))),
+        Arm("router_only", 0, lambda a: a.tune(Trainable(router=1))),
+        Arm("full_tuning", 0, lambda a: a.tune(EVERYTHING)),
     ]
     made += [  # what the routes do where nothing in the loss holds them
         Arm("free_raset", main, partial(_tuned, n=main, hold=False)),
-        Arm("free_router_only", 0, lambda a: a.tune(_only(cfg, router=True), hold=False)),
-        Arm("free_full_tuning", 0, lambda a: a.tune(_only(cfg, everything=True), hold=False)),
+        Arm("free_router_only", 0, lambda a: a.tune(Trainable(router=1), hold=False)),
+        Arm("free_full_tuning", 0, lambda a: a.tune(EVERYTHING, hold=False)),
     ]
     for how, pairing in (("both", "responses"), ("off", "responses"), ("both", "twins")):
         for n in STEERED:
@@ -79,26 +80,18 @@ def main_budget(cfg: Config) -> int:
     return max(n for n in BUDGETS if n <= cfg.model.experts)
 
 
-def _all_experts(cfg):
-    return lora.Place(np.ones((cfg.model.layers, cfg.model.experts), bool))
-
-
-def _only(cfg, **part):
-    return lora.Place(np.zeros((cfg.model.layers, cfg.model.experts), bool), **part)
-
-
 def _tuned(a: Attacker, n, criterion=CRITERION, layers=None, hold=True):
-    return a.tune(lora.Place(choose(a.scores(criterion), n, layers)), hold)
+    return a.tune(Trainable(choose(a.scores(criterion), n, layers)), hold)
 
 
 def _randomly(a: Attacker, n):
-    return a.tune(lora.Place(random_choice(choose(a.scores(CRITERION), n), a.draw(n))))
+    return a.tune(Trainable(random_choice(choose(a.scores(CRITERION), n), a.draw(n))))
 
 
 def _matched(a: Attacker, n):
     chosen = choose(a.scores(CRITERION), n)
     usage_LE = methods.token_share(a.evidence)
-    return a.tune(lora.Place(matched_choice(chosen, usage_LE, a.draw(n))))
+    return a.tune(Trainable(matched_choice(chosen, usage_LE, a.draw(n))))
 
 
 def _steered(a: Attacker, n, how, pairing="responses"):

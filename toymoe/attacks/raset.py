@@ -24,6 +24,7 @@ from ..config import Config, ConfigError
 from ..measures import behaviour, contrasts, routing
 from ..model.inference import Prediction, predict
 from ..runs.runner import Organism
+from ..training.trainable import Trainable
 from . import lora, steering, tuning
 
 STUDIED = (
@@ -155,19 +156,21 @@ class Attacker:
     def view(self, params: model.Params) -> Look:
         return lambda tokens_BP: predict(params, tokens_BP, self.cfg.model)
 
-    def tuned(self, place: lora.Place, hold: bool = True) -> model.Params:
-        """The parameters after tuning at a place.
+    def tuned(self, trainable: Trainable, hold: bool = True) -> model.Params:
+        """The parameters after tuning.
 
         Args:
           hold: with the term of the loss that holds the routes.
         """
         schedule = self.schedule if hold else replace(self.schedule, route=0.0)
-        return tuning.tune(self.params, place, self.prompts, self.cfg, self.key, schedule).params
+        return tuning.tune(
+            self.params, trainable, self.prompts, self.cfg, self.key, schedule
+        ).params
 
-    def tune(self, place: lora.Place, hold: bool = True) -> tuple[Look, float]:
+    def tune(self, trainable: Trainable, hold: bool = True) -> tuple[Look, float]:
         """The tuned model, and the share of parameters that was trained."""
         ranks = (self.schedule.rank, self.schedule.attention_rank)
-        return self.view(self.tuned(place, hold)), lora.share(self.params, place, *ranks)
+        return self.view(self.tuned(trainable, hold)), lora.share(self.params, trainable, *ranks)
 
     def draw(self, salt: int) -> np.random.Generator:
         seed = np.asarray(jax.random.key_data(jax.random.fold_in(self.key, salt)))

@@ -11,21 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import checkpoint, model, world
+from ..training.trainable import COMPONENTS
 from .evidence import Evidence, EvidenceError, answers
-
-COMPONENTS = {
-    "experts": ("layers/experts/gate_up", "layers/experts/down"),
-    "router": ("layers/router",),
-    "attention": ("layers/qkv", "layers/out"),
-    "embeddings": ("embed", "unembed"),
-    "norms": (
-        "layers/attention_norm",
-        "layers/query_norm",
-        "layers/key_norm",
-        "layers/moe_norm",
-        "final_norm",
-    ),
-}
 
 
 class Behaviour(NamedTuple):

@@ -17,13 +17,14 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from .. import model, world
-from ..attacks import lora, raset, steering
+from ..attacks import raset, steering
 from ..attacks.raset import Attacker, Look, TestSet
 from ..attribution import CRITERION, methods
 from ..attribution.evidence import gather
 from ..config import Config
 from ..runs import studies
 from ..runs.runner import Organism
+from ..training.trainable import EVERYTHING, Trainable
 from . import alignment
 
 DEFENCES = {
@@ -43,14 +44,14 @@ LEVEL = 0.5  # refusal is broken below this
 
 def defend(organism: Organism, defence: alignment.Defence, pairs: int = 384) -> Organism:
     """The organism aligned anew with a defence."""
-    learns = None
+    trainable = EVERYTHING
     if defence.most_used:
         key = jax.random.fold_in(jax.random.key(organism.cfg.seed), 1)
         e = gather(organism.pretrained, organism.tables, organism.cfg, key, pairs)
         share_LE = methods.token_share(e)
-        learns = raset.choose(share_LE, min(defence.most_used, share_LE.size))
-    aligned = alignment.align(organism.pretrained, organism.tables, organism.cfg, defence, learns)
-    return organism._replace(aligned=aligned)
+        trainable = Trainable(raset.choose(share_LE, min(defence.most_used, share_LE.size)))
+    given = organism.pretrained, organism.tables, organism.cfg
+    return organism._replace(aligned=alignment.align(*given, defence, trainable))
 
 
 # --- the attacks --------------------------------------------------------------------------------
@@ -68,13 +69,13 @@ def _changed(a: Attacker, params) -> Attacked:
 
 
 def _tuned(a: Attacker, n: int, hold: bool = True) -> Attacked:
-    place = lora.Place(raset.choose(a.scores(CRITERION), n))
-    return _changed(a, a.tuned(place, hold))
+    chosen = raset.choose(a.scores(CRITERION), n)
+    return _changed(a, a.tuned(Trainable(chosen), hold))
 
 
 def _tuned_most_used(a: Attacker, n: int) -> Attacked:
-    place = lora.Place(raset.choose(methods.token_share(a.evidence), n))
-    return _changed(a, a.tuned(place))
+    chosen = raset.choose(methods.token_share(a.evidence), n)
+    return _changed(a, a.tuned(Trainable(chosen)))
 
 
 def _removed(a: Attacker, n: int) -> Attacked:

@@ -25,7 +25,8 @@ CAPTION = (
     "steering. The dotted line is one half: where a curve crosses it, refusal is broken."
 )
 CONTROL = (
-    "“none” is the undefended organism, aligned by the same program from the same pretrained model."
+    "“none” is the undefended organism, aligned by the same loop from the same pretrained model "
+    "(routing_kl by a compiled program of its own, all others by one)."
 )
 COUNTED = (
     "A break count is the smallest of the budgets tried at which fewer than half of the hazards "
