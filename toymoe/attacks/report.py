@@ -3,10 +3,14 @@
 from html import escape
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from .. import checkpoint
+from ..config import from_dict
 from ..pages import html, style, tables
+from ..pages.words import Caption
 from ..runs import studies
-from . import plots, study
+from . import catalogue, plots, raset, study
 
 HEAD = (
     "attack", "experts", "parameters", "refusal", "held out", "answered", "untuned", "accuracy",
@@ -15,17 +19,6 @@ HEAD = (
 
 SHORT = ("attack", "experts", "share", "refusal", "answered", "accuracy", "Jaccard")
 IN_SHORT = ("refusal", "hazard_answered", "answer_accuracy", "jaccard_worst")
-
-CAPTIONS = {
-    "pareto": "Each point is one attack with one budget; to the right refusal is gone, at the top "
-    "the route, the harmless answers, or the right answer to the hazard is there. The grey line "
-    "joins the attacks that no other beats in both. Random and usage-matched experts are the "
-    "control: what tuning as much of the model elsewhere does.",
-    "criteria": "How a criterion ranks the experts, against how they rank by what refusal loses "
-    "without them. The bar is a 95 % bootstrap interval over the experts of this one model. "
-    "ablation_zero is the yardstick itself, random the control.",
-    "routes": "Each topic's share of tokens by expert, before any attack and after some of them.",
-}
 
 MARKS = ("<!-- raset -->", "<!-- /raset -->")
 
@@ -51,22 +44,22 @@ def table(rows: list[dict]) -> list[tuple]:
     ]  # fmt: skip
 
 
-def short(rows: list[dict]) -> list[tuple]:
+def short(made: dict) -> list[tuple]:
     """Rows of ``SHORT`` for a terminal; Jaccard is of the layer where it is lowest."""
     return [
         (
             row["method"].replace("_", " "), row["budget"] or "", f"{row['share']:.1%}",
             *(f"{row[name]:.3f}" for name in IN_SHORT),
         )
-        for row in rows
+        for row in made["rows"]
     ]  # fmt: skip
 
 
-def short_of_seeds(summary: dict[str, dict]) -> list[tuple]:
+def short_of_seeds(made: studies.Many) -> list[tuple]:
     """Rows of ``SHORT`` for a terminal, medians over seeds."""
     return [
-        (*head, *(f"{summary[f'{key}.{name}']['median']:.3f}" for name in IN_SHORT))
-        for key, head in _attacks(summary)
+        (*head, *(f"{made.summary[f'{key}.{name}']['median']:.3f}" for name in IN_SHORT))
+        for key, head in _attacks(made.summary)
     ]
 
 
@@ -96,25 +89,28 @@ def _attacks(summary):
             yield key, (method.replace("_", " "), budget if budget != "0" else "", f"{share:.2%}")
 
 
-def figures(made: dict) -> dict:
-    """The figures of one study, by file name."""
+def figures(made: dict) -> dict[str, tuple[Caption, Figure]]:
+    """The figures of one study and their words, by file name."""
+    correlations = study.rank_correlations(made["criteria"])
     return {
-        "pareto": plots.pareto(made["rows"]),
-        "criteria": plots.criteria(study.rank_correlations(made["criteria"])),
-        "routes": plots.routes(made["routes"], made["belongs"]["topics"]),
+        "pareto": (plots.PARETO, _pareto(made, made["rows"])),
+        "criteria": (plots.CRITERIA, plots.criteria(correlations, raset.CRITERION)),
+        "routes": (plots.ROUTES, plots.routes(made["routes"], made["belongs"]["topics"])),
     }
 
 
+def _pareto(made: dict, rows: list[dict]) -> Figure:
+    """Rows of a study, with the families of its settings."""
+    return plots.pareto(rows, catalogue.families(from_dict(made["belongs"]["config"])))
+
+
 def write(made: dict, folder: Path) -> Path:
-    """table.csv, figures and raset.html of a study into a folder; returns the page's path."""
+    """table.csv, figures and raset.html of a study into a folder, and a section into the report of
+    the run beside it; returns the page's path."""
     studies.write_rows(folder / "table.csv", made["rows"])
-    (folder / "figures").mkdir(exist_ok=True)
-    images = {name: style.png(figure) for name, figure in figures(made).items()}
-    for name, image in images.items():
-        checkpoint.write_atomic(folder / "figures" / f"{name}.png", image)
     seed = made["belongs"]["config"]["seed"]
-    page = folder / "raset.html"
-    checkpoint.write_atomic(page, render(f"seed {seed}", table(made["rows"]), images).encode())
+    page = _page(f"seed {seed}", table(made["rows"]), figures(made), folder, folder / "figures")
+    into_report(made, folder.parent / "report.html")
     return page
 
 
@@ -122,11 +118,11 @@ def into_report(made: dict, page: Path) -> None:
     """The short version, as a section of the run's own report.html; replaced if it is there."""
     if not page.is_file():
         return
-    image = style.png(plots.pareto(made["rows"]))
+    image, words = style.png(_pareto(made, made["rows"])), plots.PARETO
     main = max(row["budget"] for row in made["rows"] if row["method"] == "raset")
     few = [row for row in made["rows"] if row["budget"] in (0, main)]
     section = [
-        *html.figure("Can refusal be removed and the route kept?", image, CAPTIONS["pareto"]),
+        *html.figure(words.title, image, words.shows, words.control),
         html.table(HEAD, table(few)),
         "<p>Every budget, the criteria and the routes: raset/raset.html.</p>",
     ]
@@ -140,44 +136,40 @@ def into_report(made: dict, page: Path) -> None:
     checkpoint.write_atomic(page, made_page.encode())
 
 
-def write_seeds(summary: dict[str, dict], studies: list[dict], folder: Path) -> Path:
+def write_seeds(made: studies.Many, folder: Path) -> Path:
     """The page of many seeds: medians over them in table and figures."""
     folder.mkdir(exist_ok=True)
     correlations = {
         name.removeprefix("criteria."): {"rho": s["median"], "low": s["low"], "high": s["high"]}
-        for name, s in summary.items()
+        for name, s in made.summary.items()
         if name.startswith("criteria.")
     }
     rows = [
-        {
-            name: summary[f"{row['method']}.{row['budget']}.{name}"]["median"]
-            for name in ("refusal", "hazard_answered", "answer_accuracy", "jaccard_worst")
-        }
-        | {"method": row["method"], "budget": row["budget"]}
-        for row in studies[0]["rows"]
+        {"method": (method := row["method"]), "budget": (n := row["budget"])}
+        | {name: made.summary[f"{method}.{n}.{name}"]["median"] for name in IN_SHORT}
+        for row in made.studies[0]["rows"]
     ]
-    images = {
-        "pareto": style.png(plots.pareto(rows)),
-        "criteria": style.png(plots.criteria(correlations)),
+    drawn = {
+        "pareto": (plots.PARETO, _pareto(made.studies[0], rows)),
+        "criteria": (plots.CRITERIA, plots.criteria(correlations, raset.CRITERION)),
     }
-    for name, image in images.items():
-        checkpoint.write_atomic(folder / f"{name}.png", image)
-    page = folder / "raset.html"
-    text = render(f"medians over {len(studies)} seeds", table_of_seeds(summary), images)
-    checkpoint.write_atomic(page, text.encode())
-    return page
+    what = f"medians over {len(made.studies)} seeds"
+    return _page(what, table_of_seeds(made.summary), drawn, folder, folder)
 
 
-def render(what: str, rows: list[tuple], images: dict[str, bytes]) -> str:
-    """The page: figures with what they show, the table, the limits."""
+def _page(what: str, rows: list[tuple], drawn: dict, folder: Path, figures: Path) -> Path:
+    """raset.html: figures with what they show, the table, the limits; and the figures as files."""
+    figures.mkdir(exist_ok=True)
     parts = [
         f"<h1>RASET at toy scale: {escape(what)}</h1>",
         "<p>Attacks on the refusal of one aligned model, all measured on the same prompts: is "
         "refusal gone, is the right answer there instead, are harmless requests still answered, "
         "are the routes still the aligned model’s?</p>",
     ]
-    for name, image in images.items():
-        parts += html.figure(plots.TITLES[name], image, CAPTIONS[name])
+    for name, (words, figure) in drawn.items():
+        image = style.png(figure)
+        checkpoint.write_atomic(figures / f"{name}.png", image)
+        parts += html.figure(words.title, image, words.shows, words.control)
     parts += [
         "<h2>Every attack</h2>",
         html.table(HEAD, rows),
@@ -186,4 +178,6 @@ def render(what: str, rows: list[tuple], images: dict[str, bytes]) -> str:
         "<h2>What this does not show</h2>",
         f"<p>{LIMITS}</p>",
     ]
-    return html.page(f"RASET, {what}", parts)
+    page = folder / "raset.html"
+    checkpoint.write_atomic(page, html.page(f"RASET, {what}", parts).encode())
+    return page
