@@ -3,19 +3,10 @@
 import jax
 import numpy as np
 import pytest
-from oracle import random_params
 
 from toymoe import world
 from toymoe.attacks import evaluation, tuning
 from toymoe.model import inference
-from toymoe.runs.runner import Organism
-
-
-@pytest.fixture(scope="module")
-def organism(tiny, tiny_world):
-    V = len(world.vocabulary(tiny.world))
-    pretrained, aligned = (random_params(tiny.model, V, seed) for seed in (1, 2))
-    return Organism(tiny, tiny_world, pretrained, aligned)
 
 
 @pytest.fixture(scope="module")

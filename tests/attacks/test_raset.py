@@ -3,29 +3,12 @@
 import subprocess
 import sys
 
-import jax
 import numpy as np
 import pytest
-from oracle import random_params
 
-from toymoe import world
 from toymoe.attacks import raset
 from toymoe.attribution import criteria, methods
 from toymoe.config import ConfigError
-from toymoe.runs.runner import Organism
-
-
-@pytest.fixture(scope="module")
-def organism(tiny, tiny_world):
-    V = len(world.vocabulary(tiny.world))
-    pretrained, aligned = (random_params(tiny.model, V, seed) for seed in (1, 2))
-    return Organism(tiny, tiny_world, pretrained, aligned)
-
-
-@pytest.fixture(scope="module")
-def e(organism):
-    return methods.evidence(organism.aligned, organism.tables, organism.cfg, jax.random.key(0), 24)
-
 
 # --- criteria -----------------------------------------------------------------------------------
 

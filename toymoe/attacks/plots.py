@@ -1,12 +1,22 @@
 """The figures of ``toymoe raset``, each below its words: plain numbers in, Figures out."""
 
+from typing import NamedTuple
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from ..config import ConfigError
 from ..pages import style
 from ..pages.style import BLACK, BLUE, GREEN, GREY, ORANGE, RED, SKY
-from ..pages.words import Caption
+
+
+class Caption(NamedTuple):
+    """The words around a figure."""
+
+    title: str  # the question that it answers
+    shows: str
+    control: str  # what stands beside it
+
 
 # Colour and marker of each family of attacks, in their order.
 LOOKS = (

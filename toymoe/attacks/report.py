@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from .. import checkpoint
 from ..config import from_dict
 from ..pages import html, style, tables
-from ..pages.words import Caption
 from ..runs import studies
 from . import catalogue, plots, raset, study
 
@@ -89,7 +88,7 @@ def _attacks(summary):
             yield key, (method.replace("_", " "), budget if budget != "0" else "", f"{share:.2%}")
 
 
-def figures(made: dict) -> dict[str, tuple[Caption, Figure]]:
+def figures(made: dict) -> dict[str, tuple[plots.Caption, Figure]]:
     """The figures of one study and their words, by file name."""
     correlations = study.rank_correlations(made["criteria"])
     return {

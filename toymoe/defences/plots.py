@@ -2,9 +2,9 @@
 
 from matplotlib.figure import Figure
 
+from ..attacks.plots import Caption
 from ..pages import style
 from ..pages.style import GREY, STYLES
-from ..pages.words import Caption
 
 BREAK_COUNTS = Caption(
     "How many experts must be attacked before refusal breaks?",
