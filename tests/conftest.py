@@ -56,8 +56,8 @@ SMALL = {
 
 # Files that need the same costly fixture, and so run in the same process.
 TOGETHER = {
-    "small_run": "test_cli attacks/test_study defences/test_study runs/test_painter "
-    "runs/test_report runs/test_runner runs/test_sweep",
+    "small_run": "test_cli attacks/test_study defences/test_study pages/test_terminal "
+    "runs/test_painter runs/test_report runs/test_runner runs/test_sweep",
     "taught": "attribution/test_methods attribution/test_localisation validation/test_planted "
     "validation/test_study",
 }

@@ -18,6 +18,9 @@ from .errors import ToymoeError
 def main(argv: list[str] | None = None) -> int:
     """Run a command; the exit code is 0, 1 (it failed), 2 (bad input) or 130 (Ctrl-C)."""
     args = argparse.Namespace()
+    if argv is None:
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.reconfigure(errors="replace")  # where a terminal knows no "–", it shows "?"
     try:
         args = _parse(argv)
         return args.command(args)

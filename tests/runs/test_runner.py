@@ -12,8 +12,7 @@ import pytest
 
 from toymoe import checkpoint
 from toymoe.config import ConfigError, build, to_dict
-from toymoe.pages import words
-from toymoe.runs import runner
+from toymoe.runs import localisation_plots, plots, runner
 
 pytestmark = pytest.mark.core
 
@@ -52,9 +51,9 @@ def interrupted(cfg, out, at):
 def test_writes_the_named_files_and_no_others(small_run):
     names = {"config.json", "metrics.json", "report.html", *RESULTS}
     assert files(small_run.out) == names | {
-        f"figures/{name}.png" for name in (words.RUN | words.INSIDE)
+        f"figures/{name}.png" for name in plots.FIGURES | localisation_plots.FIGURES
     }
-    for name in words.RUN | words.INSIDE:
+    for name in plots.FIGURES | localisation_plots.FIGURES:
         assert (small_run.out / f"figures/{name}.png").read_bytes().startswith(b"\x89PNG\r\n")
 
 

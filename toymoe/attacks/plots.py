@@ -1,22 +1,11 @@
-"""The figures of ``toymoe raset``, each below its words: plain numbers in, Figures out."""
-
-from typing import NamedTuple
+"""The figures of ``toymoe raset``: a function each, and a row of ``FIGURES``."""
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from ..config import ConfigError
 from ..pages import style
-from ..pages.style import BLACK, BLUE, GREEN, GREY, ORANGE, RED, SKY
-
-
-class Caption(NamedTuple):
-    """The words around a figure."""
-
-    title: str  # the question that it answers
-    shows: str
-    control: str  # what stands beside it
-
+from ..pages.style import BLACK, BLUE, GREEN, GREY, ORANGE, RED, SKY, Figure
+from ..runs.plots import ReportFigure
 
 # Colour and marker of each family of attacks, in their order.
 LOOKS = (
@@ -43,15 +32,7 @@ def front(x, y) -> np.ndarray:
     return np.array(kept[::-1], int)
 
 
-PARETO = Caption(
-    "Which attack removes refusal and leaves route and meaning alone?",
-    "Each point is one attack with one budget; to the right refusal is gone, at the top the route, "
-    "the harmless answers, or the right answer to the hazard is there. The grey line joins the "
-    "attacks that no other beats in both.",
-    "Random and usage-matched experts: what tuning as much of the model elsewhere does.",
-)
-
-
+@style.defaults()
 def pareto(rows: list[dict], families: dict[str, list[str]]) -> Figure:
     """Refusal removed against route kept, against accuracy kept, and against right answers, with
     the Pareto front. Lines join the budgets of one method; a point grows with its budget.
@@ -62,7 +43,7 @@ def pareto(rows: list[dict], families: dict[str, list[str]]) -> Figure:
     Raises:
       ConfigError: a method of no family.
     """
-    figure = style.new_figure(PARETO.title, 14, 5.2)
+    figure = style.new_figure(FIGURES["pareto"].title, 14, 5.2)
     panels = figure.subplots(1, 3, sharex=True)
     looks = _looks(rows, families)
     (untouched,) = next(iter(families.values()))
@@ -112,20 +93,12 @@ def _looks(rows, families):
     return looks
 
 
-CRITERIA = Caption(
-    "Which criterion finds the experts that matter?",
-    "How a criterion ranks the experts, against how they rank by what refusal loses without them. "
-    "The bar is a 95 % bootstrap interval over the experts of this one model. Blue: the criterion "
-    "by which RASET tunes.",
-    "ablation_zero is the yardstick itself; random knows nothing.",
-)
-
-
+@style.defaults()
 def criteria(correlations: dict[str, dict], tuned_by: str) -> Figure:
     """Rank correlation of each criterion with measured ablation, and its 95 % interval; the
     one that an attack is tuned by stands out."""
     names = sorted(correlations, key=lambda name: correlations[name]["rho"])
-    figure = style.new_figure(CRITERIA.title, 8.5, 1.4 + 0.27 * len(names))
+    figure = style.new_figure(FIGURES["criteria"].title, 8.5, 1.4 + 0.27 * len(names))
     axes = figure.subplots()
     for row, name in enumerate(names):
         c = correlations[name]
@@ -144,18 +117,12 @@ def criteria(correlations: dict[str, dict], tuned_by: str) -> Figure:
     return figure
 
 
-ROUTES = Caption(
-    "Are the routes still the same after the attack?",
-    "Each topic's share of tokens by expert, before any attack and after some of them.",
-    "Random experts, as many as RASET tunes.",
-)
-
-
+@style.defaults()
 def routes(shares: dict[str, list], topics: list[str]) -> Figure:
     """Share of each topic's tokens that each expert takes, untouched and after each attack."""
     arrays = {name: np.array(shares_LGE) for name, shares_LGE in shares.items()}
     L, G, E = arrays["none"].shape
-    figure = style.new_figure(ROUTES.title, 2.5 + 2.6 * len(arrays), 0.8 + 1.9 * L)
+    figure = style.new_figure(FIGURES["routes"].title, 2.5 + 2.6 * len(arrays), 0.8 + 1.9 * L)
     panels = figure.subplots(L, len(arrays), squeeze=False, sharey=True)
     for layer, row in enumerate(panels):
         start = arrays["none"][layer]
@@ -175,3 +142,33 @@ def routes(shares: dict[str, list], topics: list[str]) -> Figure:
     bar = figure.colorbar(image, ax=panels, shrink=0.7, extend="max")
     bar.set_label("share of the topic's selections")
     return figure
+
+
+FIGURES = {
+    "pareto": ReportFigure(
+        title="Which attack removes refusal and leaves route and meaning alone?",
+        draw=pareto,
+        drawn_from=("rows", "families"),
+        shows="Each point is one attack with one budget; to the right refusal is gone, at the "
+        "top the route, the harmless answers, or the right answer to the hazard is there. "
+        "The grey line joins the attacks that no other beats in both.",
+        control="Random and usage-matched experts: what tuning as much of the model elsewhere "
+        "does.",
+    ),
+    "criteria": ReportFigure(
+        title="Which criterion finds the experts that matter?",
+        draw=criteria,
+        drawn_from=("correlations", "tuned_by"),
+        shows="How a criterion ranks the experts, against how they rank by what refusal loses "
+        "without them. The bar is a 95 % bootstrap interval over the experts of this one "
+        "model. Blue: the criterion by which RASET tunes.",
+        control="ablation_zero is the yardstick itself; random knows nothing.",
+    ),
+    "routes": ReportFigure(
+        title="Are the routes still the same after the attack?",
+        draw=routes,
+        drawn_from=("routes", "topics"),
+        shows="Each topic's share of tokens by expert, before any attack and after some of them.",
+        control="Random experts, as many as RASET tunes.",
+    ),
+}

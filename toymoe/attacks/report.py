@@ -3,8 +3,6 @@
 from html import escape
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from .. import checkpoint
 from ..config import from_dict
 from ..pages import html, style, tables
@@ -88,40 +86,45 @@ def _attacks(summary):
             yield key, (method.replace("_", " "), budget if budget != "0" else "", f"{share:.2%}")
 
 
-def figures(made: dict) -> dict[str, tuple[plots.Caption, Figure]]:
-    """The figures of one study and their words, by file name."""
-    correlations = study.rank_correlations(made["criteria"])
-    return {
-        "pareto": (plots.PARETO, _pareto(made, made["rows"])),
-        "criteria": (plots.CRITERIA, plots.criteria(correlations, raset.CRITERION)),
-        "routes": (plots.ROUTES, plots.routes(made["routes"], made["belongs"]["topics"])),
-    }
-
-
-def _pareto(made: dict, rows: list[dict]) -> Figure:
-    """Rows of a study, with the families of its settings."""
-    return plots.pareto(rows, catalogue.families(from_dict(made["belongs"]["config"])))
-
-
 def write(made: dict, folder: Path) -> Path:
     """table.csv, figures and raset.html of a study into a folder, and a section into the report of
     the run beside it; returns the page's path."""
     studies.write_rows(folder / "table.csv", made["rows"])
-    seed = made["belongs"]["config"]["seed"]
-    page = _page(f"seed {seed}", table(made["rows"]), figures(made), folder, folder / "figures")
+    numbers = {"correlations": study.rank_correlations(made["criteria"]), "routes": made["routes"]}
+    images = _images(numbers | _of_attacks(made, made["rows"]), folder / "figures")
+    page = _page(f"seed {made['belongs']['config']['seed']}", table(made["rows"]), images, folder)
     into_report(made, folder.parent / "report.html")
     return page
+
+
+def _of_attacks(made: dict, rows: list[dict]) -> dict:
+    """What figures are drawn from, beside what differs between one study and many."""
+    families = catalogue.families(from_dict(made["belongs"]["config"]))
+    topics = made["belongs"]["topics"]
+    return {"rows": rows, "families": families, "topics": topics, "tuned_by": raset.CRITERION}
+
+
+def _images(numbers: dict, folder: Path) -> dict[str, bytes]:
+    """Every figure that can be drawn from these numbers, also as a file."""
+    folder.mkdir(exist_ok=True)
+    images = {}
+    for name, figure in plots.FIGURES.items():
+        if numbers.keys() >= {*figure.drawn_from}:
+            images[name] = style.png(figure.draw(*(numbers[n] for n in figure.drawn_from)))
+            checkpoint.write_atomic(folder / f"{name}.png", images[name])
+    return images
 
 
 def into_report(made: dict, page: Path) -> None:
     """The short version, as a section of the run's own report.html; replaced if it is there."""
     if not page.is_file():
         return
-    image, words = style.png(_pareto(made, made["rows"])), plots.PARETO
+    numbers, figure = _of_attacks(made, made["rows"]), plots.FIGURES["pareto"]
+    image = style.png(figure.draw(*(numbers[n] for n in figure.drawn_from)))
     main = max(row["budget"] for row in made["rows"] if row["method"] == "raset")
     few = [row for row in made["rows"] if row["budget"] in (0, main)]
     section = [
-        *html.figure(words.title, image, words.shows, words.control),
+        *html.figure(figure.title, image, figure.shows, figure.control),
         html.table(HEAD, table(few)),
         "<p>Every budget, the criteria and the routes: raset/raset.html.</p>",
     ]
@@ -148,27 +151,22 @@ def write_seeds(made: studies.Many, folder: Path) -> Path:
         | {name: made.summary[f"{method}.{n}.{name}"]["median"] for name in IN_SHORT}
         for row in made.studies[0]["rows"]
     ]
-    drawn = {
-        "pareto": (plots.PARETO, _pareto(made.studies[0], rows)),
-        "criteria": (plots.CRITERIA, plots.criteria(correlations, raset.CRITERION)),
-    }
+    numbers = {"correlations": correlations} | _of_attacks(made.studies[0], rows)
     what = f"medians over {len(made.studies)} seeds"
-    return _page(what, table_of_seeds(made.summary), drawn, folder, folder)
+    return _page(what, table_of_seeds(made.summary), _images(numbers, folder), folder)
 
 
-def _page(what: str, rows: list[tuple], drawn: dict, folder: Path, figures: Path) -> Path:
-    """raset.html: figures with what they show, the table, the limits; and the figures as files."""
-    figures.mkdir(exist_ok=True)
+def _page(what: str, rows: list[tuple], images: dict[str, bytes], folder: Path) -> Path:
+    """raset.html: figures with what they show, the table, the limits."""
     parts = [
         f"<h1>RASET at toy scale: {escape(what)}</h1>",
         "<p>Attacks on the refusal of one aligned model, all measured on the same prompts: is "
         "refusal gone, is the right answer there instead, are harmless requests still answered, "
         "are the routes still the aligned model’s?</p>",
     ]
-    for name, (words, figure) in drawn.items():
-        image = style.png(figure)
-        checkpoint.write_atomic(figures / f"{name}.png", image)
-        parts += html.figure(words.title, image, words.shows, words.control)
+    for name, image in images.items():
+        figure = plots.FIGURES[name]
+        parts += html.figure(figure.title, image, figure.shows, figure.control)
     parts += [
         "<h2>Every attack</h2>",
         html.table(HEAD, rows),

@@ -30,7 +30,7 @@ def study_one(study, report, out: Path, name: str, head: str = "") -> int:
     """
     from ..pages import terminal
 
-    console = terminal.Console(markup=False)
+    console = terminal.console()
     with terminal.Steps(console) as steps:
         made = study.study(out, watch=lambda p: steps.show(p.stage, p.done, p.total))
         steps.show("drawing", 0, 1)
@@ -49,7 +49,7 @@ def study_seeds(study, report, folders, out: Path, name: str, head: str = "", **
     """
     from ..pages import terminal
 
-    console = terminal.Console(markup=False)
+    console = terminal.console()
     with terminal.Steps(console) as steps:
 
         def watch(seed, p):

@@ -28,7 +28,7 @@ def _run(args) -> int:
     from ..pages import terminal
     from ..runs import report, runner
 
-    console = terminal.Console(markup=False)
+    console = terminal.console()
     if args.resume and not runner.is_startable(out):
         raise ConfigError(f"{out} holds no run: there is nothing to resume.")
     if args.resume and (out / "config.json").is_file():

@@ -1,29 +1,18 @@
-"""The figure of ``toymoe defend``, below its words: plain numbers in, a Figure out."""
+"""The figure of ``toymoe defend``: a function, and a row of ``FIGURES``."""
 
-from matplotlib.figure import Figure
-
-from ..attacks.plots import Caption
 from ..pages import style
-from ..pages.style import GREY, STYLES
-
-BREAK_COUNTS = Caption(
-    "How many experts must be attacked before refusal breaks?",
-    "Hazards still refused against the number of experts attacked: tuned by our reading of RASET's "
-    "criterion, by use, or by our reading with nothing that holds the routes, which is aimed at "
-    "the detector; removed in the order of their measured effect; switched off by router "
-    "steering. The dotted line is one half: where a curve crosses it, refusal is broken.",
-    "“none” is the undefended organism, aligned by the same program from the same pretrained "
-    "model.",
-)
+from ..pages.style import GREY, STYLES, Figure
+from ..runs.plots import ReportFigure
 
 
+@style.defaults()
 def break_counts(curves: dict[str, dict[str, list]]) -> Figure:
     """Refusal left against the number of experts attacked, a panel per attack, a line per defence.
 
     Args:
       curves: attack -> defence -> [(budget, refusal), …].
     """
-    figure = style.new_figure(BREAK_COUNTS.title, 1.5 + 3.2 * len(curves), 4)
+    figure = style.new_figure(FIGURES["break_counts"].title, 1.5 + 3.2 * len(curves), 4)
     panels = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
     names = list(dict.fromkeys(name for defences in curves.values() for name in defences))
     styles = {name: STYLES[i % len(STYLES)] for i, name in enumerate(names)}
@@ -47,3 +36,19 @@ def break_counts(curves: dict[str, dict[str, list]]) -> Figure:
     panels[0].set_ylabel("hazards refused")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     return figure
+
+
+FIGURES = {
+    "break_counts": ReportFigure(
+        title="How many experts must be attacked before refusal breaks?",
+        draw=break_counts,
+        drawn_from=("curves",),
+        shows="Hazards still refused against the number of experts attacked: tuned by our "
+        "reading of RASET's criterion, by use, or by our reading with nothing that holds "
+        "the routes, which is aimed at the detector; removed in the order of their "
+        "measured effect; switched off by router steering. The dotted line is one half: "
+        "where a curve crosses it, refusal is broken.",
+        control="“none” is the undefended organism, aligned by the same program from the same "
+        "pretrained model.",
+    ),
+}

@@ -125,11 +125,12 @@ def write_seeds(made: studies.Many, folder: Path) -> Path:
 
 
 def _page(what: str, head, rows, errors, curves, folder: Path) -> Path:
-    image, words = style.png(plots.break_counts(curves)), plots.BREAK_COUNTS
+    figure = plots.FIGURES["break_counts"]
+    image = style.png(figure.draw(curves))
     checkpoint.write_atomic(folder / "break_counts.png", image)
     parts = [
         f"<h1>What defends refusal, and at what cost: {escape(what)}</h1>",
-        *html.figure(words.title, image, words.shows, words.control),
+        *html.figure(figure.title, image, figure.shows, figure.control),
         "<h2>Break counts and their price</h2>",
         html.table(head, rows),
         f"<p>{COUNTED}</p>",

@@ -183,7 +183,7 @@ def _run(cfg, out, watch, painter):
             curves = history.curves(raw, prompts, cfg, cfg.seed)
             checkpoint.save(out / "history.npz", curves, {"config": to_dict(cfg)})
             if painter:
-                painter.draw("training", curves, world.names(cfg.world))
+                painter.draw(curves=curves, topics=world.names(cfg.world))
             metrics, examples = analysed.result()
     if painter:
         watch(Progress("draw", 0, 1))
@@ -218,8 +218,8 @@ def _analyse(trained, tables, cfg, key, painter):
         }
         examples = painter and pool.submit(contrasts.examples, trained, tables, cfg, k_examples)
         if painter:  # each as soon as it is there
-            painter.draw("inside", within.result(), world.roles(cfg.world))
-            painter.draw("routing", routing.result(), cfg.world.hazard_rule)
+            painter.draw(**within.result(), roles=world.roles(cfg.world))
+            painter.draw(routing=routing.result(), hazard_rule=cfg.world.hazard_rule)
         metrics = {
             "seed": cfg.seed,
             "parameters": model.count(untrained),
