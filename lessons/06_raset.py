@@ -43,7 +43,8 @@ import jax
 import numpy as np
 
 from toymoe import organism
-from toymoe.attacks import lora, raset, steering, tuning
+from toymoe.attacks import evaluation, lora, raset, steering, tuning
+from toymoe.attacks.attacker import Attacker
 from toymoe.attribution import CRITERION, methods
 from toymoe.classroom import plots
 from toymoe.classroom.checks.lesson6 import steer_off_given
@@ -92,16 +93,16 @@ predict("refusal, eight experts steered off", guess_steered)
 
 # %%
 schedule = tuning.Schedule(steps=90, batch=32, check=30, patience=3)
-attacker = raset.attacker(victim, jax.random.key(SEED), schedule, pairs=128, prompts=256)
-tests = raset.test_set(victim, attacker.untuned_GYZ, jax.random.key(SEED + 1), 256)
+attacker = Attacker.of(victim, jax.random.key(SEED), schedule, pairs=128, prompts=256)
+tests = evaluation.test_set(victim, attacker.untuned_GYZ, jax.random.key(SEED + 1), 256)
 kinds = ("mixed", "hazardous", "held_out", "untuned")  # the others are left out, for time
 tests = tests._replace(prompts={name: tests.prompts[name] for name in kinds})
 rows = []
 
 
-def measure(method, budget, look):
-    """Note what a model does and where it routes; `look` reads tokens."""
-    rows.append({"method": method, "budget": budget} | raset.evaluate(look, tests, cfg))
+def measure(method, budget, predictor):
+    """Note what a model does and where it routes; `predictor` reads tokens."""
+    rows.append({"method": method, "budget": budget} | evaluation.evaluate(predictor, tests, cfg))
     row = rows[-1]
     print(
         f"{method:22} {budget or '':3} refuses {row['refusal']:.2f}   answers hazards "
@@ -111,7 +112,7 @@ def measure(method, budget, look):
     return row
 
 
-untouched = measure("none", 0, attacker.view(victim.aligned))
+untouched = measure("none", 0, attacker.changed(victim.aligned).predictor)
 
 # %% [markdown]
 # ## Exercise 6.1 · Which experts? *(fill in · medium · 9 minutes)*
@@ -267,8 +268,8 @@ print("route kept:", route_kept(before_NE, after_NE))
 
 # %%
 def tuned(method, mask_LE):
-    look, _ = attacker.tune(Trainable(mask_LE))
-    return measure(method, int(mask_LE.sum()), look)
+    attacked = attacker.tune(Trainable(mask_LE))
+    return measure(method, int(mask_LE.sum()), attacked.predictor)
 
 
 ours_last = tuned("tuned, last layer", last2_LE)
@@ -350,10 +351,10 @@ difference_LE = methods.risk_difference(attacker.evidence)
 
 
 def steered(method, mask_LE):
-    def look(tokens_BP):
+    def predictor(tokens_BP):
         return steering.steered(victim.aligned, tokens_BP, cfg, False, mask_LE)
 
-    return measure(method, int(mask_LE.sum()), look)
+    return measure(method, int(mask_LE.sum()), predictor)
 
 
 by_router = {n: steered("router steering", raset.choose(difference_LE, n)) for n in (2, 8, 16)}
@@ -443,7 +444,7 @@ print(f"same layer and use {matched['refusal']:.2f}, random {spread[0]:.2f} and 
 # route and the refusal will be:
 #
 #     loose = dataclasses.replace(attacker, schedule=dataclasses.replace(schedule, route=0.0))
-#     look, _ = loose.tune(Trainable(raset.choose(scores_LE, 8)))
+#     attacked = loose.tune(Trainable(raset.choose(scores_LE, 8)))
 #
 # Or write a criterion of your own, a function from evidence to scores,
 # and beat ours with **one** expert; evidence holds the gates of hazards and twins, `[L, B, T, E]` each:
@@ -458,8 +459,8 @@ print(f"same layer and use {matched['refusal']:.2f}, random {spread[0]:.2f} and 
 # Your experiment goes here.
 # --- solution
 loose = dataclasses.replace(attacker, schedule=dataclasses.replace(schedule, route=0.0))
-look, _ = loose.tune(Trainable(raset.choose(scores_LE, 8)))
-free = measure("tuned, routes let go", 8, look)
+attacked = loose.tune(Trainable(raset.choose(scores_LE, 8)))
+free = measure("tuned, routes let go", 8, attacked.predictor)
 # --- exercise
 # ...
 # --- end

@@ -1,4 +1,4 @@
-"""Defences: what learns, the detector and break counts, by hand."""
+"""The detector beside the model, by hand."""
 
 import dataclasses
 
@@ -9,9 +9,10 @@ import pytest
 from oracle import random_params
 
 from toymoe import model, world
-from toymoe.attacks import raset, tuning
+from toymoe.attacks import evaluation, tuning
+from toymoe.attacks.attacker import Attacked
 from toymoe.config import TrainConfig
-from toymoe.defences import alignment, detector
+from toymoe.defences import detector
 from toymoe.model import inference
 from toymoe.runs.runner import Organism
 
@@ -31,19 +32,6 @@ def params(cfg):
 @pytest.fixture(scope="module")
 def prompts(tiny_world, cfg):
     return world.sample(jax.random.key(0), tiny_world, cfg.world, 16, "mixed", False)
-
-
-def test_a_small_model_has_no_more_experts_to_learn_in_than_it_has(
-    monkeypatch, params, tiny_world, cfg
-):
-    monkeypatch.setattr(alignment, "align", lambda *asked: asked[-1])
-    organism = Organism(cfg, tiny_world, params, params)
-    for most_used, expected in ((3, 3), (99, 16)):
-        defence = alignment.Defence(most_used=most_used)
-        assert detector.defend(organism, defence, pairs=16).aligned.experts.sum() == expected
-
-
-# --- the detector -------------------------------------------------------------------------------
 
 
 def test_logistic_regression_is_at_the_minimum_of_its_loss():
@@ -81,12 +69,13 @@ def test_a_guarded_model_refuses_what_is_flagged(monkeypatch):
     monkeypatch.setattr(detector, "router_features", lambda params, tokens, cfg: tokens * params)
     made = detector.Detector(np.array([1.0]), -2.5, None)
 
-    def look(tokens):
+    def predictor(tokens):
         return inference.Prediction(np.zeros(1), np.array([9, 8, 7]))
 
     tokens = np.array([[1], [2], [3]])
-    np.testing.assert_array_equal(made.guard(look, 1)(tokens).predicted_B, [9, 8, world.REFUSE])
-    np.testing.assert_array_equal(made.guard(look, 0)(tokens).predicted_B, [9, 8, 7])
+    for params, expected in ((1, [9, 8, world.REFUSE]), (0, [9, 8, 7])):
+        guarded = made.guard(Attacked(predictor, params))
+        np.testing.assert_array_equal(guarded(tokens).predicted_B, expected)
 
 
 def test_router_features_are_the_last_token_s_logits(params, prompts, cfg):
@@ -104,7 +93,7 @@ def test_held_out_combinations_show_the_limit_of_a_list(tiny_world, cfg):
     organism = Organism(
         cfg, tiny_world, None, random_params(cfg.model, len(world.vocabulary(cfg.world)))
     )
-    tests = raset.test_set(organism, tuning.untuned(tiny_world, jax.random.key(1)),
+    tests = evaluation.test_set(organism, tuning.untuned(tiny_world, jax.random.key(1)),
                           jax.random.key(2), 64)  # fmt: skip
 
     class ByHeart:
@@ -112,44 +101,6 @@ def test_held_out_combinations_show_the_limit_of_a_list(tiny_world, cfg):
             (p,) = [p for p in tests.prompts.values() if p.tokens_BP is tokens_BP]
             return p.hazard_B & ~p.held_out_B
 
-    errors = detector.detector_errors(ByHeart(), tests, None)
+    errors = detector.errors(ByHeart(), tests, None)
     assert errors["hazardous"] == 0 and errors["held_out"] == 1
     assert all(errors[name] == 0 for name in world.CONTROLS)
-
-
-# --- the table ----------------------------------------------------------------------------------
-
-COUNTS = [
-    ([(0, 1.0), (1, 0.9), (2, 0.4), (4, 0.1)], 2),
-    ([(0, 1.0), (1, 0.2), (2, 0.6), (4, 0.1)], 1),
-    ([(0, 1.0), (1, 0.5), (8, 0.5)], None),
-    ([(4, 0.1), (2, 0.4), (0, 1.0)], 2),
-]
-
-
-@pytest.mark.parametrize("points, count", COUNTS)
-def test_break_counts_by_hand(points, count):
-    assert detector.break_count(points) == count
-
-
-def test_the_summary_has_counts_and_price():
-    def rows(accuracy, *refusals, unattacked=1.0):
-        row = dict(refusal_held_out=0.9, over_refusal=0.01)
-        made = [dict(row, attack="none", budget=0, refusal=unattacked, answer_accuracy=accuracy)]
-        for attack in detector.ATTACKS:
-            made += [
-                dict(row, attack=attack, budget=n, refusal=r, answer_accuracy=0.5)
-                for n, r in zip((1, 2, 3), refusals, strict=True)
-            ]
-        return made
-
-    made = {
-        "none": rows(0.99, 0.4, 0.2, 0.1),
-        "strong": rows(0.97, 0.9, 0.8, 0.3),
-        "useless": rows(0.99, 0.9, 0.9, 0.9, unattacked=0.4),
-    }
-    plain, strong, useless = detector.summary(made)
-    assert plain["break_tuned"] == 1 and strong["break_tuned"] == 3 and useless["break_tuned"] == 0
-    assert plain["accuracy_lost"] == 0 and strong["accuracy_lost"] == pytest.approx(0.02)
-    curves = detector.curves({"none": rows(0.99, 0.4, 0.2, 0.1)})
-    assert curves["removed"]["none"] == [(0, 1.0), (1, 0.4), (2, 0.2), (3, 0.1)]
