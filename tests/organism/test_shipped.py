@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from toymoe import checkpoint, model, organism, world
-from toymoe.config import HAZARD_RULES, build
+from toymoe import checkpoint, hazards, model, organism, world
+from toymoe.config import build
 from toymoe.measures import contrasts
 from toymoe.model import inference
 from toymoe.training import phases
@@ -50,7 +50,7 @@ def test_its_worlds_differ_in_their_hazards_alone():
     made = jax.jit(world.make_world, static_argnums=1)(phases.keys(cfg.seed).world, cfg.world)
     for ours, theirs in zip(tables, made, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6)  # not one program: the last bit varies
-    for rule in HAZARD_RULES:
+    for rule in hazards.RULES:
         other_cfg, other = organism.world_of(rule)
         assert other_cfg.world.hazard_rule == rule
         for name in ("word_GW", "chain_GWW", "answer_GYZ"):

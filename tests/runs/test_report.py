@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from toymoe.config import HAZARD_RULES
+from toymoe import hazards
 from toymoe.measures import paper
 from toymoe.pages import tables, words
 from toymoe.runs import report
@@ -82,7 +82,7 @@ def test_every_number_and_control_is_on_the_page(small, small_run):
 
 def test_what_twins_differ_in_is_said_by_the_hazard_rule(small, small_run):
     said = {}
-    for rule in HAZARD_RULES:
+    for rule in hazards.RULES:
         cfg = dataclasses.replace(small, world=dataclasses.replace(small.world, hazard_rule=rule))
         page = report.render(cfg, small_run.metrics, pictured(small_run), [])
         said[rule] = Page(page).text

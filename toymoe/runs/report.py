@@ -5,7 +5,7 @@ from html import escape
 
 import numpy as np
 
-from .. import __version__
+from .. import __version__, hazards
 from ..config import Config, to_dict
 from ..measures import paper
 from ..pages import html, tables, words
@@ -72,12 +72,12 @@ def render(cfg: Config, metrics: dict, images: dict[str, bytes], examples: list[
         "<p>JS: mean Jensen–Shannon divergence of the routing vectors, in nats, averaged over "
         "layers. The paper's figures are as known from secondary notes.</p>",
     ]
-    by_topic = cfg.world.hazard_rule == "topic"
-    texts = words.RUN | words.INSIDE | (words.TOPIC_RULE if by_topic else {})
+    swapped = hazards.RULES[cfg.world.hazard_rule].swaps
+    texts = words.RUN | words.INSIDE | (words.TOPIC_RULE if swapped == "context" else {})
     for name in words.RUN:
         if name in images:
             parts += _captioned(texts[name], images[name])
-    parts += _inside(metrics["inside"], images, texts, "context" if by_topic else "verb")
+    parts += _inside(metrics["inside"], images, texts, swapped)
     parts += ["<h2>Behaviour in numbers</h2>", _behaviour(metrics["behaviour"])]
     parts += ["<h2>Routing in numbers</h2>", _routing(metrics["routing"], cfg.world.hazard_rule)]
     if examples:
