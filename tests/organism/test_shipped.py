@@ -8,7 +8,7 @@ import pytest
 
 from toymoe import checkpoint, hazards, model, organism, world
 from toymoe.config import build
-from toymoe.measures import contrasts
+from toymoe.measures import behaviour, contrasts
 from toymoe.model import inference
 from toymoe.training import phases
 
@@ -72,7 +72,7 @@ def test_it_reproduces_its_metrics(rule):
         predicted_B = inference.predict(
             shipped.aligned, prompts.tokens_BP, shipped.cfg.model
         ).predicted_B
-        found = contrasts.behaviour.rates(predicted_B, prompts)[name.removesuffix("_held_out")]
+        found = behaviour.rates(predicted_B, prompts)[name.removesuffix("_held_out")]
         # Two samples of 1024 and of eval.prompts prompts: within four standard errors.
         error = 4 * (max(stated[name] * (1 - stated[name]), 0.002) * (1 / 1024 + 1 / 2048)) ** 0.5
         assert abs(found - stated[name]) < error, (name, found)

@@ -16,7 +16,7 @@ import numpy as np
 from .. import model, world
 from ..config import Config, ModelConfig
 from ..errors import ToymoeError
-from ..model import taps
+from ..model import checks
 from ..model.inference import read
 
 CHUNK = 128  # prompts worked on at a time: few enough to stay in cache
@@ -72,7 +72,7 @@ class Evidence:
                 "pairs: give as many twins as hazards, at least one, of the same length."
             )
         for prompts in (self.hazards, self.twins):
-            taps.check(prompts.tokens_BP, self.cfg, V, True, None, ())
+            checks.tokens(prompts.tokens_BP, V)
 
     def once(self, name: str, make):
         """``make()``, computed the first time it is asked for under this name."""

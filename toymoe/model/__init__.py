@@ -3,15 +3,13 @@
 Another tap: a row in `taps.TAPS`, and the place in `transformer` that calls it.
 """
 
+from .parameters import Params, check_size, count, init
 from .transformer import (
     Output,
-    Params,
     attend,
     attention_pattern,
-    count,
     forward,
     forward_unchecked,
-    init,
     inverse_rms,
     resume,
     rms_norm,
@@ -24,6 +22,7 @@ __all__ = [
     "Params",
     "attend",
     "attention_pattern",
+    "check_size",
     "count",
     "forward",
     "forward_unchecked",

@@ -59,7 +59,7 @@ def render(cfg: Config, metrics: dict, images: dict[str, bytes], examples: list[
 
     Args:
       images: PNG bytes by the names of `toymoe.pages.words`.
-      examples: see `toymoe.measures.contrasts.examples`.
+      examples: see `toymoe.measures.examples.examples_of`.
     """
     parts = [
         f"<h1>toymoe: seed {cfg.seed}</h1>",

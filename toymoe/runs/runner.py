@@ -19,7 +19,8 @@ import numpy as np
 from .. import __version__, checkpoint, model, world
 from ..attribution import localisation
 from ..config import Config, ConfigError, from_dict, to_dict
-from ..measures import contrasts, history
+from ..measures import behaviour, contrasts, history
+from ..measures.examples import examples_of
 from ..training import phases
 from . import report
 from .painter import Painter
@@ -213,10 +214,10 @@ def _analyse(trained, tables, cfg, key, painter):
         )
         routing = pool.submit(contrasts.routing_of, untrained, *models, tables, cfg, k_routing)
         behaviour = {
-            name: pool.submit(contrasts.behaviour_of, params, tables, cfg, k_behaviour)
+            name: pool.submit(behaviour.behaviour_of, params, tables, cfg, k_behaviour)
             for name, params in trained.items()
         }
-        examples = painter and pool.submit(contrasts.examples, trained, tables, cfg, k_examples)
+        examples = painter and pool.submit(examples_of, trained, tables, cfg, k_examples)
         if painter:  # each as soon as it is there
             painter.draw("inside", within.result(), world.roles(cfg.world))
             painter.draw("routing", routing.result(), cfg.world.hazard_rule)
