@@ -8,7 +8,7 @@ import pytest
 
 from toymoe import checkpoint, hazards, model, organism, world
 from toymoe.config import build
-from toymoe.measures import behaviour, contrasts
+from toymoe.measures import behaviour
 from toymoe.model import inference
 from toymoe.training import phases
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..config import ModelConfig
-from . import moe, probe, taps
+from . import probe, taps
 from .taps import TapError
 
 LIMIT = 2 * 2**30  # bytes of a record, and of what a layer computes on the way
@@ -119,10 +119,6 @@ def record_bytes(cfg: ModelConfig, shape: tuple[int, int], record) -> int:
 def forward_bytes(cfg: ModelConfig, vocabulary: int, shape: tuple[int, int], grouped: bool) -> int:
     """About what `forward` computes on the way and keeps at one time: logits and one layer."""
     (B, T), D, F = shape, cfg.width, cfg.expert_width
-    if grouped:
-        rows = B * T * cfg.top_k + cfg.experts * moe.BLOCK
-        experts = rows * (3 * F + 2 * D)
-    else:
-        experts = B * T * cfg.experts * (3 * F + D)
-    attention = B * T * (cfg.heads * T + 4 * D)
-    return 4 * (max(experts, attention) + B * T * (vocabulary + 2 * D))
+    experts = cfg.top_k * (3 * F + 2 * D) if grouped else cfg.experts * (3 * F + D)
+    attention = cfg.heads * T + 4 * D
+    return 4 * B * T * (max(experts, attention) + vocabulary + 2 * D)

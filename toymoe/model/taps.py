@@ -169,6 +169,8 @@ def apply(where, function, *values) -> Applied:
       values: arrays or numbers, which may be traced; with the tap's axes, each full or of size 1.
         The function gets the layer's part of them.
     """
+    if not callable(function):
+        raise TapError(f"function = {function!r} is not possible: give a function of the tap.")
     return Applied(where, jax.tree_util.Partial(function), values)
 
 
