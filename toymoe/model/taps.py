@@ -87,6 +87,7 @@ class Edit(NamedTuple):
     scale: jax.Array
 
     def of(self, tap):
+        """The tap, changed everywhere."""
         return self.scale * tap + self.value
 
 
@@ -98,6 +99,7 @@ class Applied(NamedTuple):
     values: tuple
 
     def of(self, tap):
+        """The tap, changed everywhere."""
         return self.function(tap, *self.values)
 
 
