@@ -4,6 +4,7 @@ Data flows from the top of this list to the bottom, and nothing imports what sta
 
     start         how commands and lessons start JAX
     errors        one sentence each
+    hazards       what is hazardous, by rule
     config        settings, checked
     checkpoint    files that are whole or absent
     world         the toy language

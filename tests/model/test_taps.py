@@ -161,6 +161,31 @@ def test_every_edit_is_what_the_slow_model_makes_of_it(name, tap):
         np.testing.assert_allclose(other.routes.gates_LBTA, out.routes.gates_LBTA, atol=1e-4)
 
 
+@pytest.mark.core
+@pytest.mark.parametrize("tap", ["pattern", "router_logits", "gates", "contribution"])
+def test_a_function_is_what_the_slow_model_makes_of_it(tap):
+    cfg, tokens_BT = CFG, random_tokens()
+    params, (where, value, _) = random_params(cfg, VOCABULARY), random_edit(tap, cfg)
+    limit = np.abs(value) / 4 + 0.05
+    selected = []
+
+    def change(at, layer, x):
+        if at == "selected":
+            selected.append(x)
+        if at != tap:
+            return x
+        x = np.where(where[layer], np.clip(x, -limit[layer], limit[layer]), x)
+        return np.where(selected[-1], x, 0) if at == "gates" else x
+
+    logits, expected = slow(params, tokens_BT, cfg, change)
+    untouched, _ = slow(params, tokens_BT, cfg)
+    assert np.abs(logits - untouched).max() > 0.01
+    given = taps.edits(cfg, tokens_BT, **{tap: taps.apply(where, jnp.clip, -limit, limit)})
+    out = run(params, tokens_BT, cfg=cfg, edits=given, record=(tap,))
+    np.testing.assert_allclose(out.record[tap], expected[tap], atol=1e-4, rtol=1e-3)
+    np.testing.assert_allclose(out.logits_BTV, logits, atol=1e-4, rtol=1e-3)
+
+
 # --- nothing changed, nothing asked -------------------------------------------------------------
 
 
@@ -173,7 +198,10 @@ def idle(name, cfg):
     if name == "route":
         other = run(random_params(cfg, VOCABULARY), random_tokens(5), cfg).routes
         return taps.freeze(other, np.zeros((cfg.layers, B, T), bool))
-    return random_edit(name, cfg)._replace(where=np.zeros(shape_of(name, cfg), bool))
+    nowhere = np.zeros(shape_of(name, cfg), bool)
+    if name == "router_logits":
+        return taps.apply(nowhere, jnp.minimum, -3.0)
+    return random_edit(name, cfg)._replace(where=nowhere)
 
 
 def assert_same_bits(cfg, grouped, **asked):
@@ -184,7 +212,7 @@ def assert_same_bits(cfg, grouped, **asked):
     np.testing.assert_array_equal(bits(out.logits_BTV), bits(plain.logits_BTV))
 
 
-@pytest.mark.parametrize("tap", ["route", "contribution"])
+@pytest.mark.parametrize("tap", ["route", "contribution", "router_logits"])
 def test_an_edit_nowhere_is_bitwise_no_edit(tap):
     small = ModelConfig(layers=1, width=8, heads=2, experts=5, expert_width=3, top_k=2)
     assert_same_bits(small, False, edits=taps.Edits(**{tap: idle(tap, small)}))
@@ -261,6 +289,23 @@ def test_a_closed_router_moves_others_up_and_a_closed_gate_does_not():
     np.testing.assert_array_equal(silent.record["selected"][0], before.record["selected"][0])
     left = np.asarray(before.record["gates"][0])
     np.testing.assert_array_equal(silent.record["gates"][0], np.where(where[0], 0, left))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_where_a_traced_edit_closes_every_expert_none_adds_anything(name):
+    cfg, tokens_BT = CONFIGS[name], random_tokens()
+    params = random_params(cfg, VOCABULARY)
+
+    def closed(where):
+        edits = taps.Edits(router_logits=taps.replace(where, -np.inf))
+        return model.forward(params, tokens_BT, cfg, False, edits, ("resid_mid", "resid_post"))
+
+    out = jax.jit(closed)(LAST_LAYER & (np.arange(T) == 2)[:, None])
+    assert not any(np.isnan(leaf).any() for leaf in jax.tree.leaves(out))
+    gates_BTA = np.asarray(out.routes.gates_LBTA[1])
+    assert (gates_BTA[:, 2] == 0).all() and (gates_BTA[:, [0, 1, 3, 4]].max(-1) > 0).all()
+    mid, post = (np.asarray(out.record[at])[1] for at in ("resid_mid", "resid_post"))
+    np.testing.assert_array_equal((mid == post).all((0, 2)), np.arange(T) == 2)
 
 
 @pytest.mark.parametrize("grouped", [False, True])
@@ -364,6 +409,7 @@ def other_route():
 
 
 SIXTEEN = ModelConfig(experts=16)
+LAST_LAYER = np.arange(2).reshape(2, 1, 1, 1) == 1
 BAD = {
     "misspelt record": (
         lambda t: look(t, record=("router_logit",)),
@@ -400,12 +446,19 @@ BAD = {
     "not a route": (lambda t: edit(t, route=taps.zero(True)), "give a taps.Frozen"),
     "selected": (lambda t: edit(t, selected=taps.zero(True)), "route=taps.freeze"),
     "not edits": (lambda t: look(t, edits={"gates": taps.zero(True)}), "make them by taps.edits"),
-    "token too large": (
-        lambda t: look(t + VOCABULARY - t.max()),
-        "token 11 is not in the vocabulary: the model has 11 tokens, numbered from 0 to 10",
+    "no function": (lambda t: edit(t, gates=taps.apply(True, 0.0)), "give a function of the tap"),
+    "function of another shape": (
+        lambda t: look(t, edits=taps.Edits(gates=taps.apply(True, jnp.sum))),
+        r"gates.function gives \(\) for a tap of shape \[3, 5, 5\]",
     ),
-    "token below 0": (lambda t: look(t - 1 - t.min()), "token -1 is not in the vocabulary"),
-    "one prompt": (lambda t: look(t[0]), r"must be \[B, T\]"),
+    "wrong value of a function": (
+        lambda t: edit(t, gates=taps.apply(True, jnp.minimum, np.ones(5))),
+        r"gates.values\[0\] of shape \[5\] does not fit",
+    ),
+    "every expert closed": (
+        lambda t: look(t, edits=taps.Edits(router_logits=taps.replace(LAST_LAYER, -np.inf))),
+        "-inf for all 5 experts of layer 1 is not possible: leave at least one open",
+    ),
     "grouped": (lambda t: look(t, grouped=True, record=("expert_out",)), "leave out grouped"),
 }
 
@@ -424,22 +477,6 @@ def test_bad_input_is_one_clear_error(case):
     with pytest.raises(taps.TapError, match=message) as error:
         call(random_tokens())
     assert "\n" not in str(error.value)
-
-
-def test_a_record_that_would_not_fit_says_how_many_prompts_would():
-    cfg = SIXTEEN
-    # 3 layers, 14 positions, 16 experts, width 64, 4 bytes: 172,032 bytes per prompt.
-    shape, prompt = (20_000, 14), 172_032
-    assert taps.record_bytes(cfg, (1, 14), ("expert_out",)) == prompt
-    assert taps.record_bytes(cfg, (1, 14), ("selected",)) == 3 * 14 * 16
-    like = jax.eval_shape(lambda: model.init(jax.random.key(0), cfg, 133))
-    asked = partial(model.forward, cfg=cfg, record=("expert_out", "resid_pre"))
-    fits = 2 * 2**30 // (prompt + prompt // 16)
-    with pytest.raises(
-        taps.TapError, match=f"3.4 GiB, and 2 GiB .* at most {fits} prompts .* leave out expert_out"
-    ):
-        jax.eval_shape(asked, like, jax.ShapeDtypeStruct(shape, jnp.int32))
-    jax.eval_shape(asked, like, jax.ShapeDtypeStruct((fits, 14), jnp.int32))
 
 
 def test_the_page_lists_the_taps_as_they_are():

@@ -66,6 +66,14 @@ def test_whole_model_equals_the_slow_one_gradients_too(name):
         found = [(g * d).sum() for g, d in zip(jax.tree.leaves(grads), toward, strict=True)]
         np.testing.assert_allclose(found, slopes, rtol=1e-3, atol=1e-3)
 
+    def forwards(grouped):
+        along = jax.tree.unflatten(tree, toward)
+        return jax.jvp(lambda p: score(p, grouped)[0], (single(params),), (along,))[1]
+
+    np.testing.assert_allclose(forwards(False), sum(slopes), rtol=1e-3, atol=1e-3)
+    with pytest.raises(TypeError, match="custom_vjp"):
+        forwards(True)
+
 
 def test_grouped_takes_another_path():
     cfg = CONFIGS["top two"]

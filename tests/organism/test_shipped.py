@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from toymoe import checkpoint, model, organism, world
-from toymoe.config import HAZARD_RULES, build
-from toymoe.measures import contrasts
+from toymoe import checkpoint, hazards, model, organism, world
+from toymoe.config import build
+from toymoe.measures import behaviour
 from toymoe.model import inference
 from toymoe.training import phases
 
@@ -50,7 +50,7 @@ def test_its_worlds_differ_in_their_hazards_alone():
     made = jax.jit(world.make_world, static_argnums=1)(phases.keys(cfg.seed).world, cfg.world)
     for ours, theirs in zip(tables, made, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6)  # not one program: the last bit varies
-    for rule in HAZARD_RULES:
+    for rule in hazards.RULES:
         other_cfg, other = organism.world_of(rule)
         assert other_cfg.world.hazard_rule == rule
         for name in ("word_GW", "chain_GWW", "answer_GYZ"):
@@ -72,7 +72,7 @@ def test_it_reproduces_its_metrics(rule):
         predicted_B = inference.predict(
             shipped.aligned, prompts.tokens_BP, shipped.cfg.model
         ).predicted_B
-        found = contrasts.behaviour.rates(predicted_B, prompts)[name.removesuffix("_held_out")]
+        found = behaviour.rates(predicted_B, prompts)[name.removesuffix("_held_out")]
         # Two samples of 1024 and of eval.prompts prompts: within four standard errors.
         error = 4 * (max(stated[name] * (1 - stated[name]), 0.002) * (1 / 1024 + 1 / 2048)) ** 0.5
         assert abs(found - stated[name]) < error, (name, found)

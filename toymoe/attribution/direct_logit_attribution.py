@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import model, world
 from ..config import ModelConfig
-from ..model import taps
+from ..model import checks
 from .evidence import Evidence, by_chunks, refusal_logit_diff
 
 
@@ -44,7 +44,7 @@ def _parts(e, prompts):
 @partial(jax.jit, static_argnames="cfg")
 def _decompose(params, tokens_BT, answer_B, cfg):
     names = ("head_out", "contribution", "resid_post")
-    fitting = taps.LIMIT // taps.record_bytes(cfg, (1, tokens_BT.shape[1]), names)
+    fitting = checks.LIMIT // checks.record_bytes(cfg, (1, tokens_BT.shape[1]), names)
 
     def some(chunk):
         tokens_BT, answer_B = chunk

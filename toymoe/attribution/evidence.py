@@ -17,7 +17,7 @@ import numpy as np
 from .. import model, world
 from ..config import Config, ModelConfig
 from ..errors import ToymoeError
-from ..model import taps
+from ..model import checks
 from ..model.inference import read
 
 # For every hazard and every twin of rearranged evidence, its row in the source's hazards and twins.
@@ -77,7 +77,7 @@ class Evidence:
                 "pairs: give as many twins as hazards, at least one, of the same length."
             )
         for prompts in (self.hazards, self.twins):
-            taps.check(prompts.tokens_BP, self.cfg, V, True, None, ())
+            checks.tokens(prompts.tokens_BP, V)
 
     def once(self, function: Callable, *args):
         """``function(self, *args)``, computed the first time it is asked for.

@@ -20,6 +20,8 @@ from .. import __version__, checkpoint, model, world
 from ..attribution import localisation
 from ..config import Config, ConfigError, from_dict, to_dict
 from ..measures import contrasts, history
+from ..measures.behaviour import behaviour_of
+from ..measures.examples import examples_of
 from ..training import phases
 from . import report
 from .painter import Painter
@@ -157,10 +159,12 @@ def run(
       What metrics.json holds.
 
     Raises:
+      ConfigError: this machine has no memory for such a model.
       CheckpointError: a file of the folder is damaged or belongs to other settings.
       TrainingError: the loss is not finite any more.
       DrawingError: a figure could not be drawn.
     """
+    model.check_size(cfg.model, len(world.vocabulary(cfg.world)))
     for half_written in [*out.glob(".*.tmp"), *out.glob("figures/.*.tmp")]:  # by a killed run
         half_written.unlink()
     checkpoint.write_json(out / "config.json", {"toymoe": __version__, "config": to_dict(cfg)})
@@ -213,10 +217,10 @@ def _analyse(trained, tables, cfg, key, painter):
         )
         routing = pool.submit(contrasts.routing_of, untrained, *models, tables, cfg, k_routing)
         behaviour = {
-            name: pool.submit(contrasts.behaviour_of, params, tables, cfg, k_behaviour)
+            name: pool.submit(behaviour_of, params, tables, cfg, k_behaviour)
             for name, params in trained.items()
         }
-        examples = painter and pool.submit(contrasts.examples, trained, tables, cfg, k_examples)
+        examples = painter and pool.submit(examples_of, trained, tables, cfg, k_examples)
         if painter:  # each as soon as it is there
             painter.draw(**within.result(), roles=world.roles(cfg.world))
             painter.draw(routing=routing.result(), hazard_rule=cfg.world.hazard_rule)
