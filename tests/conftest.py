@@ -56,8 +56,9 @@ SMALL = {
 
 # Files that need the same costly fixture, and so run in the same process.
 TOGETHER = {
-    "small_run": "test_cli attacks/test_raset defences/test_study runs/test_painter "
-    "runs/test_report runs/test_runner runs/test_sweep",
+    "small_run": "test_cli test_numerics attacks/test_raset defences/test_study "
+    "organism/test_organism organism/test_stored runs/test_damage runs/test_folder "
+    "runs/test_painter runs/test_report runs/test_runner runs/test_state runs/test_sweep",
     "taught": "attribution/test_methods attribution/test_localisation validation/test_planted "
     "validation/test_study",
 }
@@ -154,6 +155,26 @@ def small_run(small, tmp_path_factory):
     return SimpleNamespace(
         out=out, cache=cache, metrics=metrics, told=told, wall_s=wall_s, positions=positions
     )
+
+
+@pytest.fixture(scope="session")
+def begun(small, small_run, tmp_path_factory):
+    """That run cut off amid a phase: its folder, by phase."""
+
+    class Stop(Exception):
+        pass
+
+    def run(phase):
+        def watch(progress):
+            if (progress.stage, progress.done) == (phase, 3):
+                raise Stop
+
+        out = tmp_path_factory.mktemp(phase)
+        with pytest.raises(Stop):
+            runner.run(small, out, watch, pictures=False)
+        return out
+
+    return {phase: run(phase) for phase in phases.PHASES}
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from toymoe.attribution import criteria, methods
 from toymoe.config import Config, ConfigError, build
 from toymoe.model import inference
 from toymoe.runs import runner, sweep
-from toymoe.runs.runner import Organism
+from toymoe.organism import Organism, stored
 
 FAST = tuning.Schedule(steps=2, check=2, batch=4)
 
@@ -404,7 +404,7 @@ def test_the_run_s_report_gains_one_section(run, small_run, quick, tmp_path):
 def test_many_seeds_keep_what_the_failing_one_cannot_give(run, quick, tmp_path, capsys):
     out = tmp_path / "many"
     out.mkdir()
-    cfg = runner.stored_config(run)
+    cfg = stored.config(run)
     sweep.claim(cfg, tmp_path / "blank")
     shutil.copy(tmp_path / "blank" / "sweep.json", out)
     shutil.copytree(run, out / "seed-0")

@@ -13,7 +13,7 @@ from toymoe.attacks import raset, tuning
 from toymoe.config import TrainConfig
 from toymoe.defences import alignment, detector
 from toymoe.model import inference
-from toymoe.runs.runner import Organism
+from toymoe.organism import Organism
 from toymoe.training import phases
 
 loss = jax.jit(alignment.loss, static_argnums=6)

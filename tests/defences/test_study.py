@@ -133,7 +133,7 @@ def test_the_command_writes_tables_figure_and_page(run, quick, capsys):
 
 def test_many_seeds_keep_what_the_failing_one_cannot_give(run, quick, tmp_path, capsys):
     out = tmp_path / "many"
-    sweep.claim(runner.stored_config(run), out)
+    sweep.claim(stored.config(run), out)
     shutil.copytree(run, out / "seed-0")
     shutil.copytree(run, out / "seed-1")
     (out / "seed-1" / "aligned.npz").write_bytes(b"no checkpoint")
@@ -149,7 +149,7 @@ def test_many_seeds_keep_what_the_failing_one_cannot_give(run, quick, tmp_path, 
 
 def test_a_sweep_whose_every_seed_fails_says_so(run, quick, tmp_path, capsys):
     out = tmp_path / "many"
-    sweep.claim(runner.stored_config(run), out)
+    sweep.claim(stored.config(run), out)
     (out / "seed-0").mkdir()
     assert cli.main(["defend", str(out)]) == 1
     assert "0 of 1 seeds" in capsys.readouterr().out

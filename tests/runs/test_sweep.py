@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from toymoe import checkpoint
-from toymoe.config import ConfigError
+from toymoe.config import ConfigError, to_dict
+from toymoe.organism import stored
 from toymoe.runs import runner, sweep
 from toymoe.training.phases import TrainingError
 
@@ -102,7 +103,7 @@ def test_a_row_per_seed_and_a_column_per_number(swept, small_run):
         names = [f"routing.nmi_topic.context.{i}" for i in (0, 1, "best")]
         assert [float(read[name]) for name in names] == [first, second, max(first, second)]
     # A seed of a sweep is the run of that seed, and seeds differ.
-    assert runner.stored_config(out / "seed-2").seed == 2
+    assert stored.config(out / "seed-2").seed == 2
     timeless = [{k: v for k, v in r.items() if not k.startswith("timing")} for r in rows]
     alone = {"error": ""} | sweep.flat(small_run.metrics)
     assert timeless[0] == {k: v for k, v in alone.items() if not k.startswith("timing")}

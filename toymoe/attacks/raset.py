@@ -23,7 +23,7 @@ from ..attribution.evidence import Evidence, evidence
 from ..config import Config, ConfigError
 from ..measures import behaviour, contrasts, routing
 from ..model.inference import Prediction, predict
-from ..runs.runner import Organism
+from ..organism import Organism
 from . import lora, steering, tuning
 
 CRITERION = "contrastive_routing_sensitivity"

@@ -13,10 +13,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from .. import __version__, checkpoint
+from .. import __version__, checkpoint, numerics
 from ..attribution.methods import REFERENCE, rank_correlation
 from ..config import Config, to_dict
-from ..runs import runner, studies, sweep
+from ..organism import Organism, stored
+from ..runs import studies, sweep
 from ..runs.studies import Progress
 from ..training import phases
 from ..world import names
@@ -25,6 +26,7 @@ from . import catalogue, raset, tuning
 SHOWN = ("none", "raset", "random_experts", "steering_off_responses")  # routes kept for the strip
 
 
+@numerics.fixed()
 def study(
     out: Path,
     schedule: tuning.Schedule | None = None,
@@ -41,7 +43,7 @@ def study(
       ConfigError, CheckpointError: not a finished run, or damaged.
     """
     schedule = schedule or tuning.DEFAULT
-    organism = runner.load(out)
+    organism = stored.load(out)
     folder = out / "raset"
     made = _stored(folder, organism, schedule)
     cfg, total = organism.cfg, len(catalogue.plan(organism.cfg))
@@ -78,7 +80,7 @@ def _known(made):
     return {(row["method"], row["budget"]) for row in made["rows"]}
 
 
-def _stored(folder: Path, organism: runner.Organism, schedule) -> dict:
+def _stored(folder: Path, organism: Organism, schedule) -> dict:
     belongs = {
         "toymoe": __version__,
         "model": studies.fingerprint(organism.aligned),

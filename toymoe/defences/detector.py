@@ -21,8 +21,8 @@ from ..attacks import lora, raset, steering
 from ..attacks.raset import Attacker, Look, TestSet
 from ..attribution import methods
 from ..config import Config
+from ..organism import Organism
 from ..runs import studies
-from ..runs.runner import Organism
 from . import alignment
 
 DEFENCES = {
@@ -49,7 +49,7 @@ def defend(organism: Organism, defence: alignment.Defence, pairs: int = 384) -> 
         share_LE = methods.token_share(e)
         learns = raset.choose(share_LE, min(defence.most_used, share_LE.size))
     aligned = alignment.align(organism.pretrained, organism.tables, organism.cfg, defence, learns)
-    return organism._replace(aligned=aligned)
+    return organism._replace(aligned=aligned, metrics=None, history=None)
 
 
 # --- the attacks --------------------------------------------------------------------------------
