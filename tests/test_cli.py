@@ -12,8 +12,8 @@ import pytest
 from toymoe import checkpoint, cli, start
 from toymoe.config import to_dict
 from toymoe.machine import bench, doctor
-from toymoe.pages import terminal, words
 from toymoe.organism import stored
+from toymoe.pages import terminal, words
 from toymoe.runs import painter, report, runner
 from toymoe.training.phases import TrainingError
 

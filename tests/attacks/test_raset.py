@@ -18,8 +18,8 @@ from toymoe.attacks import catalogue, raset, report, study, tuning
 from toymoe.attribution import criteria, methods
 from toymoe.config import Config, ConfigError, build
 from toymoe.model import inference
-from toymoe.runs import runner, sweep
 from toymoe.organism import Organism, stored
+from toymoe.runs import sweep
 
 FAST = tuning.Schedule(steps=2, check=2, batch=4)
 

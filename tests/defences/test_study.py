@@ -9,7 +9,8 @@ import pytest
 from toymoe import cli
 from toymoe.attacks import raset, tuning
 from toymoe.defences import alignment, detector, report, study
-from toymoe.runs import runner, studies, sweep
+from toymoe.organism import stored
+from toymoe.runs import studies, sweep
 
 FAST = tuning.Schedule(steps=2, check=2, batch=4)
 FEW = {

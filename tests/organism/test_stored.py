@@ -72,7 +72,6 @@ def test_settings_that_lack_something_are_refused_even_with_a_right_hash(small_r
         lambda config: config.pop("train"),
         lambda config: config["train"].pop("batch"),
         lambda config: config.update(seed="0"),
-        lambda config: config["world"].update(overlap=0),
     ):
         changed = checkpoint.read_json(small_run.out / "config.json")
         change(changed["config"])
@@ -115,11 +114,11 @@ def test_a_file_of_another_run_is_refused(small_run, others, tmp_path, file, who
     shutil.copytree(small_run.out, tmp_path, dirs_exist_ok=True)
     organism.load(tmp_path)
     shutil.copy(others[whose] / file, tmp_path)
-    with pytest.raises(CheckpointError, match="not the file that belongs here|other settings") as e:
+    with pytest.raises(CheckpointError, match=r"that belongs here|other settings") as caught:
         organism.load(tmp_path)
-    assert "\n" not in str(e.value)
-    if file.endswith("z"):
-        assert ("seed is 5 and must be 0" in str(e.value)) is (whose == "another seed")
+    assert "\n" not in str(caught.value)
+    if file not in ("config.json", "metrics.json"):  # of many files, the first that differs
+        assert ("seed is 5 and must be 0" in str(caught.value)) is (whose == "another seed")
 
 
 @pytest.mark.parametrize(

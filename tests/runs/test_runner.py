@@ -169,8 +169,8 @@ runner.run(from_dict(json.loads(sys.argv[1])), Path(sys.argv[2]), pictures=False
 
 @pytest.mark.parametrize("at", [4, 7], ids=["amid pretraining", "amid alignment"])
 def test_killed_while_writing_it_ends_with_the_same_bits(small, small_run, tmp_path, at):
-    # config.json, tables.npz, a state after 3 and 6 steps, pretrained.npz, the start of alignment, a state
-    # after 3 steps, …: killed with the file written beside its place and not yet put there
+    # config.json, tables.npz, a state after 3 and 6 steps, pretrained.npz, the start of alignment,
+    # a state after 3 steps, …: killed with the file written beside its place and not yet put there
     arguments = [json.dumps(to_dict(small)), str(tmp_path), str(small_run.cache), str(at)]
     ended = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True)
     assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()

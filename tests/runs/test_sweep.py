@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from toymoe import checkpoint
-from toymoe.config import ConfigError, to_dict
+from toymoe.config import ConfigError
 from toymoe.organism import stored
 from toymoe.runs import runner, sweep
 from toymoe.training.phases import TrainingError

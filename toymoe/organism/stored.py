@@ -3,6 +3,7 @@
 Every file says whose it is: the configuration with the seed, the phase, and a hash of its content.
 """
 
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -124,6 +125,7 @@ def write_params(out: Path, cfg: Config, phase: str, made: model.Params) -> None
     checkpoint.save(out / f"{phases.NAMES[phase]}.npz", made, meta)
 
 
+@cache
 def _like(make, cfg):
     shapes = jax.eval_shape(lambda: make(cfg))
     return jax.tree.map(lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape), shapes)
