@@ -55,6 +55,7 @@ def write_json(path: str | Path, obj: Any) -> None:
     """
     if isinstance(obj, dict):
         plain = json.loads(_json(path, obj))
+        plain.pop("hash", None)
         obj = plain | {"hash": _json_digest(plain)}
     write_atomic(path, _json(path, obj, indent=2) + b"\n")
 

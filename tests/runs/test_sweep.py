@@ -70,7 +70,8 @@ def test_flattened_by_hand():
         "holes": [1.0, None],
         "nothing": [],
     }
-    assert sweep.flat(nested) == {
+    said = {"config": {"seed": 4}, "versions": {"jax": "0.10.2"}, "hash": "ab"}  # of itself
+    assert sweep.flat(nested | said) == {
         "seed": 4,
         "a.b.0": 0.5,
         "a.b.1": 0.25,
@@ -204,11 +205,14 @@ def test_damage_costs_its_own_row_only(swept, small, tmp_path):
     (tmp_path / "seed-3" / "state.npz").write_bytes(b"PK of something else")
     (tmp_path / "seed-4").write_text("a file")
     shutil.copytree(out / "seed-1", tmp_path / "seed-5")  # of another seed
-    found, summary = sweep.sweep(small, [0, 1, 3, 4, 5], tmp_path)
+    shutil.copytree(out / "seed-1", tmp_path / "seed-2")
+    shutil.copy(out / "seed-2" / "config.json", tmp_path / "seed-2")  # of which only this is its own
+    found, summary = sweep.sweep(small, [0, 1, 3, 4, 5, 2], tmp_path)
     assert found[0] == rows[0] and summary["parameters"]["n"] == 1
     errors = {row["seed"]: row["error"] for row in found}
     assert "metrics.json is damaged" in errors[1] and "state.npz" in errors[3]
     assert "seed-4" in errors[4] and "other settings" in errors[5]
+    assert "metrics.json is of a run of other settings" in errors[2]
     assert all(row.keys() == {"seed", "error"} for row in found[1:])
 
 
