@@ -241,6 +241,6 @@ def test_other_folders_are_left_alone(swept, small, tmp_path):
         sweep.sweep(small, [0], tmp_path / "file" / "below")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "sweep.json").write_text("{")
-    with pytest.raises(ConfigError, match="damaged"):
+    with pytest.raises(checkpoint.CheckpointError, match="damaged"):
         sweep.sweep(small, [0], tmp_path / "bad")
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["bad", "file", "sweep.json"]
