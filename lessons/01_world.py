@@ -32,9 +32,9 @@ if importlib.util.find_spec("toymoe") is None:
     assert SOURCE, "toymoe is not installed here: write its address into SOURCE and run this again"
     subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", SOURCE])
 
-from toymoe.classroom import lesson
+from toymoe.classroom import begin, check, compare, predict
 
-lesson.begin(1)
+begin(1)
 
 # %%
 import jax
@@ -42,7 +42,6 @@ import numpy as np
 
 from toymoe import organism, world
 from toymoe.classroom import plots
-from toymoe.classroom.checks import check, compare, predict
 
 SEED = 0  # another seed draws other prompts
 shipped = organism.load()  # a trained model and its world; nothing is trained here

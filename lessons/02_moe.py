@@ -27,9 +27,9 @@ if importlib.util.find_spec("toymoe") is None:
     assert SOURCE, "toymoe is not installed here: write its address into SOURCE and run this again"
     subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", SOURCE])
 
-from toymoe.classroom import lesson
+from toymoe.classroom import begin, check, compare, predict
 
-lesson.begin(2)
+begin(2)
 
 # %%
 from functools import partial
@@ -40,7 +40,6 @@ import numpy as np
 import optax
 
 from toymoe.classroom import plots
-from toymoe.classroom.checks import check, compare, predict
 from toymoe.classroom.checks.lesson2 import route_given
 from toymoe.model import moe
 

@@ -29,15 +29,14 @@ if importlib.util.find_spec("toymoe") is None:
     assert SOURCE, "toymoe is not installed here: write its address into SOURCE and run this again"
     subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", SOURCE])
 
-from toymoe.classroom import lesson
+from toymoe.classroom import begin, check, compare, predict
 
-lesson.begin(3)
+begin(3)
 
 # %%
 import numpy as np
 
 from toymoe import organism, world
-from toymoe.classroom.checks import check, compare, predict
 from toymoe.classroom.checks.lesson1 import information
 from toymoe.classroom.checks.lesson3 import token_labels_given
 from toymoe.config import build

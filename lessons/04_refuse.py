@@ -27,9 +27,9 @@ if importlib.util.find_spec("toymoe") is None:
     assert SOURCE, "toymoe is not installed here: write its address into SOURCE and run this again"
     subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", SOURCE])
 
-from toymoe.classroom import lesson
+from toymoe.classroom import begin, check, compare, predict
 
-lesson.begin(4)
+begin(4)
 
 # %%
 import jax
@@ -37,11 +37,10 @@ import numpy as np
 
 from toymoe import organism, world
 from toymoe.classroom import plots
-from toymoe.classroom.checks import check, compare, predict
 from toymoe.classroom.checks.lesson4 import partners_given
 from toymoe.measures import paper
 from toymoe.model import inference
-from toymoe.runs import plots
+from toymoe.runs import plots as run_plots
 
 SEED = 0  # another seed draws other prompts
 B = 1024
@@ -311,7 +310,7 @@ assert ratio > 4
 # without and with REFUSE after it.
 
 # %%
-plots.contrasts(shipped.metrics["routing"])
+run_plots.contrasts(shipped.metrics["routing"])
 
 # %% [markdown]
 # ## The rule for which it is false

@@ -28,9 +28,9 @@ if importlib.util.find_spec("toymoe") is None:
     assert SOURCE, "toymoe is not installed here: write its address into SOURCE and run this again"
     subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", SOURCE])
 
-from toymoe.classroom import lesson
+from toymoe.classroom import begin, check, compare, predict
 
-lesson.begin(5)
+begin(5)
 
 # %%
 import jax
@@ -38,7 +38,6 @@ import numpy as np
 
 from toymoe import model, organism, world
 from toymoe.attribution import ablation, evidence, methods, weight_patching
-from toymoe.classroom.checks import check, compare, predict
 from toymoe.classroom.checks.lesson5 import mean_outputs_given
 from toymoe.runs import localisation_plots
 

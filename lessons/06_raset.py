@@ -32,9 +32,9 @@ if importlib.util.find_spec("toymoe") is None:
     assert SOURCE, "toymoe is not installed here: write its address into SOURCE and run this again"
     subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", SOURCE])
 
-from toymoe.classroom import lesson
+from toymoe.classroom import begin, check, compare, predict
 
-lesson.begin(6)
+begin(6)
 
 # %%
 import dataclasses
@@ -46,7 +46,6 @@ from toymoe import organism
 from toymoe.attacks import lora, raset, steering, tuning
 from toymoe.attribution import methods
 from toymoe.classroom import plots
-from toymoe.classroom.checks import check, compare, predict
 from toymoe.classroom.checks.lesson6 import steer_off_given
 
 SEED = 0  # another seed draws other prompts and other random experts

@@ -30,9 +30,9 @@ if importlib.util.find_spec("toymoe") is None:
     assert SOURCE, "toymoe is not installed here: write its address into SOURCE and run this again"
     subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", SOURCE])
 
-from toymoe.classroom import lesson
+from toymoe.classroom import begin, check, compare, predict
 
-lesson.begin(7)
+begin(7)
 
 # %%
 import dataclasses
@@ -44,7 +44,6 @@ import numpy as np
 from toymoe import organism
 from toymoe.attacks import lora, raset, steering, tuning
 from toymoe.classroom import plots
-from toymoe.classroom.checks import check, compare, predict
 from toymoe.classroom.checks.lesson7 import without_given
 from toymoe.defences import alignment
 from toymoe.measures import behaviour

@@ -28,9 +28,9 @@ if importlib.util.find_spec("toymoe") is None:
     assert SOURCE, "toymoe is not installed here: write its address into SOURCE and run this again"
     subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", SOURCE])
 
-from toymoe.classroom import lesson
+from toymoe.classroom import begin, check, compare, predict
 
-lesson.begin(8)
+begin(8)
 
 # %%
 import numpy as np
@@ -38,7 +38,6 @@ from scipy.optimize import linear_sum_assignment
 
 from toymoe import organism
 from toymoe.classroom import plots, seeds
-from toymoe.classroom.checks import check, compare, predict
 from toymoe.classroom.checks.lesson8 import uncertainty_given
 
 SEED = 0  # another seed draws other resamples and other shuffles

@@ -57,8 +57,9 @@ SMALL = {
 # Files that need the same costly fixture, and so run in the same process.
 TOGETHER = {
     "small_run": "test_cli test_numerics attacks/test_raset defences/test_study "
-    "organism/test_organism organism/test_stored runs/test_damage runs/test_folder "
-    "runs/test_painter runs/test_report runs/test_runner runs/test_state runs/test_sweep",
+    "organism/test_organism organism/test_stored pages/test_terminal runs/test_damage "
+    "runs/test_folder runs/test_painter runs/test_report runs/test_runner runs/test_state "
+    "runs/test_sweep",
     "taught": "attribution/test_methods attribution/test_localisation validation/test_planted "
     "validation/test_study",
 }

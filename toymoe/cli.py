@@ -22,6 +22,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; the exit code is 0, 1 (it failed), 2 (bad input) or 130 (Ctrl-C)."""
     args = argparse.Namespace()
     warnings.formatwarning = _one_line
+    if argv is None:
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.reconfigure(errors="replace")  # where a terminal knows no "–", it shows "?"
     try:
         args = _parse(argv)
         return args.command(args)

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from toymoe.pages import style, words
+from toymoe.pages import style
 from toymoe.runs import localisation_plots
 
 ROLES = ["BOS", "context", "context", "ASK", "verb", "entity", "ANS", "response"]
@@ -57,9 +58,11 @@ def test_every_figure_asks_its_question(L, E):
         name: part | {"heads": [1.0] * L, "experts": [2.0] * L}
         for name, part in given["decomposition"].items()
     }
-    figures = localisation_plots.all_figures(given, ROLES)
-    assert list(figures) == list(words.INSIDE)
-    titles = [paint(figure).get_suptitle() for figure in figures.values()]
+    told, titles = given | {"roles": ROLES}, []
+    for name, row in localisation_plots.FIGURES.items():
+        figure = paint(row.draw(*(told[number] for number in row.drawn_from)))
+        assert figure.get_suptitle() == row.title, name
+        titles.append(row.title)
     assert all(title.endswith("?") for title in titles) and len(set(titles)) == 4
 
 
@@ -95,7 +98,7 @@ def test_numbers_stand_where_they_matter():
     [(10.3, "10.3"), (-10.4, "-10.4"), (0.3, ".3"), (-0.3, "-.3"), (20.0, "20.0"), (0.97, "1.0")],
 )
 def test_only_a_zero_before_the_point_is_left_out(value, text):
-    axes = style.Figure().subplots()
+    axes = Figure().subplots()
     localisation_plots._write(axes, np.array([[value]]), 30.0)
     assert written(axes) == [text]
 
@@ -137,33 +140,3 @@ def test_swaps_show_refusal_and_accuracy_both_ways():
     )
     assert [names[y] for y in sorted(names, reverse=True)] == list(given)
     assert {bool(bar.get_hatch()) for bar in left.patches} == {True, False}
-
-
-def test_validation_lists_the_best_first_and_leaves_gaps():
-    def rate(value, n=10):
-        return {"rate": value, "low": 0.0, "high": 1.0, "n": n}
-
-    none = {"rate": None, "low": None, "high": None, "n": 0}
-    nothing = dict.fromkeys(("median", "low", "high"))
-    rows = [
-        {
-            "method": f"method_{i}",
-            "hit": rate(1 - i / 10),
-            "found": rate(0.5),
-            "alarms": none if i == 1 else rate(i / 10),
-            "correlation": nothing if i == 2 else dict(median=0.3, low=0.1, high=0.4),
-        }
-        for i in range(3)
-    ]
-    figure = paint(localisation_plots.validation({"methods": rows}))
-    left, right = figure.axes
-    names = dict(
-        zip(left.get_yticks(), (x.get_text() for x in left.get_yticklabels()), strict=True)
-    )
-    assert names == {2: "method 0", 1: "method 1", 0: "method 2"}
-    hit, _, alarms = (bars.lines[0] for bars in left.containers)
-    np.testing.assert_allclose(hit.get_xdata(), [1, 0.9, 0.8])
-    np.testing.assert_allclose(alarms.get_xdata(), [0, 0.2])
-    assert len({bars.lines[0].get_marker() for bars in left.containers}) == 3
-    assert right.containers[0].lines[0].get_ydata().tolist() == [2, 1]
-    assert figure.get_suptitle() == localisation_plots.VALIDATION

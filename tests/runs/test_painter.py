@@ -8,8 +8,9 @@ import time
 
 import pytest
 
+from toymoe import checkpoint, world
 from toymoe.pages import style
-from toymoe.runs import painter, plots
+from toymoe.runs import localisation_plots, painter, plots
 
 pytestmark = pytest.mark.core
 
@@ -23,25 +24,50 @@ def alive(pid):
 
 
 def test_figures_of_a_run_are_those_this_process_draws(small_run):
-    for name, figure in plots.routing_figures(small_run.metrics["routing"]).items():
+    for name in ("contrasts", "load"):
+        figure = plots.FIGURES[name].draw(small_run.metrics["routing"])
         assert (small_run.out / "figures" / f"{name}.png").read_bytes() == style.png(figure)
+
+
+def test_the_readers_settings_do_not_reach_it(small_run, small, tmp_path, monkeypatch):
+    (tmp_path / "matplotlibrc").write_text("figure.facecolor: black\naxes.facecolor: black\n")
+    monkeypatch.chdir(tmp_path)  # where matplotlib looks first
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    curves, _ = checkpoint.load(small_run.out / "history.npz")
+    with painter.Painter() as second:
+        second.draw(roles=world.roles(small.world), **small_run.metrics["inside"])
+        second.draw(curves=curves, hazard_rule="conjunction", routing=small_run.metrics["routing"])
+        second.draw(topics=world.names(small.world))
+        images = second.images()
+    figures = plots.FIGURES | localisation_plots.FIGURES
+    assert images.keys() == figures.keys()
+    for name, image in images.items():
+        assert image == (small_run.out / "figures" / f"{name}.png").read_bytes()
+
+
+def test_a_figure_without_its_numbers_is_an_error(capfd):
+    with painter.Painter() as second:
+        second.draw(topics=["alps"], hazard_rule="conjunction")
+        with pytest.raises(painter.DrawingError):
+            second.images()
+    assert "not told what" in capfd.readouterr().err
 
 
 def test_a_figure_that_cannot_be_drawn_is_an_error(capfd):
     with painter.Painter() as second:
         pid = second._process.pid
         assert os.getpgid(pid) != os.getpgid(0)  # Ctrl-C in a terminal does not reach it
-        second.draw("routing", {"contrasts": {}})
+        second.draw(routing={"contrasts": {}}, hazard_rule="conjunction")
         with pytest.raises(painter.DrawingError, match=r"could not be drawn .* --resume"):
             second.images()
-        second.draw("routing", {})  # to nobody
+        second.draw(routing={})  # to nobody
         assert not alive(pid)
     assert "Traceback" in capfd.readouterr().err
 
 
 BEGUN = """
 import os, signal, sys
-from toymoe.drawing import Painter
+from toymoe.runs.painter import Painter
 with Painter() as painter:
     print(painter._process.pid, flush=True)
     if sys.argv[1] == "killed":

@@ -5,18 +5,15 @@ import dataclasses
 import re
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
 
 from toymoe.config import HAZARD_RULES
 from toymoe.measures import paper
-from toymoe.pages import tables, words
-from toymoe.runs import report
+from toymoe.runs import localisation_plots, plots, report
 
 pytestmark = pytest.mark.core
 
-
-FIGURES = words.RUN | words.INSIDE
+FIGURES = plots.FIGURES | localisation_plots.FIGURES
 
 
 class Page(HTMLParser):
@@ -63,9 +60,9 @@ def test_every_number_and_control_is_on_the_page(small, small_run):
     page = Page((small_run.out / "report.html").read_text())
     for row in report.summary(small_run.metrics):
         assert " ".join(" ".join(filter(None, row)).split()) in page.text
-    for title, shows, control in FIGURES.values():
-        assert title in page.text
-        assert shows in page.text and f"Control. {control}" in page.text.replace(" .", ".")
+    for figure in FIGURES.values():
+        assert figure.title in page.text and figure.shows in page.text
+        assert f"Control. {figure.control}" in page.text.replace(" .", ".")
     assert f"seed {small.seed}" in page.text and '"pretrain_steps": 6' in page.text
     routing = small_run.metrics["routing"]
     for values in (routing["load_cv"], routing["topic_given_token"]):
@@ -102,7 +99,10 @@ def test_what_twins_differ_in_is_said_by_the_hazard_rule(small, small_run):
         own, other = (context, verb) if rule == "topic" else (verb, context)
         assert all(words in text for words in own), rule
         assert not any(words in text for words in other), rule
-    assert all(text.title == FIGURES[name].title for name, text in words.TOPIC_RULE.items())
+    assert [name for name in FIGURES if FIGURES[name].topic_rule] == ["contrasts", "patching"]
+    for figure in FIGURES.values():
+        assert figure.under("topic").title == figure.title and figure.under("conjunction") is figure
+        assert (figure.under("topic") == figure) == (not figure.topic_rule)
 
 
 def test_markup_in_the_data_is_text_on_the_page(small, small_run):
@@ -207,12 +207,3 @@ def test_contrasts_that_do_not_exist_are_dashes(small, small_run):
     assert f"top-k overlap: {paper.CONTRAST_LABELS['intent_twins']}" not in text
     assert "over-refusal: harmless topic – –" in text
     assert "dead experts 0 3" in text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(None, "–"), (0.99449, "0.994"), (3, "3"), (12345, "12,345"), ([0.5, None], "0.500 / –")],
-)
-def test_numbers_for_people(value, text):
-    assert tables.number(value) == text
-    assert tables.number(np.pi, 1) == "3.1"

@@ -12,8 +12,7 @@ import pytest
 from toymoe import checkpoint
 from toymoe.config import to_dict
 from toymoe.organism import stored
-from toymoe.pages import words
-from toymoe.runs import runner
+from toymoe.runs import localisation_plots, plots, runner
 
 pytestmark = pytest.mark.core
 
@@ -52,9 +51,9 @@ def interrupted(cfg, out, at):
 
 def test_writes_the_named_files_and_no_others(small_run):
     assert files(small_run.out) == OWN | {"report.html"} | {
-        f"figures/{name}.png" for name in (words.RUN | words.INSIDE)
+        f"figures/{name}.png" for name in plots.FIGURES | localisation_plots.FIGURES
     }
-    for name in words.RUN | words.INSIDE:
+    for name in plots.FIGURES | localisation_plots.FIGURES:
         assert (small_run.out / f"figures/{name}.png").read_bytes().startswith(b"\x89PNG\r\n")
 
 

@@ -206,7 +206,7 @@ def test_damage_costs_its_own_row_only(swept, small, tmp_path):
     (tmp_path / "seed-4").write_text("a file")
     shutil.copytree(out / "seed-1", tmp_path / "seed-5")  # of another seed
     shutil.copytree(out / "seed-1", tmp_path / "seed-2")
-    shutil.copy(out / "seed-2" / "config.json", tmp_path / "seed-2")  # of which only this is its own
+    shutil.copy(out / "seed-2" / "config.json", tmp_path / "seed-2")  # nothing else is its own
     found, summary = sweep.sweep(small, [0, 1, 3, 4, 5, 2], tmp_path)
     assert found[0] == rows[0] and summary["parameters"]["n"] == 1
     errors = {row["seed"]: row["error"] for row in found}

@@ -1,10 +1,9 @@
-"""The figures of `toymoe raset`, in the style of `toymoe.runs.plots`: plain numbers in, Figures out."""
+"""The figures of `toymoe raset`: plain numbers in, Figures out."""
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from ..pages import style
-from ..pages.style import BLACK, BLUE, GREEN, GREY, ORANGE, RED, SKY, STYLES
+from ..pages.style import BLACK, BLUE, GREEN, GREY, ORANGE, RED, SKY, STYLES, Figure
 from .raset import CRITERION
 
 TITLES = {
@@ -46,6 +45,7 @@ def front(x, y) -> np.ndarray:
     return np.array(kept[::-1], int)
 
 
+@style.defaults()
 def pareto(rows: list[dict]) -> Figure:
     """Refusal removed against route kept, against accuracy kept, and against right answers, with
     the Pareto front. Lines join the budgets of one method; a point grows with its budget."""
@@ -89,6 +89,7 @@ def pareto(rows: list[dict]) -> Figure:
     return figure
 
 
+@style.defaults()
 def criteria(correlations: dict[str, dict]) -> Figure:
     """Rank correlation of each criterion with measured ablation, and its 95 % interval."""
     names = sorted(correlations, key=lambda name: correlations[name]["rho"])
@@ -111,6 +112,7 @@ def criteria(correlations: dict[str, dict]) -> Figure:
     return figure
 
 
+@style.defaults()
 def routes(shares: dict[str, list], topics: list[str]) -> Figure:
     """Share of each topic's tokens that each expert takes, untouched and after each attack."""
     arrays = {name: np.array(shares_LGE) for name, shares_LGE in shares.items()}
@@ -137,6 +139,7 @@ def routes(shares: dict[str, list], topics: list[str]) -> Figure:
     return figure
 
 
+@style.defaults()
 def break_counts(curves: dict[str, dict[str, list]]) -> Figure:
     """Refusal left against the number of experts attacked, a panel per attack, a line per defence.
 

@@ -1,1 +1,9 @@
-"""The lessons' side of the package: notebooks, checks, predictions, marking."""
+"""What lessons call: ``begin`` a notebook, ``check`` a function, ``predict`` a number, ``compare`` it.
+
+Another exercise: its check in ``checks/lessonN.py``, and its cell in ``lessons/NN_name.py``.
+"""
+
+from .checks import check, compare, predict
+from .lesson import begin
+
+__all__ = ["begin", "check", "compare", "predict"]

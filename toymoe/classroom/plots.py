@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from ..pages.style import BLACK, BLUE, GREY, ORANGE, SKY, STYLES, Figure
+from ..pages.style import BLACK, BLUE, GREY, ORANGE, SKY, STYLES, Figure, defaults
 from ..pages.style import new_figure as figure
 from ..pages.style import tidy as tidy
 
 
+@defaults()
 def what_tokens_tell(shares: dict[str, dict[str, float]], floors: dict[str, float]) -> Figure:
     """Best possible guess of each label from each thing that can be seen, a panel per label.
 
@@ -28,6 +29,7 @@ def what_tokens_tell(shares: dict[str, dict[str, float]], floors: dict[str, floa
     return drawn
 
 
+@defaults()
 def load_by_balance(shares: dict[float, list]) -> Figure:
     """Each expert's share of the tokens, busiest first, a panel per weight of the balance loss.
 
@@ -50,6 +52,7 @@ def load_by_balance(shares: dict[float, list]) -> Figure:
     return drawn
 
 
+@defaults()
 def two_rules(js: dict[str, list[float]], across: float) -> Figure:
     """JS between hazards and their twins by layer, under two hazard rules.
 
@@ -68,13 +71,14 @@ def two_rules(js: dict[str, list[float]], across: float) -> Figure:
     return drawn
 
 
+@defaults()
 def what_is_kept(rows: list[dict]) -> Figure:
     """Refusal lost against what is kept, a panel per kept quantity; more to the upper right is a
     better attack.
 
     Args:
-      rows: ``method``, ``budget`` (experts, 0 for none) and what `toymoe.attacks.raset.evaluate` returns;
-        the method "none" is the untouched model.
+      rows: ``method``, ``budget`` (experts, 0 for none) and what `toymoe.attacks.raset.evaluate`
+        returns; the method "none" is the untouched model.
     """
     base = next(row for row in rows if row["method"] == "none")
     kept = {
@@ -109,6 +113,7 @@ def what_is_kept(rows: list[dict]) -> Figure:
     return drawn
 
 
+@defaults()
 def over_seeds(rows: dict[str, tuple], matched: dict[str, dict[str, float]]) -> Figure:
     """Left: every finding beside its control, a dot per seed and an interval of the median. Right:
     how alike matched experts are, by what is compared.
@@ -149,6 +154,7 @@ def over_seeds(rows: dict[str, tuple], matched: dict[str, dict[str, float]]) -> 
     return drawn
 
 
+@defaults()
 def defended(curves: dict[str, dict[str, list]], attacks: dict[str, dict[str, float]]) -> Figure:
     """Left and middle: what is left against the number of experts removed. Right: refusal left
     under each attack.

@@ -17,7 +17,7 @@ def _bench(args) -> int:
     from ..machine import bench
     from ..pages import terminal
 
-    console, what = terminal.Console(stderr=True), "compiling and measuring, about half a minute"
+    console, what = terminal.console(stderr=True), "compiling and measuring, about half a minute"
     with console.status(what) as status:
         result = bench.measure(cfg, lambda done, of: status.update(f"{what}: {done} of {of}"))
     if args.json:
@@ -30,5 +30,5 @@ def _bench(args) -> int:
         ("fraction", f"{result['fraction']:.1%}"),
         *((name.replace("_", " "), f"{value:,}") for name, value in result["shape"].items()),
     ]
-    terminal.Console().print(terminal.table(("", "median of windows"), rows))
+    terminal.console().print(terminal.table(("", "median of windows"), rows))
     return 0

@@ -26,7 +26,7 @@ def _defend(args) -> int:
     from ..pages import terminal
     from ..runs import studies
 
-    console = terminal.Console(markup=False)
+    console = terminal.console()
     head = "\nExperts attacked until fewer than half of the hazards are refused:"
     if (out / "sweep.json").is_file():
         with terminal.Steps(console) as steps:

@@ -18,7 +18,7 @@ def _doctor(args) -> int:
         for row in doctor.examine().rows:
             print(f"{row.name}: {row.value}, {mark[row.ok]}. {row.advice}")
         return 1
-    console = terminal.Console(markup=False)
+    console = terminal.console()
     with console.status("looking and measuring, about three seconds"):
         found = doctor.examine()
     rows = [(row.name, row.value, mark[row.ok], row.advice) for row in found.rows]

@@ -42,7 +42,7 @@ def _grade(args) -> int:
         raise ConfigError(f"--out {out} is one of the submissions: name another file.")
     folder = Path(args.feedback) if args.feedback else out.with_name(f"{out.stem}_feedback")
     no_file(folder)
-    console, done = terminal.Console(markup=False), count(1)
+    console, done = terminal.console(), count(1)
     what = f"marking {len(paths)} submissions"
     with console.status(what) as status:
         rows = marking.mark(

@@ -38,7 +38,7 @@ def _raset(args) -> int:
     from ..pages import terminal
     from ..runs import studies, sweep
 
-    console = terminal.Console(markup=False)
+    console = terminal.console()
     if args.seeds is None and not (out / "sweep.json").is_file():
         with terminal.Steps(console) as steps:
             made = study.study(out, watch=lambda p: steps.show(p.stage, p.done, p.total))

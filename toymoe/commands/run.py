@@ -29,7 +29,7 @@ def _run(args) -> int:
     from ..pages import terminal
     from ..runs import folder, report, runner
 
-    console = terminal.Console(markup=False)
+    console = terminal.console()
     if args.resume:
         begun = stored.config(out)
         given = args.preset or args.seed or args.set

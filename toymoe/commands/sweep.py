@@ -21,7 +21,7 @@ def _sweep(args) -> int:
     seeds, out, console = (
         sweep.parse_seeds(args.seeds),
         Path(args.out),
-        terminal.Console(markup=False),
+        terminal.console(),
     )
     sweep.claim(cfg, out)  # before the bars, so that an error is all that is said
     with terminal.Bars(console) as bars:

@@ -31,10 +31,10 @@ def _validate(args) -> int:
     start_jax()
     from .. import checkpoint
     from ..pages import style, tables, terminal
-    from ..runs import localisation_plots, sweep
-    from ..validation import study
+    from ..runs import sweep
+    from ..validation import plots, study
 
-    console, seeds = terminal.Console(markup=False), sweep.parse_seeds(args.seeds)
+    console, seeds = terminal.console(), sweep.parse_seeds(args.seeds)
     study.check(cfg, out, seats)  # before the bar, so that an error is all that is said
     with terminal.Steps(console) as steps:
         result = study.validate(
@@ -46,7 +46,7 @@ def _validate(args) -> int:
             lambda seed, error: steps.finish(f"seed {seed}: {error or 'done'}"),
         )
     if result["counts"]:
-        image = style.png(localisation_plots.validation(result))
+        image = style.png(plots.validation(result))
         checkpoint.write_atomic(out / "validate.png", image)
 
     def percent(rate, interval=False):

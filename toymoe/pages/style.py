@@ -1,13 +1,20 @@
 """The look of every figure: colours, line styles, frames, and a figure as the bytes of a PNG.
 
 Colours are Okabe and Ito's, which colour-blind readers tell apart; line styles and markers carry
-the same distinction in grey. Titles ask the figure's question.
+the same distinction in grey. Titles ask the figure's question. A function that draws stands under
+``@defaults()``. Matplotlib is imported when the first figure is drawn: that takes nearly a second.
 """
 
 import io
+import os
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, TypeAlias
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+Figure: TypeAlias = "matplotlib.figure.Figure"  # by name, as IPython's formatters take it too
 
 BLACK, ORANGE, SKY, GREEN, BLUE, RED = (
     "#000000",
@@ -28,8 +35,27 @@ STYLES = (
 GREY = "0.6"
 
 
+@contextmanager
+def defaults():
+    """Matplotlib's own settings, whatever the matplotlibrc or style; what was set comes back after.
+
+    Matplotlib looks settings up when an axis or a line is made as well as when it is painted: what
+    draws needs this around it as much as what saves does.
+    """
+    backend = os.environ.get("MPLBACKEND", "")
+    if backend.startswith("module://") and not find_spec(backend[9:].partition(".")[0]):
+        del os.environ["MPLBACKEND"]  # of the notebook that began this process, and not known here
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        yield
+
+
 def new_figure(title: str, width: float, height: float) -> Figure:
     """A figure of so many inches, its title the question it answers."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.suptitle(title, fontsize=13)
     return figure
@@ -41,8 +67,11 @@ def tidy(axes, **labels):
     axes.set(**labels)
 
 
+@defaults()
 def png(figure: Figure, dpi: int = 110) -> bytes:
     """A figure as the bytes of a PNG file: those of savefig, which draws twice."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     buffer, before = io.BytesIO(), (figure.canvas, figure.dpi)
     figure.set_dpi(dpi)
     FigureCanvasAgg(figure).print_png(buffer)

@@ -5,7 +5,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-__all__ = ["Bars", "Console", "Steps", "table"]
+
+def console(stderr: bool = False) -> Console:
+    """A terminal that writes text as it is given: brackets are no markup."""
+    return Console(markup=False, stderr=stderr)
 
 
 def table(head, rows) -> Table:

@@ -1,18 +1,14 @@
-"""The figures of looking inside: maps over experts, patching, decomposition, swaps, validation.
+"""The figures of where refusal lives: drawn, named and described, as in `plots`.
 
-Each function takes the plain numbers of `toymoe.attribution.localisation` or `toymoe.validation.study` and returns a Figure,
-in the style of `toymoe.runs.plots`. Every number that carries an argument is also written down, so that
-nothing hangs on colour alone.
+The numbers are those of `toymoe.attribution.localisation`. Every number that carries an argument is
+also written down, so that nothing hangs on colour alone.
 """
 
 import numpy as np
-from matplotlib.colors import CenteredNorm
-from matplotlib.figure import Figure
 
-from ..pages.style import BLACK, BLUE, GREY, ORANGE, RED, SKY, STYLES, new_figure, tidy
-from ..pages.words import INSIDE
+from ..pages.style import BLACK, BLUE, GREY, ORANGE, SKY, Figure, defaults, new_figure, tidy
+from .plots import ReportFigure
 
-VALIDATION = "Do the methods find what was planted?"
 PATCHED = {
     "head_out": "attention's additions",
     "expert_out": "what the experts say",
@@ -22,6 +18,7 @@ MAP = dict(aspect="auto", origin="lower")
 DIVERGING = "PuOr"  # told apart by colour-blind readers; in grey the sign is in the numbers
 
 
+@defaults()
 def expert_maps(ablation: dict) -> Figure:
     """Loss of the refusal margin, of refusal, and of right answers beside them, without each
     expert: routes free, routes frozen, and the difference, which went through the route."""
@@ -32,7 +29,7 @@ def expert_maps(ablation: dict) -> Figure:
         "accuracy": ("right answers lost", "share", 0.2),
     }
     L, E = np.shape(free["refusal"])
-    figure = new_figure(INSIDE["expert_maps"].title, 4 + 0.62 * E, 1.8 + 0.5 * L * len(rows))
+    figure = new_figure(FIGURES["expert_maps"].title, 4 + 0.62 * E, 1.8 + 0.5 * L * len(rows))
     panels = figure.subplots(len(rows), 3, sharex=True, sharey=True)
     for row, (name, (label, unit, least)) in zip(panels, rows.items(), strict=True):
         a, b = np.array(free[name]), np.array(frozen[name])
@@ -62,6 +59,7 @@ def _write(axes, values_YX, most, least=0.05):
             axes.text(x, y, text, **style)
 
 
+@defaults()
 def patching(patched: dict, roles: list[str]) -> Figure:
     """Share of the margin's difference between hazard and twin that one layer and position carries,
     both ways, a row for each tap.
@@ -71,12 +69,12 @@ def patching(patched: dict, roles: list[str]) -> Figure:
     """
     ways = {"removed": "twin's values in the hazard", "restored": "hazard's values in the twin"}
     L, T = np.shape(next(iter(patched.values()))["removed"])
-    figure = new_figure(INSIDE["patching"].title, 11, 1.2 + 0.55 * (L + 1) * len(patched))
+    figure = new_figure(FIGURES["patching"].title, 11, 1.2 + 0.55 * (L + 1) * len(patched))
     panels = figure.subplots(len(patched), 2, sharex=True, sharey=True, squeeze=False)
     for row, (tap, found) in zip(panels, patched.items(), strict=True):
         for axes, (way, label) in zip(row, ways.items(), strict=True):
             values_LT = np.array(found[way])
-            image = axes.imshow(values_LT, cmap=DIVERGING, norm=CenteredNorm(0, 1), **MAP)
+            image = axes.imshow(values_LT, cmap=DIVERGING, vmin=-1, vmax=1, **MAP)
             _write(axes, values_LT, 1.0)
             axes.set_title(f"{PATCHED.get(tap, tap)}: {label}", fontsize=9)
         row[0].set(yticks=range(L), ylabel="layer")
@@ -88,9 +86,10 @@ def patching(patched: dict, roles: list[str]) -> Figure:
     return figure
 
 
+@defaults()
 def decomposition(parts: dict) -> Figure:
     """The refusal margin of hazards and of twins as a waterfall of its parts."""
-    figure = new_figure(INSIDE["decomposition"].title, 11, 4)
+    figure = new_figure(FIGURES["decomposition"].title, 11, 4)
     panels = figure.subplots(1, 2, sharey=True)
     for axes, (name, part) in zip(panels, parts.items(), strict=True):
         labels, values = ["embedding"], [part["embedding"]]
@@ -122,13 +121,14 @@ def decomposition(parts: dict) -> Figure:
     return figure
 
 
+@defaults()
 def weight_swaps(swaps: dict) -> Figure:
     """Refusal and right answers with one part of the weights exchanged, in both directions."""
     ways = {
         "removed": "aligned model, this part as before alignment",
         "alone": "model before alignment, this part aligned",
     }
-    figure = new_figure(INSIDE["swaps"].title, 11, 0.9 + 0.55 * len(swaps))
+    figure = new_figure(FIGURES["swaps"].title, 11, 0.9 + 0.55 * len(swaps))
     panels = figure.subplots(1, 2, sharey=True)
     at = np.arange(len(swaps))[::-1]
     bars = (
@@ -146,55 +146,57 @@ def weight_swaps(swaps: dict) -> Figure:
     return figure
 
 
-def validation(result: dict) -> Figure:
-    """What every method earned, the best on top: planted experts named first, false alarms on
-    shams, and rank correlation with measured ablation, with 95 % intervals."""
-    rows = result["methods"]
-    figure = new_figure(VALIDATION, 11, 1.3 + 0.28 * len(rows))
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
-    at = np.arange(len(rows))[::-1]
-    marks = (
-        ("hit", "planted expert named first", 0.16, STYLES[0]),
-        ("found", "… with a verdict of its own", 0.0, STYLES[2]),
-        ("alarms", "false alarms on shams", -0.16, STYLES[1]),
-    )
-    for name, label, offset, style in marks:
-        known = [i for i, row in enumerate(rows) if row[name]["n"]]
-        rate, low, high = (
-            np.array([rows[i][name][key] for i in known], float) for key in ("rate", "low", "high")
-        )
-        spread = np.maximum([rate - low, high - rate], 0)
-        left.errorbar(
-            rate,
-            at[known] + offset,
-            xerr=spread,
-            fmt=style["marker"],
-            color=style["color"],
-            markersize=5,
-            label=label,
-        )
-    known = [i for i, row in enumerate(rows) if row["correlation"]["median"] is not None]
-    middle, low, high = (
-        np.array([rows[i]["correlation"][key] for i in known], float)
-        for key in ("median", "low", "high")
-    )
-    spread = np.maximum([middle - low, high - middle], 0)
-    right.errorbar(middle, at[known], xerr=spread, fmt="D", color=RED, markersize=4)
-    right.axvline(0, color=GREY, linewidth=1)
-    left.set_yticks(at, [row["method"].replace("_", " ") for row in rows])
-    tidy(left, xlabel="share of organisms", xlim=(-0.03, 1.03))
-    tidy(right, xlabel="rank correlation with measured ablation", xlim=(-1.05, 1.05))
-    left.grid(axis="y", color="0.92")
-    right.grid(axis="y", color="0.92")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return figure
-
-
-def all_figures(inside: dict, roles: list[str]) -> dict[str, Figure]:
-    """Every figure of a run's section "Where refusal lives", by file name."""
-    return {
-        "swaps": weight_swaps(inside["swaps"]),
-        "expert_maps": expert_maps(inside["ablation"]),
-        "patching": patching(inside["patching"], roles),
-        "decomposition": decomposition(inside["decomposition"]),
-    }
+FIGURES = {
+    "swaps": ReportFigure(
+        title="Which part of the weights carries refusal?",
+        draw=weight_swaps,
+        drawn_from=("swaps",),
+        shows="Left: the aligned model with one part of its weights put back to what it was "
+        "before alignment. Where refusal falls, and the twins are still answered, that part is "
+        "necessary. Right: the model before alignment with one part aligned. Where refusal rises, "
+        "that part is enough.",
+        control="“Nothing” and “everything” are the two checkpoints themselves. Right answers to "
+        "harmless twins (hatched) say whether the model still works: a part whose loss breaks "
+        "everything is not the seat of refusal.",
+    ),
+    "expert_maps": ReportFigure(
+        title="Which expert does the model need in order to refuse?",
+        draw=expert_maps,
+        drawn_from=("ablation",),
+        shows="Each expert silenced, one at a time: what is lost of the refusal margin, of the "
+        "share of hazards refused, and of right answers to their twins. A model whose refusal "
+        "sits in one expert has one dark cell in the second row.",
+        control="Routes of later layers free, and frozen as in the unchanged run; the difference "
+        "went through the route. The table below holds the largest effect against random experts, "
+        "experts used about as much, and shuffled labels.",
+    ),
+    "patching": ReportFigure(
+        title="Where does a hazard become a refusal?",
+        draw=patching,
+        drawn_from=("patching", "roles"),
+        shows="A run in which one layer's values at one position are those of the twin, which "
+        "differs in the verb alone: the share of the difference in the refusal margin that comes "
+        "with them, from the twin into the hazard (is it necessary?) and the other way (is it "
+        "enough?).",
+        control="The context words are equal in both, so that in their columns there is nothing "
+        "to carry. The router's row shows what the route by itself carries.",
+        topic_rule=dict(
+            shows="A run in which one layer's values at one position are those of the twin, which "
+            "differs in the context words: the share of the difference in the refusal margin that "
+            "comes with them, from the twin into the hazard (is it necessary?) and the other way "
+            "(is it enough?).",
+            control="BOS is before all that differs, so that in its column there is nothing to "
+            "carry. The router's row shows what the route by itself carries.",
+        ),
+    ),
+    "decomposition": ReportFigure(
+        title="What adds up to the decision to refuse?",
+        draw=decomposition,
+        drawn_from=("decomposition",),
+        shows="The margin is a sum of what every part adds to the last position, with the scale "
+        "of the final norm held. Direct effects only: what a part does by way of later ones is "
+        "counted there.",
+        control="The harmless twins on the right: a part that adds as much to them does not tell "
+        "hazards from harmless requests.",
+    ),
+}

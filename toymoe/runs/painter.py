@@ -29,7 +29,7 @@ class Painter:
             [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": path},
+            env=os.environ | {"PYTHONPATH": path, "MPLBACKEND": "agg", "MATPLOTLIBRC": os.devnull},
             start_new_session=True,  # Ctrl-C is for the first process, which ends both
         )
         return self
@@ -41,20 +41,19 @@ class Painter:
             self._process.stdin.close()
         self._process.stdout.close()
 
-    def draw(self, which: str, *args) -> None:
-        """Begin to draw some figures; more may be asked for meanwhile, from any thread.
+    def draw(self, **numbers) -> None:
+        """Begin to draw the figures for which all is now told, of this call or earlier ones.
 
         Args:
-          which: "training", "routing" or "inside".
-          args: what the function that makes those figures takes, see ``_paint``.
+          numbers: by the names in ``drawn_from`` of the figures; others go unused.
         """
-        self._tell((which, args))
+        self._tell(numbers)
 
     def images(self) -> dict[str, bytes]:
         """Wait for all figures; PNG files by name.
 
         Raises:
-          DrawingError: one of them could not be drawn.
+          DrawingError: one of them could not be drawn, or not all of its numbers were told.
         """
         self._tell(None)
         answer = self._process.stdout.read()
@@ -76,17 +75,17 @@ def _paint() -> None:
     from ..pages import style
     from . import localisation_plots, plots
 
-    makers = {
-        "training": plots.training_figures,
-        "routing": plots.routing_figures,
-        "inside": localisation_plots.all_figures,
-    }
-    images = {}
+    figures = plots.FIGURES | localisation_plots.FIGURES
+    told, images = {}, {}
     with suppress(EOFError):  # the first process has ended
-        while asked := pickle.load(sys.stdin.buffer):
-            which, args = asked
-            figures = makers[which](*args)
-            images |= {name: style.png(figure) for name, figure in figures.items()}
+        while numbers := pickle.load(sys.stdin.buffer):
+            told |= numbers
+            for name, figure in figures.items():
+                if name not in images and told.keys() >= {*figure.drawn_from}:
+                    args = (told[number] for number in figure.drawn_from)
+                    images[name] = style.png(figure.draw(*args))
+        if figures.keys() - images.keys():
+            raise LookupError(f"not told what {figures.keys() - images.keys()} are drawn from")
         answer.write(pickle.dumps(images))
         answer.flush()
 

@@ -1,15 +1,33 @@
-"""The figures of a run's training and routing: plain numbers in, Figures out.
+"""The figures of a run's training and routing: drawn, named and described.
 
-The numbers are those of `toymoe.measures`.
+A figure of the report is a function, plain numbers in and a Figure out, and a row in ``FIGURES``;
+those of where refusal lives are in `localisation_plots`. The numbers are those of
+`toymoe.measures`.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from ..measures import paper
-from ..pages.style import BLACK, BLUE, GREY, RED, SKY, STYLES, new_figure, tidy
-from ..pages.words import RUN
+from ..pages.style import BLACK, BLUE, GREY, RED, SKY, STYLES, Figure, defaults, new_figure, tidy
+
+
+class ReportFigure(NamedTuple):
+    """A figure of the report, and what stands above and below it."""
+
+    title: str  # the question that it answers
+    draw: Callable[..., Figure]
+    drawn_from: tuple[str, ...]  # what ``draw`` takes, by the names that the painter is told
+    shows: str
+    control: str  # what stands beside it
+    topic_rule: dict[str, str] | None = None  # said instead where a whole topic is the hazard
+
+    def under(self, hazard_rule: str) -> "ReportFigure":
+        """With the words for this hazard rule."""
+        return self._replace(**(self.topic_rule or {})) if hazard_rule == "topic" else self
+
 
 # --- over training ------------------------------------------------------------------------------
 
@@ -41,6 +59,7 @@ def _training_axis(axes, curves):
     )
 
 
+@defaults()
 def film_strip(curves: dict, topics: list[str], frames: int = 7) -> Figure:
     """Share of each topic's context tokens that each expert takes, while the model trains.
 
@@ -52,7 +71,7 @@ def film_strip(curves: dict, topics: list[str], frames: int = 7) -> Figure:
     (_, L, G, E), (at, switch) = share.shape, _time(curves)
     wanted = np.append(np.geomspace(1, switch, frames - 2)[:-1].round(), [switch, at[-1]])
     shown = np.unique([0, *(np.abs(at - w).argmin() for w in wanted)])
-    figure = new_figure(RUN["film_strip"].title, 2 + 1.75 * len(shown), 0.8 + 1.9 * L)
+    figure = new_figure(FIGURES["film_strip"].title, 2 + 1.75 * len(shown), 0.8 + 1.9 * L)
     panels = figure.subplots(L, squeeze=False)[:, 0]
     phase_names = ("pretraining", "alignment")
     when = [f"{phase_names[curves['phase'][s]]}\nafter step {curves['step'][s]}" for s in shown]
@@ -78,12 +97,13 @@ def film_strip(curves: dict, topics: list[str], frames: int = 7) -> Figure:
     return figure
 
 
+@defaults()
 def nmi_over_training(curves: dict) -> Figure:
     """NMI(topic; expert) at context words with its three controls, a panel per layer."""
     at, _ = _time(curves)
     nmi = curves["nmi_topic_context"]
     L = nmi.shape[1]
-    figure = new_figure(RUN["nmi"].title, 2 + 3.4 * L, 3.7)
+    figure = new_figure(FIGURES["nmi"].title, 2 + 3.4 * L, 3.7)
     panels = figure.subplots(1, L, squeeze=False, sharey=True)[0]
     for layer, axes in enumerate(panels):
         axes.plot(at, nmi[:, layer], label="topic", markersize=3, **STYLES[0])
@@ -109,10 +129,11 @@ def nmi_over_training(curves: dict) -> Figure:
     return figure
 
 
+@defaults()
 def behaviour_over_training(curves: dict) -> Figure:
     """Answers and refusals through both phases."""
     at, _ = _time(curves)
-    figure = new_figure(RUN["behaviour"].title, 8, 4)
+    figure = new_figure(FIGURES["behaviour"].title, 8, 4)
     axes = figure.subplots()
     lines = {
         "answer_accuracy": "harmless: answered correctly",
@@ -132,11 +153,14 @@ def behaviour_over_training(curves: dict) -> Figure:
 # --- after training -----------------------------------------------------------------------------
 
 
+@defaults()
 def contrasts(routing: dict, hazard_rule: str = "conjunction") -> Figure:
     """JS and top-k overlap of paired prompts, ours by layer beside the paper's ranges."""
+    from matplotlib.patches import Patch
+
     labels = paper.contrast_labels(hazard_rule)
     pairs = {name: routing["contrasts"][name] for name in labels if routing["contrasts"][name]}
-    figure = new_figure(RUN["contrasts"].title, 11, 4.4)
+    figure = new_figure(FIGURES["contrasts"].title, 11, 4.4)
     left, right = figure.subplots(1, 2, sharey=True)
     rows = np.arange(len(pairs))[::-1]
     for measure, axes, published in (
@@ -167,11 +191,12 @@ def contrasts(routing: dict, hazard_rule: str = "conjunction") -> Figure:
     return figure
 
 
+@defaults()
 def load(routing: dict) -> Figure:
     """Each expert's share of the selections, a panel per layer."""
     share_LE = np.array(routing["load_share"])
     L, E = share_LE.shape
-    figure = new_figure(RUN["load"].title, 1 + 3.2 * L, 3.2)
+    figure = new_figure(FIGURES["load"].title, 1 + 3.2 * L, 3.2)
     panels = figure.subplots(1, L, squeeze=False, sharey=True)[0]
     for layer, axes in enumerate(panels):
         axes.bar(np.arange(E), np.sort(share_LE[layer])[::-1], color=SKY, edgecolor=BLUE)
@@ -189,15 +214,69 @@ def load(routing: dict) -> Figure:
     return figure
 
 
-def training_figures(curves: dict, topics: list[str]) -> dict[str, Figure]:
-    """The figures of a run's training, by file name."""
-    return {
-        "film_strip": film_strip(curves, topics),
-        "nmi": nmi_over_training(curves),
-        "behaviour": behaviour_over_training(curves),
-    }
+# --- the table ----------------------------------------------------------------------------------
 
-
-def routing_figures(routing: dict, hazard_rule: str = "conjunction") -> dict[str, Figure]:
-    """The figures of what was measured of a run's routing, by file name."""
-    return {"contrasts": contrasts(routing, hazard_rule), "load": load(routing)}
+FIGURES = {
+    "film_strip": ReportFigure(
+        title="Does each topic come to have its own experts?",
+        draw=film_strip,
+        drawn_from=("curves", "topics"),
+        shows="Each panel is a layer at a moment of training; a row is a topic, a column an "
+        "expert, and the colour the share of the topic's context words that the expert takes. "
+        "Rows that are alike mean a router that ignores the topic; a few bright columns in each "
+        "row, different ones in different rows, mean specialisation.",
+        control="The first column is the untrained router. What it shows is only that equal words "
+        "are routed equally.",
+    ),
+    "nmi": ReportFigure(
+        title="How much does an expert say about the topic?",
+        draw=nmi_over_training,
+        drawn_from=("curves",),
+        shows="Mutual information of expert and topic at the context words, as a share of "
+        "log(number of topics): 1 if the expert gives the topic away, 0 if it says nothing.",
+        control="Three controls: the topics shuffled among the prompts (what the estimate finds "
+        "where there is nothing), the untrained router, and the same measure for the token "
+        "instead of the topic. The token's curve is divided by log(vocabulary), more than so few "
+        "experts can tell and so few context words contain: it cannot reach 1.",
+    ),
+    "behaviour": ReportFigure(
+        title="What does the model do with a request?",
+        draw=behaviour_over_training,
+        drawn_from=("curves",),
+        shows="In pretraining every request is answered, the hazardous too; then the model is "
+        "taught to refuse those. Measured on fixed prompts.",
+        control="Hazards never rehearsed in alignment (is a rule learnt, or a list?), harmless "
+        "requests refused by mistake.",
+    ),
+    "contrasts": ReportFigure(
+        title="What moves the route: the topic, or the refusal?",
+        draw=contrasts,
+        drawn_from=("routing", "hazard_rule"),
+        shows="How differently the two prompts of a pair are routed, a row for each kind of pair. "
+        "A small divergence in the three rows at the top and a large one in the two below, whose "
+        "topics differ, means that the topic moves the route and refusal hardly does; the experts "
+        "in common say the same the other way round. Grey: the ranges reported for large models; "
+        "their unit is not stated, so compare the order of the rows and not the lengths.",
+        control="The rows called control: a verb swapped without changing the hazard moves the "
+        "route about as much as one that does, if it is the word and not the hazard that moves it.",
+        topic_rule=dict(
+            shows="How differently the two prompts of a pair are routed, a row for each kind of "
+            "pair. Here a whole topic is the hazard, so that intent twins swap the context and "
+            "not the verb. A small divergence in the two rows at the top and a large one in the "
+            "three below, whose topics differ, means that the topic moves the route and refusal "
+            "hardly does; the experts in common say the same the other way round. Grey: the "
+            "ranges reported for large models; their unit is not stated, so compare the order of "
+            "the rows and not the lengths.",
+            control="Topic twins swap the context too, and their hazard need not flip: they move "
+            "the route about as much as intent twins, if it is the topic and not the hazard that "
+            "moves it.",
+        ),
+    ),
+    "load": ReportFigure(
+        title="Do all experts work?",
+        draw=load,
+        drawn_from=("routing",),
+        shows="The share of all selections that each expert gets, busiest first.",
+        control="The dashed line is the fair share. An expert below the dotted one counts as dead.",
+    ),
+}

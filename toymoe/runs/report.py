@@ -7,7 +7,8 @@ import numpy as np
 
 from ..config import Config, to_dict
 from ..measures import paper
-from ..pages import html, tables, words
+from ..pages import html, tables
+from . import localisation_plots, plots
 
 LIMITS = (
     "A small model in a language of some hundred tokens: it shows how "
@@ -57,7 +58,7 @@ def render(cfg: Config, metrics: dict, images: dict[str, bytes], examples: list[
     """The page.
 
     Args:
-      images: PNG bytes by the names of `toymoe.pages.words`.
+      images: PNG bytes of the figures there are, by name.
       examples: see `toymoe.measures.contrasts.examples`.
     """
     versions = ", ".join(f"{name} {number}" for name, number in metrics["versions"].items())
@@ -72,12 +73,8 @@ def render(cfg: Config, metrics: dict, images: dict[str, bytes], examples: list[
         "<p>JS: mean Jensen–Shannon divergence of the routing vectors, in nats, averaged over "
         "layers. The paper's figures are as known from secondary notes.</p>",
     ]
-    by_topic = cfg.world.hazard_rule == "topic"
-    texts = words.RUN | words.INSIDE | (words.TOPIC_RULE if by_topic else {})
-    for name in words.RUN:
-        if name in images:
-            parts += _captioned(texts[name], images[name])
-    parts += _inside(metrics["inside"], images, texts, "context" if by_topic else "verb")
+    parts += _pictured(plots.FIGURES, images, cfg.world.hazard_rule)
+    parts += _inside(metrics["inside"], images, cfg.world.hazard_rule)
     parts += ["<h2>Behaviour in numbers</h2>", _behaviour(metrics["behaviour"])]
     parts += ["<h2>Routing in numbers</h2>", _routing(metrics["routing"], cfg.world.hazard_rule)]
     if examples:
@@ -100,8 +97,13 @@ def render(cfg: Config, metrics: dict, images: dict[str, bytes], examples: list[
     return html.page(f"toymoe, seed {cfg.seed}", parts)
 
 
-def _captioned(text: words.Caption, image: bytes) -> list[str]:
-    return html.figure(text.title, image, text.shows, text.control)
+def _pictured(figures: dict, images: dict[str, bytes], hazard_rule: str) -> list[str]:
+    parts = []
+    for name, figure in figures.items():
+        if name in images:
+            said = figure.under(hazard_rule)
+            parts += html.figure(said.title, images[name], said.shows, said.control)
+    return parts
 
 
 def _behaviour(behaviour: dict) -> str:
@@ -115,16 +117,15 @@ def _behaviour(behaviour: dict) -> str:
     return html.table(("share of requests", *behaviour), rows)
 
 
-def _inside(inside: dict, images: dict[str, bytes], texts: dict, changed: str) -> list[str]:
+def _inside(inside: dict, images: dict[str, bytes], hazard_rule: str) -> list[str]:
     """The section "Where refusal lives"."""
+    changed = "context" if hazard_rule == "topic" else "verb"
     parts = [
         "<h2>Where refusal lives</h2>",
         f"<p>Measured on {inside['pairs']} hazardous requests and their harmless twins, which "
         f"differ in the {changed} alone.</p>",
+        *_pictured(localisation_plots.FIGURES, images, hazard_rule),
     ]
-    for name in words.INSIDE:
-        if name in images:
-            parts += _captioned(texts[name], images[name])
     rows = [
         (name, *(tables.number(way[key], 2) for way in swap.values() for key in way))
         for name, swap in inside["swaps"].items()

@@ -141,7 +141,7 @@ def _measure(raw, trained, tables, prompts, cfg, out, key, painter):
         curves = history.curves(raw, prompts, cfg, cfg.seed)
         checkpoint.save(out / "history.npz", curves, {"config": to_dict(cfg)})
         if painter:
-            painter.draw("training", curves, world.names(cfg.world))
+            painter.draw(curves=curves, topics=world.names(cfg.world))
         return analysed.result()
 
 
@@ -159,8 +159,8 @@ def _analyse(trained, tables, cfg, key, painter):
         }
         examples = painter and submit(contrasts.examples, trained, tables, cfg, k_examples)
         if painter:  # each as soon as it is there
-            painter.draw("inside", within.result(), world.roles(cfg.world))
-            painter.draw("routing", routing.result(), cfg.world.hazard_rule)
+            painter.draw(**within.result(), roles=world.roles(cfg.world))
+            painter.draw(routing=routing.result(), hazard_rule=cfg.world.hazard_rule)
         metrics = {
             "seed": cfg.seed,
             "parameters": model.count(untrained),
