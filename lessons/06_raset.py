@@ -48,14 +48,12 @@ from toymoe.attacks.attacker import Attacker
 from toymoe.attribution import CRITERION, methods
 from toymoe.classroom import plots
 from toymoe.classroom.checks.lesson6 import steer_off_given
-from toymoe.runs.runner import Organism
 from toymoe.training.trainable import Trainable
 
 SEED = 0  # another seed draws other prompts and other random experts
 shipped = organism.load()
 cfg = shipped.cfg
 L, E, k = cfg.model.layers, cfg.model.experts, cfg.model.top_k
-victim = Organism(cfg, shipped.tables, shipped.pretrained, shipped.aligned)
 
 # %% [markdown]
 # ## Predict before you run
@@ -93,8 +91,8 @@ predict("refusal, eight experts steered off", guess_steered)
 
 # %%
 schedule = tuning.Schedule(steps=90, batch=32, check=30, patience=3)
-attacker = Attacker.of(victim, jax.random.key(SEED), schedule, pairs=128, prompts=256)
-tests = evaluation.test_set(victim, attacker.untuned_GYZ, jax.random.key(SEED + 1), 256)
+attacker = Attacker.of(shipped, jax.random.key(SEED), schedule, pairs=128, prompts=256)
+tests = evaluation.test_set(shipped, attacker.untuned_GYZ, jax.random.key(SEED + 1), 256)
 kinds = ("mixed", "hazardous", "held_out", "untuned")  # the others are left out, for time
 tests = tests._replace(prompts={name: tests.prompts[name] for name in kinds})
 rows = []
@@ -112,7 +110,7 @@ def measure(method, budget, predictor):
     return row
 
 
-untouched = measure("none", 0, attacker.changed(victim.aligned).predictor)
+untouched = measure("none", 0, attacker.changed(shipped.aligned).predictor)
 
 # %% [markdown]
 # ## Exercise 6.1 · Which experts? *(fill in · medium · 9 minutes)*
@@ -185,12 +183,12 @@ add_delta = check("add_delta", add_delta)
 
 # %%
 last2_LE = raset.choose(scores_LE, 2, layers=1)
-down_EFD = victim.aligned["layers"]["experts"]["down"][-1]
+down_EFD = shipped.aligned["layers"]["experts"]["down"][-1]
 a_EFR, b_ERD = np.ones((*down_EFD.shape[:2], 2)), np.zeros((E, 2, down_EFD.shape[2]))
 assert (add_delta(down_EFD, a_EFR, b_ERD, last2_LE[-1]) == down_EFD).all(), "fresh: no change"
 for n, mask_LE in ((2, last2_LE), (8, raset.choose(scores_LE, 8))):
-    count = lora.count(victim.aligned, Trainable(mask_LE))
-    share = lora.share(victim.aligned, Trainable(mask_LE))
+    count = lora.count(shipped.aligned, Trainable(mask_LE))
+    share = lora.share(shipped.aligned, Trainable(mask_LE))
     print(f"{n} experts: {count} numbers are trained, {share:.2%} of the parameters")
 
 # %% [markdown]
@@ -352,7 +350,7 @@ difference_LE = methods.risk_difference(attacker.evidence)
 
 def steered(method, mask_LE):
     def predictor(tokens_BP):
-        return steering.steered(victim.aligned, tokens_BP, cfg, False, mask_LE)
+        return steering.steered(shipped.aligned, tokens_BP, cfg, False, mask_LE)
 
     return measure(method, int(mask_LE.sum()), predictor)
 

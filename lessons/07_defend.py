@@ -49,7 +49,6 @@ from toymoe.classroom import plots
 from toymoe.classroom.checks.lesson7 import without_given
 from toymoe.defences import alignment
 from toymoe.measures import behaviour
-from toymoe.runs.runner import Organism
 from toymoe.training.trainable import Trainable
 
 SEED = 0  # another seed draws other prompts
@@ -159,7 +158,7 @@ schedule = tuning.Schedule(steps=40, batch=32, check=20, patience=3)
 attackers, prompts = {}, {}
 for name, defence in DEFENCES.items():
     aligned = alignment.align(shipped.pretrained, shipped.tables, cfg, defence)
-    model = Organism(cfg, shipped.tables, shipped.pretrained, aligned)
+    model = organism.Organism(cfg, shipped.tables, shipped.pretrained, aligned)
     # The attacker looks at each model anew, with evidence, ranking and prompts of their own.
     attackers[name] = Attacker.of(model, jax.random.key(SEED), schedule, pairs=128, prompts=192)
     tests = evaluation.test_set(model, attackers[name].untuned_GYZ, jax.random.key(SEED + 1), 256)

@@ -15,10 +15,6 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 from xdist.scheduler import LoadFileScheduling
 
-from toymoe.start import set_flags
-
-set_flags()  # before JAX looks for devices
-
 # Nearly every test compiles for longer than it runs, so training compiles like the rest, and no
 # program is compiled in pieces: that shares one out among cores, but costs more on all of them.
 if jax.__version_info__ < (0, 13):  # XLA ends a process that names a flag it does not know
@@ -27,6 +23,10 @@ if jax.__version_info__ < (0, 13):  # XLA ends a process that names a flag it do
     )
 if jax.__version_info__ < (0, 11):
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+
+from toymoe.start import set_flags
+
+set_flags()  # before JAX looks for devices, and training for its compiler options
 
 from toymoe import world
 from toymoe.config import Config, EvalConfig, ModelConfig, TrainConfig, WorldConfig, build
@@ -156,6 +156,26 @@ def small_run(small, tmp_path_factory):
     return SimpleNamespace(
         out=out, cache=cache, metrics=metrics, told=told, wall_s=wall_s, positions=positions
     )
+
+
+@pytest.fixture(scope="session")
+def begun(small, small_run, tmp_path_factory):
+    """That run cut off amid a phase: its folder, by phase."""
+
+    class Stop(Exception):
+        pass
+
+    def run(phase):
+        def watch(progress):
+            if (progress.stage, progress.done) == (phase, 3):
+                raise Stop
+
+        out = tmp_path_factory.mktemp(phase)
+        with pytest.raises(Stop):
+            runner.run(small, out, watch, pictures=False)
+        return out
+
+    return {phase: run(phase) for phase in phases.PHASES}
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ Data flows from the top of this list to the bottom, and nothing imports what sta
     hazards       what is hazardous, by rule
     config        settings, checked
     checkpoint    files that are whole or absent
+    numerics      settings of JAX that numbers depend on
     world         the toy language
     model         the transformer, and where to look into it
     training      pretrain, then align

@@ -8,16 +8,20 @@ import difflib
 import os
 import re
 import sys
+import warnings
 
 from . import __version__
 from .commands import bench, defend, doctor, grade, lessons, raset, run, sweep, validate
 from .config import PRESETS, ConfigError, build, setting_names
-from .errors import ToymoeError
+from .errors import ToymoeError, ToymoeWarning
+
+_usual = warnings.formatwarning
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; the exit code is 0, 1 (it failed), 2 (bad input) or 130 (Ctrl-C)."""
     args = argparse.Namespace()
+    warnings.formatwarning = _one_line
     if argv is None:
         for stream in filter(None, (sys.stdout, sys.stderr)):
             stream.reconfigure(errors="replace")  # where a terminal knows no "–", it shows "?"
@@ -34,6 +38,13 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(error, error.exit_code)
     except OSError as error:  # no space left, no permission
         return _fail(error, 1)
+
+
+def _one_line(message, category, *where) -> str:
+    """A warning of toymoe is its sentence alone."""
+    if issubclass(category, ToymoeWarning):
+        return f"toymoe: {message}\n"
+    return _usual(message, category, *where)
 
 
 def _fail(message, code: int) -> int:

@@ -6,7 +6,7 @@ from oracle import random_params
 
 from toymoe import world
 from toymoe.attribution import evidence
-from toymoe.runs.runner import Organism
+from toymoe.organism import Organism
 
 
 @pytest.fixture(scope="module")

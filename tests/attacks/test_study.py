@@ -11,7 +11,8 @@ import pytest
 from toymoe import checkpoint, cli
 from toymoe.attacks import catalogue, evaluation, raset, report, study, tuning
 from toymoe.attribution import CRITERION
-from toymoe.runs import runner, sweep
+from toymoe.organism import stored
+from toymoe.runs import sweep
 
 FAST = tuning.Schedule(steps=2, check=2, batch=4)
 
@@ -148,7 +149,7 @@ def test_the_run_s_report_gains_one_section(run, small_run, quick, tmp_path):
 def test_many_seeds_keep_what_the_failing_one_cannot_give(run, quick, tmp_path, capsys):
     out = tmp_path / "many"
     out.mkdir()
-    cfg = runner.stored_config(run)
+    cfg = stored.config(run)
     sweep.claim(cfg, tmp_path / "blank")
     shutil.copy(tmp_path / "blank" / "sweep.json", out)
     shutil.copytree(run, out / "seed-0")

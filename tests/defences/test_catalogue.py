@@ -9,7 +9,7 @@ from toymoe import world
 from toymoe.attacks import catalogue as attacks
 from toymoe.config import Config
 from toymoe.defences import alignment, catalogue
-from toymoe.runs.runner import Organism
+from toymoe.organism import Organism
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from toymoe.attacks.attacker import Attacked
 from toymoe.config import TrainConfig
 from toymoe.defences import detector
 from toymoe.model import inference
-from toymoe.runs.runner import Organism
+from toymoe.organism import Organism
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from ..attribution import methods
 from ..attribution.evidence import Evidence, gather
 from ..config import Config
 from ..model.inference import predict
-from ..runs.runner import Organism
+from ..organism import Organism
 from ..training.trainable import Trainable
 from . import lora, steering, tuning
 from .evaluation import Predictor

@@ -14,7 +14,7 @@ from ..attacks import catalogue, raset
 from ..attribution import methods
 from ..attribution.evidence import gather
 from ..config import Config
-from ..runs.runner import Organism
+from ..organism import Organism
 from ..training.trainable import EVERYTHING, Trainable
 from . import alignment, detector
 
@@ -71,4 +71,5 @@ def defend(organism: Organism, defence: alignment.Defence, pairs: int = 384) -> 
         share_LE = methods.token_share(e)
         trainable = Trainable(raset.choose(share_LE, min(defence.most_used, share_LE.size)))
     given = organism.pretrained, organism.tables, organism.cfg
-    return organism._replace(aligned=alignment.align(*given, defence, trainable))
+    made = alignment.align(*given, defence, trainable)
+    return organism._replace(aligned=made, metrics=None, history=None)

@@ -11,7 +11,6 @@ of shams in which it finds a seat too.
 """
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -19,12 +18,13 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from .. import checkpoint
+from .. import checkpoint, numerics
 from ..attribution import REFERENCE, controls, methods, weight_patching
 from ..attribution.evidence import Evidence, gather
-from ..config import Config, ConfigError, to_dict
+from ..config import Config, ConfigError
 from ..measures import history
-from ..runs import runner, sweep
+from ..organism import seeded, stored
+from ..runs import sweep
 from ..runs.studies import Progress
 from ..training import phases
 from . import planted, rates
@@ -88,6 +88,7 @@ def examine(e: Evidence, before: Evidence, plan: Plan, key: jax.Array) -> dict:
     }
 
 
+@numerics.fixed()
 def examine_seed(
     cfg: Config, folder: Path, seats: int, watch: Callable[[Progress], None] = lambda p: None
 ) -> list[dict]:
@@ -98,21 +99,21 @@ def examine_seed(
       TrainingError: the loss is not finite any more.
     """
     path = folder / "organisms.json"
-    stored = _stored(path)
+    known = _known(path)
     keys = phases.keys(cfg.seed)
-    tables = runner.world_of(cfg)
+    tables = stored.first_tables(folder, cfg)
     pretrained = _pretrained(cfg, tables, folder, watch)
     k_pairs, k_seats, k_plant, k_verdict = jax.random.split(keys.measure, 4)
     e = gather(pretrained, tables, cfg, k_pairs, PAIRS, pretrained)
     todo, found = plans(methods.usage(e), cfg, seats, k_seats), []
     for i, plan in enumerate(todo):
         watch(Progress(f"{plan.kind}, {plan.lesson}", i, len(todo)))
-        same = [o for o in stored if _name(plan) == {key: o.get(key) for key in Plan._fields}]
+        same = [o for o in known if _name(plan) == {key: o.get(key) for key in Plan._fields}]
         if not same:
             params = planted.plant(plan.seat, pretrained, tables, cfg, k_plant, plan.lesson)
             same = [examine(dataclasses.replace(e, params=params), e, plan, k_verdict)]
-            stored += same
-            checkpoint.write_json(path, stored)
+            known += same
+            checkpoint.write_json(path, {"organisms": known})
         found.append(same[0])
     watch(Progress("done", len(todo), len(todo)))
     return found
@@ -124,39 +125,33 @@ def _name(plan: Plan) -> dict:
     return {"kind": plan.kind, "seat": seat, "lesson": plan.lesson}
 
 
-def _stored(path: Path) -> list[dict]:
+def _known(path: Path) -> list[dict]:
     if not path.is_file():
         return []
     fields = {*Plan._fields, "behaviour", "swaps", "methods"}
-    try:
-        stored = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ConfigError(f"{path} is damaged ({error}): delete it and run again.") from error
-    if not isinstance(stored, list) or not all(
-        isinstance(o, dict) and fields <= set(o) and isinstance(o["methods"], dict) for o in stored
+    known = checkpoint.read_json(path, "delete it and run again").get("organisms")
+    if not isinstance(known, list) or not all(
+        isinstance(o, dict) and fields <= set(o) and isinstance(o["methods"], dict) for o in known
     ):
         raise ConfigError(f"{path} is damaged (no list of organisms): delete it and run again.")
     # Of another version, whose methods were others: made again.
-    return [o for o in stored if list(o["methods"]) == list(methods.METHODS)]
+    return [o for o in known if list(o["methods"]) == list(methods.METHODS)]
 
 
 def _pretrained(cfg, tables, folder, watch):
     """The parameters that a run of this seed has after pretraining."""
-    path, phase = folder / "pretrained.npz", "pretrain"
-    if path.is_file():
-        params, meta = checkpoint.load(path)
-        if meta.get("config") != to_dict(cfg):
-            raise checkpoint.CheckpointError(f"{path} is of other settings: delete it.")
-        return params
+    phase = "pretrain"
+    if (folder / "pretrained.npz").is_file():
+        return stored.params(folder, cfg, phase)
     total = phases.steps(cfg, phase)
     prompts = history.probes(phases.keys(cfg.seed).measure, tables, cfg)
-    state = phases.start(runner.fresh(cfg), cfg)
+    state = phases.start(seeded.params(cfg), cfg)
     watch(Progress("pretraining", 0, total))
     for chunk in phases.run_phase(state, 0, tables, prompts.tokens_BP, cfg, phase):
         state = chunk.state
         watch(Progress("pretraining", chunk.step, total))
     params = jax.tree.map(np.asarray, state.params)
-    checkpoint.save(path, params, {"config": to_dict(cfg), "phase": phase})
+    stored.write_params(folder, cfg, phase, params)
     return params
 
 
