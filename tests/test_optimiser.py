@@ -11,7 +11,7 @@ import pytest
 from toymoe import train
 from toymoe.optimiser import MATRICES, decays, optimiser
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.numeric]
 
 DECAY = 0.1
 

@@ -9,7 +9,7 @@ import pytest
 
 from toymoe import reading, train
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.numeric]
 
 
 def test_planted_parameters(tiny):
