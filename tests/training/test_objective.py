@@ -10,7 +10,7 @@ import pytest
 from toymoe import model
 from toymoe.training import data, objective, phases
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.numeric]
 
 
 def slow_loss(out, tokens_BT, response_from, cfg):

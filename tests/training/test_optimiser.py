@@ -11,7 +11,7 @@ import pytest
 from toymoe.training import phases
 from toymoe.training.optimiser import MATRICES, adam, muon
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.numeric]
 
 DECAY = 0.1
 
