@@ -11,6 +11,7 @@ import pytest
 from toymoe import checkpoint, cli, start
 from toymoe.config import to_dict
 from toymoe.machine import bench, doctor
+from toymoe.organism import stored
 from toymoe.pages import terminal
 from toymoe.runs import painter, report, runner
 from toymoe.training.phases import TrainingError
@@ -93,7 +94,8 @@ def test_bad_input_is_one_line(capsys, monkeypatch, tmp_path, line):
 
 def test_numbers_of_another_version_are_told_in_one_line(capsys, tmp_path, small):
     checkpoint.write_json(tmp_path / "config.json", {"config": to_dict(small), "toymoe": "0"})
-    for metrics in ({}, {"behaviour": 3}, finished() | {"timing": {}}):
+    whose = {"config": to_dict(small)}
+    for metrics in ({}, whose, whose | {"behaviour": 3}, finished() | whose | {"timing": {}}):
         checkpoint.write_json(tmp_path / "metrics.json", metrics)
         assert "another version" in refused(capsys, ["run", "--resume", "--out", "."])
 
@@ -220,7 +222,7 @@ def test_run_then_resume_then_force(capsys, tmp_path, small, small_run, settings
     metrics = json.loads((out / "metrics.json").read_bytes())
     for row in report.summary(metrics):
         assert all(cell in said.out for cell in row)
-    assert runner.stored_config(out) == small
+    assert stored.config(out) == small
     assert len(list((out / "figures").glob("*.png"))) == 9
     for name in ("pretrained.npz", "aligned.npz", "history.npz"):
         assert (out / name).read_bytes() == (small_run.out / name).read_bytes()
@@ -232,7 +234,7 @@ def test_run_then_resume_then_force(capsys, tmp_path, small, small_run, settings
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*")} == written
 
     assert cli.main([*argv, "--force", "--seed", "1"]) == 0
-    assert runner.stored_config(out).seed == 1
+    assert stored.config(out).seed == 1
     assert (out / "aligned.npz").read_bytes() != (small_run.out / "aligned.npz").read_bytes()
 
 
@@ -265,24 +267,26 @@ def test_a_figure_that_cannot_be_drawn_costs_nothing_trained(capsys, small_run, 
         assert cli.main(["run", *settings, "--out", "undrawn"]) == 1
     assert capsys.readouterr().err == "toymoe: no figure: `toymoe run --resume` goes on.\n"
     out = tmp_path / "undrawn"
-    assert not runner.is_complete(out)
+    assert not stored.is_complete(out)
     assert cli.main(["run", "--resume", "--out", "undrawn"]) == 0
     assert "measuring" in (said := capsys.readouterr().out) and "pretraining" not in said
     assert (out / "aligned.npz").read_bytes() == (small_run.out / "aligned.npz").read_bytes()
     assert (out / "report.html").is_file()
 
 
-def test_resume_goes_on_where_a_run_was_killed_in_its_first_moment(tmp_path, monkeypatch, settings):
+@pytest.mark.parametrize("left", ["", "figures", ".0123.tmp"])
+def test_without_a_configuration_there_is_nothing_to_resume(capsys, tmp_path, monkeypatch, left):
     runs = []
     monkeypatch.setattr(runner, "run", lambda cfg, out, watch: runs.append(cfg) or finished())
-    runner.prepare(tmp_path / "early")
-    assert cli.main(["run", "--resume", "--out", "early", *settings, "--seed", "3"]) == 0
-    assert runs[0].seed == 3 and runs[0].train.batch == 8
+    (tmp_path / "early" / left).mkdir(parents=True)  # killed in its first moments
+    assert "holds no run" in refused(capsys, ["run", "--resume", "--out", "early"])
+    assert runs == [] and not (tmp_path / "early" / "config.json").exists()
+    assert cli.main(["run", "--out", "early"]) == 0 and len(runs) == 1
 
 
 def test_a_page_is_named_where_there_is_one(capsys, tmp_path, monkeypatch, small):
     checkpoint.write_json(tmp_path / "config.json", {"config": to_dict(small), "toymoe": "0"})
-    checkpoint.write_json(tmp_path / "metrics.json", finished())
+    checkpoint.write_json(tmp_path / "metrics.json", finished() | {"config": to_dict(small)})
     for there in (False, True):  # a seed of a sweep has none
         if there:
             (tmp_path / "report.html").touch()

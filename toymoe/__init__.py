@@ -5,8 +5,10 @@ Data flows from the top of this list to the bottom, and nothing imports what sta
     errors        one sentence each
     signals       Ctrl-C, kill and a closed terminal
     start         how commands and lessons start JAX
+    hazards       what is hazardous, by rule
     config        settings, checked
     checkpoint    files that are whole or absent
+    numerics      settings of JAX that numbers depend on
     world         the toy language
     model         the transformer, and where to look into it
     training      pretrain, then align

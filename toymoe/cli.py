@@ -5,9 +5,12 @@ Nothing but the standard library is imported before signals are heard.
 
 import os
 import sys
+import warnings
 
 from . import signals
-from .errors import ToymoeError
+from .errors import ToymoeError, ToymoeWarning
+
+_usual = warnings.formatwarning
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -17,6 +20,7 @@ def main(argv: list[str] | None = None) -> int:
       argv: by default this process's, whose signals and output are then looked after, too.
     """
     args = None
+    warnings.formatwarning = _one_line
 
     def hint() -> str:
         line = args and args.goes_on(args)
@@ -45,6 +49,13 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:  # no space left, no permission
         _discard_output()
         return _fail(error, 1)
+
+
+def _one_line(message, category, *where) -> str:
+    """A warning of toymoe is its sentence alone."""
+    if issubclass(category, ToymoeWarning):
+        return f"toymoe: {message}\n"
+    return _usual(message, category, *where)
 
 
 def _fail(message, code: int) -> int:

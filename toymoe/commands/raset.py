@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..config import ConfigError
 from ..start import start_jax
-from .common import config_of, end_of_seeds, same_line, watched_by
+from .common import config_of, same_line, study_one, study_seeds
 
 BEGUN = ("raset/study.json", "seed-*/raset/study.json", "seed-*/state.npz")
 
@@ -42,28 +42,12 @@ def _raset(args) -> int:
     cfg = config_of(args)
     start_jax()
     from ..attacks import report, study
-    from ..pages import terminal
     from ..runs import studies, sweep
 
-    console = terminal.console()
     if args.seeds is None and not (out / "sweep.json").is_file():
-        with terminal.Steps(console) as steps:
-            made = study.study(out, watch=lambda p: steps.show(p.stage, p.done, p.total))
-            steps.show("drawing", 0, 1)
-            page = report.write(made, out / "raset")
-            report.into_report(made, out / "report.html")
-        console.print(terminal.table(report.SHORT, report.short(made["rows"])))
-        console.print(f"Open {page} in a browser.", highlight=False, soft_wrap=True)
-        return 0
+        return study_one(study, report, out, "raset")
     if args.seeds is None:
-        folders, fresh = studies.seeds_of(out), None
-    else:
-        folders = {seed: out / f"seed-{seed}" for seed in sweep.parse_seeds(args.seeds)}
-        fresh = cfg
-        sweep.claim(cfg, out)
-    with terminal.Steps(console) as steps:
-        made = study.many(folders, out, fresh, **watched_by(steps))
-    if made.studies:
-        report.write_seeds(made.summary, made.studies, out / "raset")
-        console.print(terminal.table(report.SHORT, report.short_of_seeds(made.summary)))
-    return end_of_seeds(console, made, out, "raset")
+        return study_seeds(study, report, studies.seeds_of(out), out, "raset")
+    folders = {seed: out / f"seed-{seed}" for seed in sweep.parse_seeds(args.seeds)}
+    sweep.claim(cfg, out)
+    return study_seeds(study, report, folders, out, "raset", cfg=cfg)

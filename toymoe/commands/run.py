@@ -38,26 +38,25 @@ def _run(args) -> int:
     out = _folder(args)
     cfg = config_of(args, "0" if args.seed is None else args.seed)
     start_jax()
+    from ..organism import stored
     from ..pages import terminal
-    from ..runs import report, runner
+    from ..runs import folder, report, runner
 
     console = terminal.console()
-    if args.resume and not runner.is_startable(out):
-        raise ConfigError(f"{out} holds no run: there is nothing to resume.")
-    if args.resume and (out / "config.json").is_file():
-        stored = runner.stored_config(out)
+    if args.resume:
+        begun = stored.config(out)
         given = args.preset or args.seed or args.set
-        if given and to_dict(stored) != to_dict(cfg):
+        if given and to_dict(begun) != to_dict(cfg):
             raise ConfigError(
                 f"{out} was started with other settings, which --resume keeps: leave --preset, "
                 "--seed and --set away."
             )
-        cfg = stored
-    elif not args.resume:
-        runner.prepare(out, args.force)
-    complete = args.resume and runner.is_complete(out)
+        cfg = begun
+    else:
+        folder.prepare(out, args.force)
+    complete = args.resume and stored.is_complete(out)
     if complete:
-        metrics = runner.stored_metrics(out)
+        metrics = stored.metrics(out)
     else:
         with terminal.Bars(console) as bars:
             metrics = runner.run(cfg, out, bars.show)

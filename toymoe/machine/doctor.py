@@ -217,14 +217,14 @@ def _probe(seconds: float = 1.0) -> tuple[float, float]:
 
     from .. import world
     from ..config import build
-    from ..training import phases
+    from ..training import objective, phases
 
     cfg = build(overrides={"model.layers": 1})
     shapes = jax.eval_shape(lambda: phases.fresh_params(jax.random.key(0), cfg))
     params = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.1, leaf.dtype), shapes)
     tokens_BT = jnp.full((cfg.train.batch, len(world.roles(cfg.world))), world.BOS)
     salt = time.time_ns() % 1_000_003  # another program each time, so that no cache knows it
-    gradient = jax.jit(jax.grad(lambda params: phases.loss(params, tokens_BT, cfg) * (1 + salt)))
+    gradient = jax.jit(jax.grad(lambda params: objective.loss(params, tokens_BT, cfg) * (1 + salt)))
     begin = time.perf_counter()
     jax.block_until_ready(gradient(params))
     compile_s = time.perf_counter() - begin
