@@ -30,7 +30,8 @@ def _lines(path: Path, depth: int):
     source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     yield f"{name:30}{job(source)}\n"
     for inner in sorted(path.iterdir()) if path.is_dir() else ():
-        if inner.suffix == ".py" and inner.stem != "__init__" or (inner / "__init__.py").is_file():
+        room = (inner / "__init__.py").is_file()
+        if room or (inner.suffix == ".py" and inner.stem != "__init__"):
             yield from _lines(inner, depth + 1)
 
 

@@ -1,5 +1,4 @@
-"""``toymoe defend``: every defence against every attack on one finished run, in its folder
-``defences``, or on all runs of a sweep.
+"""``toymoe defend``: every defence against every attack, on one finished run or all of a sweep.
 
 Written after every defence, so what was cut off goes on where it was. Apart from ``toymoe raset``,
 because every defence that changes alignment has to align an organism of its own first.

@@ -1,7 +1,6 @@
-"""Mark submissions: several processes at once, each with limits; nothing a student hands in can
-cost another student's marks.
+"""Mark submissions: several processes at once, each with limits.
 
-This protects against accidents: endless loops, exits, floods of output, a full memory. It is not a
+Nothing a student hands in can cost another student's marks. This protects against accidents: endless loops, exits, floods of output, a full memory. It is not a
 sandbox: code that means harm can read and delete what you can.
 """
 
