@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 
 import jax
 import pytest
 
 from toymoe import checkpoint, cli, start
 from toymoe.config import to_dict
+from toymoe.errors import ToymoeWarning
 from toymoe.machine import bench, doctor
 from toymoe.organism import stored
 from toymoe.pages import terminal
@@ -316,6 +318,15 @@ def test_a_diverging_loss_is_one_line_and_code_1(capsys, monkeypatch):
     assert cli.main(["run", "--preset", "smoke"]) == 1
     err = capsys.readouterr().err
     assert err == "toymoe: the loss is nan at step 3 of phase pretrain: try a smaller one.\n"
+
+
+def test_a_warning_that_is_an_error_is_one_line(capsys, monkeypatch):
+    def run(*_):
+        warnings.warn("two versions", ToymoeWarning, stacklevel=1)  # pytest makes it an error
+
+    monkeypatch.setattr(runner, "run", run)
+    assert cli.main(["run", "--preset", "smoke"]) == 1
+    assert capsys.readouterr().err == "toymoe: two versions\n"
 
 
 def test_a_full_disk_is_one_line_and_code_1(capsys, monkeypatch):

@@ -46,6 +46,8 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except ToymoeError as error:
         return _fail(error, error.exit_code)
+    except ToymoeWarning as warning:  # under PYTHONWARNINGS=error
+        return _fail(warning, 1)
     except OSError as error:  # no space left, no permission
         _discard_output()
         return _fail(error, 1)
