@@ -1,7 +1,7 @@
 """The transformer, and where to look into it: its taps, and how it reads prompts.
 
-Another tap: a row in `taps.TAPS`, a field of `taps.Edits`, and the place in `transformer` that calls
-it. What `forward` refuses is in `checks`.
+Another tap: a row in `taps.TAPS`, a field of `taps.Edits`, and the place in `transformer` that
+calls it. What `forward` refuses is in `checks`.
 """
 
 from .parameters import Params, check_size, count, init
