@@ -54,6 +54,12 @@ def test_a_device_that_is_not_there_is_one_sentence(platforms):
     )
 
 
+def test_a_setting_that_jax_does_not_take_is_one_sentence():
+    done = started("run --out x", JAX_ENABLE_X64="perhaps")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "'JAX_ENABLE_X64'; change or unset that variable." in done.stderr
+
+
 def test_a_jax_that_cannot_be_imported_is_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "jax", None)
     for platforms in ("cpu", "cuda"):  # which is not what is wrong

@@ -91,7 +91,8 @@ def find_devices() -> None:
             advice = "unset the variable JAX_PLATFORMS to compute on the processor"
         else:
             what = f"does not start: {type(error).__name__}: {error}".splitlines()[0]
-            advice = REINSTALL
+            wrong_setting = isinstance(error, ValueError)  # such as JAX_ENABLE_X64=perhaps
+            advice = "change or unset that variable" if wrong_setting else REINSTALL
         raise StartError(what, advice) from error
 
 

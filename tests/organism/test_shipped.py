@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from toymoe import checkpoint, model, organism, world
-from toymoe.config import HAZARD_RULES, build
+from toymoe.config import build
+from toymoe.hazards import RULES as HAZARD_RULES
 from toymoe.measures.behaviour import rates
 from toymoe.model import inference
 from toymoe.organism import shipped

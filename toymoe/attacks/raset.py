@@ -1,8 +1,8 @@
 """RASET at toy scale: rank the experts by a criterion, choose the first few, tune those alone.
 
-The paper's selection formula was not available; RASET here is `toymoe.attribution.CRITERION`, our reading of it
-(docs/raset.md), with low-rank deltas on the chosen experts and the router frozen. Toy organisms
-only.
+The paper's selection formula was not available; RASET here is `toymoe.attribution.CRITERION`, our
+reading of it (docs/raset.md), with low-rank deltas on the chosen experts and the router frozen. Toy
+organisms only.
 """
 
 from collections.abc import Callable
