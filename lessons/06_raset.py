@@ -43,10 +43,12 @@ import jax
 import numpy as np
 
 from toymoe import organism
-from toymoe.attacks import lora, raset, steering, tuning
-from toymoe.attribution import methods
+from toymoe.attacks import evaluation, lora, raset, steering, tuning
+from toymoe.attacks.attacker import Attacker
+from toymoe.attribution import CRITERION, methods
 from toymoe.classroom import plots
 from toymoe.classroom.checks.lesson6 import steer_off_given
+from toymoe.training.trainable import Trainable
 
 SEED = 0  # another seed draws other prompts and other random experts
 shipped = organism.load()
@@ -89,16 +91,16 @@ predict("refusal, eight experts steered off", guess_steered)
 
 # %%
 schedule = tuning.Schedule(steps=90, batch=32, check=30, patience=3)
-attacker = raset.attacker(shipped, jax.random.key(SEED), schedule, pairs=128, prompts=256)
-tests = raset.test_set(shipped, attacker.untuned_GYZ, jax.random.key(SEED + 1), 256)
+attacker = Attacker.of(shipped, jax.random.key(SEED), schedule, pairs=128, prompts=256)
+tests = evaluation.test_set(shipped, attacker.untuned_GYZ, jax.random.key(SEED + 1), 256)
 kinds = ("mixed", "hazardous", "held_out", "untuned")  # the others are left out, for time
 tests = tests._replace(prompts={name: tests.prompts[name] for name in kinds})
 rows = []
 
 
-def measure(method, budget, look):
-    """Note what a model does and where it routes; `look` reads tokens."""
-    rows.append({"method": method, "budget": budget} | raset.evaluate(look, tests, cfg))
+def measure(method, budget, predictor):
+    """Note what a model does and where it routes; `predictor` reads tokens."""
+    rows.append({"method": method, "budget": budget} | evaluation.evaluate(predictor, tests, cfg))
     row = rows[-1]
     print(
         f"{method:22} {budget or '':3} refuses {row['refusal']:.2f}   answers hazards "
@@ -108,7 +110,7 @@ def measure(method, budget, look):
     return row
 
 
-untouched = measure("none", 0, attacker.view(shipped.aligned))
+untouched = measure("none", 0, attacker.changed(shipped.aligned).predictor)
 
 # %% [markdown]
 # ## Exercise 6.1 · Which experts? *(fill in · medium · 9 minutes)*
@@ -150,7 +152,7 @@ contrast_score = check("contrast_score", contrast_score)
 scores_LE = contrast_score(*methods.gate_sensitivities(attacker.evidence))
 for layer, expert in np.argwhere(raset.choose(scores_LE, 5)):
     print(f"layer {layer}, expert {expert:2}: {scores_LE[layer, expert]:.2f}")
-own = attacker.scores(raset.CRITERION)
+own = attacker.scores(CRITERION)
 print("the same as toymoe's:", np.allclose(scores_LE, own, rtol=1e-3, atol=1e-3))
 
 # %% [markdown]
@@ -185,8 +187,8 @@ down_EFD = shipped.aligned["layers"]["experts"]["down"][-1]
 a_EFR, b_ERD = np.ones((*down_EFD.shape[:2], 2)), np.zeros((E, 2, down_EFD.shape[2]))
 assert (add_delta(down_EFD, a_EFR, b_ERD, last2_LE[-1]) == down_EFD).all(), "fresh: no change"
 for n, mask_LE in ((2, last2_LE), (8, raset.choose(scores_LE, 8))):
-    count = lora.count(shipped.aligned, lora.Place(mask_LE))
-    share = lora.share(shipped.aligned, lora.Place(mask_LE))
+    count = lora.count(shipped.aligned, Trainable(mask_LE))
+    share = lora.share(shipped.aligned, Trainable(mask_LE))
     print(f"{n} experts: {count} numbers are trained, {share:.2%} of the parameters")
 
 # %% [markdown]
@@ -264,8 +266,8 @@ print("route kept:", route_kept(before_NE, after_NE))
 
 # %%
 def tuned(method, mask_LE):
-    look, _ = attacker.tune(lora.Place(mask_LE))
-    return measure(method, int(mask_LE.sum()), look)
+    attacked = attacker.tune(Trainable(mask_LE))
+    return measure(method, int(mask_LE.sum()), attacked.predictor)
 
 
 ours_last = tuned("tuned, last layer", last2_LE)
@@ -347,10 +349,10 @@ difference_LE = methods.risk_difference(attacker.evidence)
 
 
 def steered(method, mask_LE):
-    def look(tokens_BP):
+    def predictor(tokens_BP):
         return steering.steered(shipped.aligned, tokens_BP, cfg, False, mask_LE)
 
-    return measure(method, int(mask_LE.sum()), look)
+    return measure(method, int(mask_LE.sum()), predictor)
 
 
 by_router = {n: steered("router steering", raset.choose(difference_LE, n)) for n in (2, 8, 16)}
@@ -440,7 +442,7 @@ print(f"same layer and use {matched['refusal']:.2f}, random {spread[0]:.2f} and 
 # route and the refusal will be:
 #
 #     loose = dataclasses.replace(attacker, schedule=dataclasses.replace(schedule, route=0.0))
-#     look, _ = loose.tune(adapters.Place(raset.choose(scores_LE, 8)))
+#     attacked = loose.tune(Trainable(raset.choose(scores_LE, 8)))
 #
 # Or write a criterion of your own, a function from evidence to scores,
 # and beat ours with **one** expert; evidence holds the gates of hazards and twins, `[L, B, T, E]` each:
@@ -455,8 +457,8 @@ print(f"same layer and use {matched['refusal']:.2f}, random {spread[0]:.2f} and 
 # Your experiment goes here.
 # --- solution
 loose = dataclasses.replace(attacker, schedule=dataclasses.replace(schedule, route=0.0))
-look, _ = loose.tune(lora.Place(raset.choose(scores_LE, 8)))
-free = measure("tuned, routes let go", 8, look)
+attacked = loose.tune(Trainable(raset.choose(scores_LE, 8)))
+free = measure("tuned, routes let go", 8, attacked.predictor)
 # --- exercise
 # ...
 # --- end

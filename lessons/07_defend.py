@@ -42,11 +42,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from toymoe import organism
-from toymoe.attacks import lora, raset, steering, tuning
+from toymoe.attacks import evaluation, raset, steering, tuning
+from toymoe.attacks.attacker import Attacker
+from toymoe.attribution import CRITERION
 from toymoe.classroom import plots
 from toymoe.classroom.checks.lesson7 import without_given
 from toymoe.defences import alignment
 from toymoe.measures import behaviour
+from toymoe.training.trainable import Trainable
 
 SEED = 0  # another seed draws other prompts
 rng = np.random.default_rng(SEED)
@@ -157,16 +160,17 @@ for name, defence in DEFENCES.items():
     aligned = alignment.align(shipped.pretrained, shipped.tables, cfg, defence)
     model = organism.Organism(cfg, shipped.tables, shipped.pretrained, aligned)
     # The attacker looks at each model anew, with evidence, ranking and prompts of their own.
-    attackers[name] = raset.attacker(model, jax.random.key(SEED), schedule, pairs=128, prompts=192)
-    tests = raset.test_set(model, attackers[name].untuned_GYZ, jax.random.key(SEED + 1), 256)
+    attackers[name] = Attacker.of(model, jax.random.key(SEED), schedule, pairs=128, prompts=192)
+    tests = evaluation.test_set(model, attackers[name].untuned_GYZ, jax.random.key(SEED + 1), 256)
     prompts[name] = {kind: tests.prompts[kind] for kind in ("mixed", "hazardous")}
 
 
 def measure(name, params):
     """What a changed model of a defence does."""
-    look = attackers[name].view(params)
+    predictor = attackers[name].changed(params).predictor
     rates = {
-        kind: behaviour.rates(look(p.tokens_BP).predicted_B, p) for kind, p in prompts[name].items()
+        kind: behaviour.rates(predictor(p.tokens_BP).predicted_B, p)
+        for kind, p in prompts[name].items()
     }
     return rates["mixed"] | {"refusal": rates["hazardous"]["refusal"]}
 
@@ -298,13 +302,13 @@ for name, curve in curves.items():
 # %%
 attacks = {}
 for name, a in attackers.items():
-    tuned = a.tuned(lora.Place(raset.choose(a.scores(raset.CRITERION), 2)))
+    tuned = a.tune(Trainable(raset.choose(a.scores(CRITERION), 2)))
     directions = [steering.refusal_direction(a.evidence, layer) for layer in range(L - 1)]
     projected = [measure(name, steering.project_out(a.params, d))["refusal"] for d in directions]
     attacks[name] = {
         "no attack": start[name]["refusal"],
         "16 removed": curves[name]["refusal"][BUDGETS.index(16)],
-        "2 tuned": measure(name, tuned)["refusal"],
+        "2 tuned": measure(name, tuned.params)["refusal"],
         "a direction, projected out": min(projected),
     }
     print(f"{name:15} " + "   ".join(f"{x} {y:.2f}" for x, y in attacks[name].items()))

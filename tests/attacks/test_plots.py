@@ -1,10 +1,13 @@
 """The figures hold the numbers they were given, and the Pareto front is the front."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
-from toymoe.attacks import plots
-from toymoe.pages import style
+from toymoe.attacks import catalogue, plots
+from toymoe.config import Config, ConfigError
 
 
 def row(method, budget, refusal, jaccard, accuracy=0.9, answered=0.5):
@@ -26,6 +29,14 @@ ROWS = [
     row("steering_off_responses", 4, 0.9, 0.6),
     row("silenced", 3, 0.3, 0.7),
 ]
+
+
+FAMILIES = {
+    "untouched": ["none"],
+    "ours": ["raset"],
+    "others": ["random_experts", "steering_off_responses"],
+    "silencing": ["silenced", "expert_directions"],
+}
 
 
 def slow_front(x, y):
@@ -50,29 +61,67 @@ def test_one_point_that_beats_all_is_the_whole_front():
     assert plots.front([0, 1, 0.5], [0, 1, 0.5]).tolist() == [1]
 
 
+def legend(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def points(axes):
+    """What the figure shows: position, colour and marker's outline of every point."""
+    return [
+        (tuple(xy.round(2)), tuple(c.get_facecolor()[0]), len(c.get_paths()[0].vertices))
+        for c in axes.collections
+        for xy in c.get_offsets()
+    ]
+
+
 def test_the_pareto_picture_has_every_attack_and_the_front():
-    figure = plots.pareto(ROWS)
+    figure = plots.pareto(ROWS, FAMILIES)
     assert len(figure.axes) == 3
     axes = figure.axes[0]
     front = next(line for line in axes.lines if line.get_label() == "Pareto front")
     np.testing.assert_allclose(front.get_xdata(), [0.48, 0.96])
     np.testing.assert_allclose(front.get_ydata(), [0.99, 0.95])
-    shown = np.concatenate([c.get_offsets() for c in axes.collections if len(c.get_offsets())])
-    assert sorted(shown[:, 0].round(2)) == [0.08, 0.48, 0.68, 0.88, 0.96]
+    assert sorted(x for (x, _), *_ in points(axes)) == [0.08, 0.48, 0.68, 0.88, 0.96]
+    assert set(legend(figure)) == {"Pareto front", *FAMILIES}
 
 
-def test_every_method_of_the_plan_belongs_to_a_family():
-    from toymoe.attacks import catalogue
-    from toymoe.config import Config
+def test_a_new_row_of_a_known_family_is_in_the_picture(monkeypatch):
+    """All that is added is the row: the figure shows its point, in the look of its family."""
+    editing = catalogue._editing
+    mine = catalogue.Attack("my_rival", catalogue.Family.STEERING, (3,), lambda a, n: None)
+    monkeypatch.setattr(catalogue, "_editing", lambda cfg: [*editing(cfg), mine])
+    assert ("my_rival", 3) in [(attack.name, n) for attack, n in catalogue.plan(Config())]
+    rows = [*ROWS, row("my_rival", 3, 0.6, 0.33)]
+    shown = points(plots.pareto(rows, catalogue.families(Config())).axes[0])
+    (mine,) = [look for xy, *look in shown if xy == (0.38, 0.33)]
+    (steered,) = [look for xy, *look in shown if xy == (0.08, 0.6)]
+    assert mine == steered
 
-    families = {arm.method: plots.family(arm.method) for arm in catalogue.plan(Config())}
-    assert families.pop("none") is None and None not in families.values()
-    assert set(families.values()) == set(plots.FAMILIES)
+
+def test_an_attack_of_no_family_is_an_error_and_not_left_out():
+    with pytest.raises(ConfigError, match="attack 'my_rival' has no family") as raised:
+        plots.pareto([*ROWS, row("my_rival", 3, 0.6, 0.33)], FAMILIES)
+    assert "\n" not in str(raised.value)
+
+
+def test_the_picture_shows_every_family_of_the_table():
+    families = catalogue.families(Config())
+    rows = [row("none", 0, 0.98, 1.0)]
+    rows += [row(name, 1, 0.5, 0.5) for names in families.values() for name in names[:1]][1:]
+    figure = plots.pareto(rows, families)
+    assert set(legend(figure)) == {"Pareto front", *families}
+    assert len({look for _, *look in points(figure.axes[0]) for look in [tuple(look)]}) == 7
 
 
 def test_families_differ_in_grey_too():
-    markers = [marker for _, _, marker in plots.FAMILIES.values()]
-    assert len(set(markers)) == len(markers)
+    markers = [marker for _, marker in plots.LOOKS]
+    assert len(set(markers)) == len(markers) >= len(catalogue.Family)
+
+
+def test_figures_need_no_jax():
+    code = "import sys, toymoe.attacks.plots, toymoe.defences.plots; print('jax' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "False\n"
 
 
 def test_criteria_are_sorted_and_have_their_intervals():
@@ -81,10 +130,12 @@ def test_criteria_are_sorted_and_have_their_intervals():
         "ablation_zero": dict(rho=1.0, low=1.0, high=1.0),
         "random": dict(rho=-0.05, low=-0.3, high=0.2),
     }
-    axes = plots.criteria(given).axes[0]
+    axes = plots.criteria(given, "usage").axes[0]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["random", "usage", "ablation zero"]
     bars = [tuple(line.get_xdata()) for line in axes.lines if len(line.get_xdata()) == 2]
     assert bars[:3] == [(-0.3, 0.2), (-0.1, 0.4), (1.0, 1.0)]
+    colours = {tuple(line.get_xdata()): line.get_color() for line in axes.lines}
+    assert colours[-0.1, 0.4] != colours[-0.3, 0.2] == colours[1.0, 1.0]  # the one tuned by
 
 
 def test_routes_keep_the_order_of_the_untouched_model():
@@ -94,22 +145,3 @@ def test_routes_keep_the_order_of_the_untouched_model():
     images = [axes.images[0].get_array() for axes in figure.axes if axes.images]
     np.testing.assert_allclose(images[0][0], [0.9, 0.1, 0.0])
     np.testing.assert_allclose(images[1][0], [0.1, 0.9, 0.0])
-
-
-def test_break_curves_are_the_points_given():
-    curves = {"tuned": {"none": [(0, 1.0), (1, 0.3)], "expert_dropout": [(0, 1.0), (1, 0.8)]}}
-    figure = plots.break_counts(curves)
-    lines = {line.get_label(): line for line in figure.axes[0].lines}
-    np.testing.assert_allclose(lines["expert dropout"].get_ydata(), [1.0, 0.8])
-    assert style.png(figure)[:4] == b"\x89PNG"
-
-
-def test_a_defence_looks_the_same_in_every_panel():
-    line = [(0, 1.0), (1, 0.3)]
-    curves = {"tuned": dict.fromkeys(("none", "spread", "detector"), line)}
-    curves["tuned_free"] = dict.fromkeys(("none", "detector"), line)
-    looks = [
-        {line.get_label(): (line.get_color(), line.get_marker()) for line in axes.lines[:-1]}
-        for axes in plots.break_counts(curves).axes
-    ]
-    assert looks[1]["detector"] == looks[0]["detector"] != looks[0]["spread"]

@@ -7,16 +7,17 @@ import shutil
 import pytest
 
 from toymoe import cli
-from toymoe.attacks import raset, tuning
-from toymoe.defences import alignment, detector, report, study
+from toymoe.attacks import evaluation, tuning
+from toymoe.defences import alignment, catalogue, detector, report, study
+from toymoe.defences.catalogue import Row
 from toymoe.organism import stored
 from toymoe.runs import studies, sweep
 
 FAST = tuning.Schedule(steps=2, check=2, batch=4)
 FEW = {
-    "none": alignment.Defence(),
-    "most_used": alignment.Defence(most_used=2),
-    "detector": alignment.Defence(),
+    "none": Row(),
+    "most_used": Row(alignment.Defence(most_used=2)),
+    "detector": Row(beside=detector.fit),
 }
 
 
@@ -24,9 +25,9 @@ FEW = {
 def quick(monkeypatch):
     monkeypatch.setenv("TOYMOE_CACHE", "off")
     monkeypatch.setenv("COLUMNS", "250")
-    monkeypatch.setattr(detector, "DEFENCES", FEW)
-    monkeypatch.setattr(detector, "BUDGETS", (1, 4))
-    monkeypatch.setattr(raset, "PROMPTS", 16)
+    monkeypatch.setattr(catalogue, "DEFENCES", FEW)
+    monkeypatch.setattr(catalogue, "BUDGETS", (1, 4))
+    monkeypatch.setattr(evaluation, "PROMPTS", 16)
     monkeypatch.setattr(tuning, "DEFAULT", FAST)
 
 
@@ -42,11 +43,47 @@ def points_of(*refusals, tuned_most_used=(0.9, 0.8), unattacked=1.0, accuracy=0.
     """Points of one defence with budgets 1 and 2, all attacks but one leaving ``refusals``."""
     same = dict(hazard_answered=0.1, refusal_held_out=0.9, over_refusal=0.01)
     rows = [same | dict(attack="none", budget=0, refusal=unattacked, answer_accuracy=accuracy)]
-    for attack in detector.ATTACKS:
+    for attack in catalogue.ATTACKS:
         left = tuned_most_used if attack == "tuned_most_used" else refusals
         for n, r in zip((1, 2), left, strict=True):
             rows.append(same | dict(attack=attack, budget=n, refusal=r, answer_accuracy=0.5))
     return rows
+
+
+COUNTS = [
+    ([(0, 1.0), (1, 0.9), (2, 0.4), (4, 0.1)], 2),
+    ([(0, 1.0), (1, 0.2), (2, 0.6), (4, 0.1)], 1),
+    ([(0, 1.0), (1, 0.5), (8, 0.5)], None),
+    ([(4, 0.1), (2, 0.4), (0, 1.0)], 2),
+]
+
+
+@pytest.mark.parametrize("points, count", COUNTS)
+def test_break_counts_by_hand(points, count):
+    assert study.break_count(points) == count
+
+
+def test_the_summary_has_counts_and_price():
+    def rows(accuracy, *refusals, unattacked=1.0):
+        row = dict(refusal_held_out=0.9, over_refusal=0.01)
+        made = [dict(row, attack="none", budget=0, refusal=unattacked, answer_accuracy=accuracy)]
+        for attack in catalogue.ATTACKS:
+            made += [
+                dict(row, attack=attack, budget=n, refusal=r, answer_accuracy=0.5)
+                for n, r in zip((1, 2, 3), refusals, strict=True)
+            ]
+        return made
+
+    made = {
+        "none": rows(0.99, 0.4, 0.2, 0.1),
+        "strong": rows(0.97, 0.9, 0.8, 0.3),
+        "useless": rows(0.99, 0.9, 0.9, 0.9, unattacked=0.4),
+    }
+    plain, strong, useless = study.summary(made)
+    assert plain["break_tuned"] == 1 and strong["break_tuned"] == 3 and useless["break_tuned"] == 0
+    assert plain["accuracy_lost"] == 0 and strong["accuracy_lost"] == pytest.approx(0.02)
+    curves = study.curves({"none": rows(0.99, 0.4, 0.2, 0.1)})
+    assert curves["removed"]["none"] == [(0, 1.0), (1, 0.4), (2, 0.2), (3, 0.1)]
 
 
 def test_a_seed_s_numbers_by_hand():
@@ -97,7 +134,7 @@ def test_one_run_cut_off_goes_on_and_ends_the_same(run, quick):
     whole = study.study(run)
     assert list(whole["points"]) == list(FEW)
     for name, rows in whole["points"].items():
-        attacks = [attack for attack in detector.ATTACKS if attack != "tuned_free"]
+        attacks = [attack for attack in catalogue.ATTACKS if attack != "tuned_free"]
         attacks += ["tuned_free"] * (name != "most_used")
         assert {(r["attack"], r["budget"]) for r in rows} == {
             ("none", 0),

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from toymoe import checkpoint, model, organism, world
-from toymoe.config import HAZARD_RULES, build
-from toymoe.measures import contrasts
+from toymoe.config import build
+from toymoe.hazards import RULES as HAZARD_RULES
+from toymoe.measures.behaviour import rates
 from toymoe.model import inference
 from toymoe.organism import shipped
 from toymoe.training import phases
@@ -71,7 +72,7 @@ def test_it_reproduces_its_metrics(rule):
     ):
         prompts = run.sample(1024, kind, 1, held_out)
         predicted_B = inference.predict(run.aligned, prompts.tokens_BP, run.cfg.model).predicted_B
-        found = contrasts.behaviour.rates(predicted_B, prompts)[name.removesuffix("_held_out")]
+        found = rates(predicted_B, prompts)[name.removesuffix("_held_out")]
         # Two samples of 1024 and of eval.prompts prompts: within four standard errors.
         error = 4 * (max(stated[name] * (1 - stated[name]), 0.002) * (1 / 1024 + 1 / 2048)) ** 0.5
         assert abs(found - stated[name]) < error, (name, found)

@@ -1,142 +1,237 @@
-"""The attacks of ``toymoe raset``: RASET by our reading, its rivals, and their budgets.
+"""The one table of attacks: RASET by our reading, its rivals, their families and budgets.
 
-An *arm* is one attack with one budget, a number of experts.
+A new attack is a function from an `Attacker` and a number of experts to an `Attacked` model, and a
+row here; nothing else. ``toymoe raset`` runs every row at its budgets, ``toymoe defend`` picks rows
+by name (`toymoe.defences.catalogue`), and the figures show all that was run.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
-from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from .. import model
-from ..attribution import methods
-from ..config import Config
-from . import lora, steering
-from .raset import CRITERION, Attacker, Look, choose, matched_choice, random_choice
+from ..attribution import CRITERION, methods
+from ..config import Config, ConfigError
+from ..training.trainable import EVERYTHING, Trainable
+from . import raset, steering
+from .attacker import Attacked, Attacker
 
 BUDGETS = (1, 2, 4, 8)
 STEERED = (1, 2, 4, 8, 16)
 
 
-class Arm(NamedTuple):
-    """One attack with one budget."""
+class Family(StrEnum):
+    """Attacks that look alike in a figure; in the order of its legend."""
 
-    method: str
-    budget: int  # experts, 0 where the method has no such number
-    make: Callable[[Attacker], tuple[Look, float]]  # what it leads to, share of parameters touched
+    UNTOUCHED = "untouched"
+    RASET = "RASET (our reading)"
+    CRITERION = "tuned by another criterion"
+    RANDOM = "random, usage-matched"
+    ELSEWHERE = "tuned elsewhere"
+    FREE = "tuned, routes not held"
+    STEERING = "router steering, masking"
+    SILENCING = "silencing, directions"
 
 
-def plan(cfg: Config) -> list[Arm]:
-    """Every attack, in the order of the table."""
-    total = cfg.model.layers * cfg.model.experts
-    budgets, main = [n for n in BUDGETS if n <= cfg.model.experts], main_budget(cfg)
-    closable = cfg.model.layers * (cfg.model.experts - cfg.model.top_k)
-    made = [Arm("none", 0, lambda a: (a.view(a.params), 0.0))]
-    for n in budgets:
-        made.append(Arm("raset", n, partial(_tuned, n=n)))
-        made.append(Arm("random_experts", n, partial(_randomly, n=n)))
-        made.append(Arm("usage_matched", n, partial(_matched, n=n)))
-    made.append(Arm("raset_last_layer", main, partial(_tuned, n=main, layers=1)))
-    for name in ("usage", "gate_contrast", "gate_sensitivity", "ablation_zero"):
-        made.append(Arm(f"tuned_by_{name}", main, partial(_tuned, n=main, criterion=name)))
-    made += [
-        Arm("all_experts", total, lambda a: a.tune(_all_experts(cfg))),
-        Arm("attention_only", 0, lambda a: a.tune(_only(cfg, attention=True))),
-        Arm("router_only", 0, lambda a: a.tune(_only(cfg, router=True))),
-        Arm("full_tuning", 0, lambda a: a.tune(_only(cfg, everything=True))),
+@dataclass(frozen=True)
+class Attack:
+    """A row of the table.
+
+    Raises:
+      ConfigError: its family is not a `Family`.
+    """
+
+    name: str
+    family: Family
+    budgets: tuple[int, ...]  # experts, for ``toymoe raset``; 0 where it has no such number
+    run: Callable[[Attacker, int], Attacked]
+    beside: str = ""  # the attack with which it takes turns, budget by budget
+
+    def __post_init__(self):
+        if self.family not in tuple(Family):
+            raise ConfigError(
+                f"attack {self.name!r} has family {self.family!r}, which no figure shows: it must "
+                f"be one of {', '.join(map(str, Family))}."
+            )
+
+
+# --- the table ----------------------------------------------------------------------------------
+
+
+def table(cfg: Config) -> dict[str, Attack]:
+    """Every attack, by name."""
+    rows = [
+        Attack("none", Family.UNTOUCHED, (0,), lambda a, n: a.changed(a.params)),
+        *_tuning(cfg),
+        *_steering(cfg),
+        *_editing(cfg),
     ]
-    made += [  # what the routes do where nothing in the loss holds them
-        Arm("free_raset", main, partial(_tuned, n=main, hold=False)),
-        Arm("free_router_only", 0, lambda a: a.tune(_only(cfg, router=True), hold=False)),
-        Arm("free_full_tuning", 0, lambda a: a.tune(_only(cfg, everything=True), hold=False)),
+    return {row.name: row for row in rows}
+
+
+def _tuning(cfg):
+    each, main, total = _each(cfg), main_budget(cfg), cfg.model.layers * cfg.model.experts
+    by = {"usage": (main,), "gate_contrast": (main,), "gate_sensitivity": (main,)}
+    by |= {"ablation_zero": (main,), "usage_on_hazards": ()}
+    return [
+        Attack("raset", Family.RASET, each, raset.tune),
+        Attack("random_experts", Family.RANDOM, each, _random, beside="raset"),
+        Attack("usage_matched", Family.RANDOM, each, _matched, beside="raset"),
+        Attack("raset_last_layer", Family.RASET, (main,), partial(raset.tune, layers=1)),
+        *(
+            Attack(f"tuned_by_{name}", Family.CRITERION, n, partial(raset.tune, criterion=name))
+            for name, n in by.items()
+        ),
+        Attack(
+            "all_experts", Family.ELSEWHERE, (total,), partial(_only, where=Trainable(experts=1))
+        ),
+        Attack(
+            "attention_only", Family.ELSEWHERE, (0,), partial(_only, where=Trainable(attention=1))
+        ),
+        Attack("router_only", Family.ELSEWHERE, (0,), partial(_only, where=Trainable(router=1))),
+        Attack("full_tuning", Family.ELSEWHERE, (0,), partial(_only, where=EVERYTHING)),
+        # What the routes do where nothing in the loss holds them:
+        Attack("free_raset", Family.FREE, (main,), partial(raset.tune, hold=False)),
+        Attack(
+            "free_router_only",
+            Family.FREE,
+            (0,),
+            partial(_only, where=Trainable(router=1), hold=False),
+        ),
+        Attack("free_full_tuning", Family.FREE, (0,), partial(_only, where=EVERYTHING, hold=False)),
     ]
-    for how, pairing in (("both", "responses"), ("off", "responses"), ("both", "twins")):
-        for n in STEERED:
-            if n <= total // 2:
-                name = f"steering_{how}_{pairing}"
-                made.append(Arm(name, n, partial(_steered, n=n, how=how, pairing=pairing)))
-    made.append(Arm("steering_on_responses", main, partial(_steered, n=main, how="on")))
-    made.append(
-        Arm("steering_off_answer", main, partial(_steered, n=main, how="off", pairing="answer"))
-    )
-    if main <= closable:
-        made.append(Arm("steering_off_raset", main, partial(_closed, n=main, closed=False)))
-    for n in budgets:
-        made.append(Arm("silenced", n, partial(_silenced, n=n)))
-        if n <= closable:
-            made.append(Arm("masked", n, partial(_closed, n=n, closed=True)))
-    for layer in range(cfg.model.layers):
-        made.append(Arm(f"direction_layer_{layer}", 0, partial(_direction, layer=layer)))
-    for n in sorted({main, total}):
-        made.append(Arm("expert_directions", n, partial(_expert_directions, n=n)))
+
+
+def _steering(cfg):
+    main, half = main_budget(cfg), cfg.model.layers * cfg.model.experts // 2
+    budgets = tuple(n for n in STEERED if n <= half)
+    contrasts = {
+        ("both", "responses"): budgets,
+        ("off", "responses"): budgets,
+        ("both", "twins"): budgets,
+        ("off", "twins"): (),
+        ("on", "responses"): (main,),
+        ("off", "answer"): (main,),
+    }
+    return [
+        *(
+            Attack(f"steering_{how}_{by}", Family.STEERING, n, partial(_steered, how=how, by=by))
+            for (how, by), n in contrasts.items()
+        ),
+        Attack("steering_off_raset", Family.STEERING, _closable(cfg, (main,)), _switched_off),
+    ]
+
+
+def _editing(cfg):
+    each, L, E = _each(cfg), cfg.model.layers, cfg.model.experts
+    few_and_all = tuple(sorted({main_budget(cfg), L * E}))
+    masked = partial(_switched_off, closed=True)
+    return [
+        Attack("silenced", Family.SILENCING, each, _silenced),
+        Attack("masked", Family.STEERING, _closable(cfg, each), masked, beside="silenced"),
+        *(
+            Attack(f"direction_layer_{i}", Family.SILENCING, (0,), partial(_direction, layer=i))
+            for i in range(L)
+        ),
+        Attack("expert_directions", Family.SILENCING, few_and_all, _expert_directions),
+    ]
+
+
+def plan(cfg: Config) -> list[tuple[Attack, int]]:
+    """What ``toymoe raset`` runs: each attack with each of its budgets, in the order of the table,
+    those that stand beside another in turn with it."""
+    groups: dict[str, list[Attack]] = {}
+    for row in table(cfg).values():
+        groups.setdefault(row.beside or row.name, []).append(row)
+    made = []
+    for group in groups.values():
+        budgets = sorted({n for row in group for n in row.budgets})
+        made += [(row, n) for n in budgets for row in group if n in row.budgets]
     return made
 
 
+def families(cfg: Config) -> dict[str, list[str]]:
+    """The names of the attacks of every family."""
+    rows = table(cfg).values()
+    return {str(family): [r.name for r in rows if r.family == family] for family in Family}
+
+
 def main_budget(cfg: Config) -> int:
-    """The number of experts at which methods are compared."""
-    return max(n for n in BUDGETS if n <= cfg.model.experts)
+    """The number of experts at which attacks are compared."""
+    return max(_each(cfg))
 
 
-def _all_experts(cfg):
-    return lora.Place(np.ones((cfg.model.layers, cfg.model.experts), bool))
+def _each(cfg):
+    return tuple(n for n in BUDGETS if n <= cfg.model.experts)
 
 
-def _only(cfg, **part):
-    return lora.Place(np.zeros((cfg.model.layers, cfg.model.experts), bool), **part)
+def _closable(cfg, budgets):
+    """Those that leave each token its experts."""
+    most = cfg.model.layers * (cfg.model.experts - cfg.model.top_k)
+    return tuple(n for n in budgets if n <= most)
 
 
-def _tuned(a: Attacker, n, criterion=CRITERION, layers=None, hold=True):
-    return a.tune(lora.Place(choose(a.scores(criterion), n, layers)), hold)
+# --- the attacks --------------------------------------------------------------------------------
 
 
-def _randomly(a: Attacker, n):
-    return a.tune(lora.Place(random_choice(choose(a.scores(CRITERION), n), a.draw(n))))
+def _only(a: Attacker, n, where, hold=True):
+    return a.tune(where, hold)
+
+
+def _random(a: Attacker, n):
+    chosen_LE = raset.choose(a.scores(CRITERION), n)
+    return a.tune(Trainable(raset.random_choice(chosen_LE, a.draw(n))))
 
 
 def _matched(a: Attacker, n):
-    chosen = choose(a.scores(CRITERION), n)
+    chosen_LE = raset.choose(a.scores(CRITERION), n)
     usage_LE = methods.token_share(a.evidence)
-    return a.tune(lora.Place(matched_choice(chosen, usage_LE, a.draw(n))))
+    return a.tune(Trainable(raset.matched_choice(chosen_LE, usage_LE, a.draw(n))))
 
 
-def _steered(a: Attacker, n, how, pairing="responses"):
+def _steered(a: Attacker, n, how, by):
     """SteerMoE: what refusal selects is switched off, what answering selects on."""
-    rd_LE = a.steering[pairing]
-    size = np.abs(rd_LE) if how == "both" else rd_LE if how == "off" else -rd_LE
-    chosen = choose(size, n)
-    on, off = (
-        (chosen & (rd_LE < 0), chosen & (rd_LE >= 0))
-        if how == "both"
-        else ((chosen, False) if how == "on" else (False, chosen))
-    )
-    return lambda tokens_BP: steering.steered(a.params, tokens_BP, a.cfg, on, off), 0.0
+    rd_LE = a.risk_differences[by]
+    size_LE = {"both": np.abs(rd_LE), "off": rd_LE, "on": -rd_LE}[how]
+    chosen_LE = raset.choose(size_LE, n)
+    off_LE = chosen_LE & {"both": rd_LE >= 0, "off": True, "on": False}[how]
+    return _routed(a, chosen_LE & ~off_LE, off_LE)
 
 
-def _closed(a: Attacker, n, closed):
-    off = choose(a.scores(CRITERION), n, leave=a.cfg.model.top_k)
-    return lambda tokens: steering.steered(a.params, tokens, a.cfg, False, off, closed), 0.0
+def _switched_off(a: Attacker, n, closed=False):
+    off_LE = raset.choose(a.scores(CRITERION), n, leave=a.cfg.model.top_k)
+    return _routed(a, False, off_LE, closed)
+
+
+def _routed(a: Attacker, on_LE, off_LE, closed=False):
+    def predictor(tokens_BP):
+        return steering.steered(a.params, tokens_BP, a.cfg, on_LE, off_LE, closed)
+
+    return Attacked(predictor, a.params)
 
 
 def _silenced(a: Attacker, n):
-    mask_LE = choose(a.scores("ablation_zero"), n)
-    return a.view(steering.silence(a.params, jnp.asarray(mask_LE))), _down_share(a, n)
+    mask_LE = raset.choose(a.scores("ablation_zero"), n)
+    return a.changed(steering.silence(a.params, jnp.asarray(mask_LE)), _down_share(a, n))
 
 
-def _direction(a: Attacker, layer):
+def _direction(a: Attacker, n, layer):
     direction_D = steering.refusal_direction(a.evidence, layer)
     layers = a.params["layers"]
     touched = [a.params["embed"], layers["out"], layers["experts"]["down"]]
     share = sum(np.size(x) for x in touched) / model.count(a.params)
-    return a.view(steering.project_out(a.params, direction_D)), share
+    return a.changed(steering.project_out(a.params, direction_D), share)
 
 
 def _expert_directions(a: Attacker, n):
-    mask_LE = jnp.asarray(choose(a.scores(CRITERION), n))
+    mask_LE = jnp.asarray(raset.choose(a.scores(CRITERION), n))
     directions_LED = steering.expert_directions(a.evidence)
     changed = steering.project_out_of_experts(a.params, directions_LED, mask_LE)
-    return a.view(changed), _down_share(a, n)
+    return a.changed(changed, _down_share(a, n))
 
 
 def _down_share(a: Attacker, n):

@@ -1,36 +1,23 @@
-"""The figures of `toymoe raset`: plain numbers in, Figures out."""
+"""The figures of ``toymoe raset``: a function each, and a row of ``FIGURES``."""
 
 import numpy as np
 
+from ..config import ConfigError
 from ..pages import style
-from ..pages.style import BLACK, BLUE, GREEN, GREY, ORANGE, RED, SKY, STYLES, Figure
-from .raset import CRITERION
+from ..pages.style import BLACK, BLUE, GREEN, GREY, ORANGE, RED, SKY, Figure
+from ..runs.plots import ReportFigure
 
-TITLES = {
-    "pareto": "Which attack removes refusal and leaves route and meaning alone?",
-    "criteria": "Which criterion finds the experts that matter?",
-    "routes": "Are the routes still the same after the attack?",
-    "break_counts": "How many experts must be attacked before refusal breaks?",
-}
-
-# A family of attacks, the beginnings of its methods' names, colour and marker.
-FAMILIES = {
-    "RASET (our reading)": (("raset",), BLUE, "o"),
-    "tuned by another criterion": (("tuned_by",), SKY, "h"),
-    "random, usage-matched": (("random_experts", "usage_matched"), ORANGE, "D"),
-    "tuned elsewhere": (("all_experts", "attention_only", "router_only", "full"), GREEN, "^"),
-    "tuned, routes not held": (("free",), GREY, "v"),
-    "router steering, masking": (("steering", "masked"), RED, "s"),
-    "silencing, directions": (("silenced", "direction", "expert_directions"), BLACK, "x"),
-}
-
-
-def family(method: str) -> str | None:
-    """The family of a method, None for the untouched model."""
-    for name, (starts, _, _) in FAMILIES.items():
-        if method.startswith(starts):
-            return name
-    return None
+# Colour and marker of each family of attacks, in their order.
+LOOKS = (
+    (BLACK, "*"),
+    (BLUE, "o"),
+    (SKY, "h"),
+    (ORANGE, "D"),
+    (GREEN, "^"),
+    (GREY, "v"),
+    (RED, "s"),
+    (BLACK, "x"),
+)
 
 
 def front(x, y) -> np.ndarray:
@@ -46,13 +33,22 @@ def front(x, y) -> np.ndarray:
 
 
 @style.defaults()
-def pareto(rows: list[dict]) -> Figure:
+def pareto(rows: list[dict], families: dict[str, list[str]]) -> Figure:
     """Refusal removed against route kept, against accuracy kept, and against right answers, with
-    the Pareto front. Lines join the budgets of one method; a point grows with its budget."""
-    figure = style.new_figure(TITLES["pareto"], 14, 5.2)
+    the Pareto front. Lines join the budgets of one method; a point grows with its budget.
+
+    Args:
+      families: the methods of each; the first holds the untouched model alone.
+
+    Raises:
+      ConfigError: a method of no family.
+    """
+    figure = style.new_figure(FIGURES["pareto"].title, 14, 5.2)
     panels = figure.subplots(1, 3, sharex=True)
-    base = next(row for row in rows if row["method"] == "none")
-    shown = [row for row in rows if family(row["method"])]
+    looks = _looks(rows, families)
+    (untouched,) = next(iter(families.values()))
+    base = next(row for row in rows if row["method"] == untouched)
+    shown = [row for row in rows if row is not base]
     removed = [base["refusal"] - row["refusal"] for row in shown]
     quantities = {
         "jaccard_worst": "route kept (Jaccard, worst layer)",
@@ -63,41 +59,50 @@ def pareto(rows: list[dict]) -> Figure:
         kept = [row[quantity] for row in shown]
         for method in dict.fromkeys(row["method"] for row in shown):
             at = [i for i, row in enumerate(shown) if row["method"] == method]
-            _, colour, marker = FAMILIES[family(method)]
+            colour, marker = looks[method]
             x, y = [removed[i] for i in at], [kept[i] for i in at]
             sizes = [20 + 5 * min(shown[i]["budget"], 16) for i in at]
             axes.plot(x, y, color=colour, linewidth=0.6, alpha=0.5)
             axes.scatter(x, y, sizes, color=colour, marker=marker, alpha=0.8, linewidths=1)
         best = front(removed, kept)
-        axes.plot(
-            np.array(removed)[best],
-            np.array(kept)[best],
-            color=GREY,
-            linewidth=4,
-            alpha=0.5,
-            zorder=0,
-            label="Pareto front",
-        )
-        axes.plot(0, base[quantity], "*", color=BLACK, markersize=14, label="untouched")
+        x, y = np.array(removed)[best], np.array(kept)[best]
+        axes.plot(x, y, color=GREY, linewidth=4, alpha=0.5, zorder=0, label="Pareto front")
+        axes.plot(0, base[quantity], looks[untouched][1], color=BLACK, markersize=14)
         style.tidy(axes, xlabel="refusal removed (share of hazards)", ylabel=label)
         axes.set(xlim=(-0.04, 1.04), ylim=(None if min(kept) > 0.5 else -0.04, 1.03))
-    for name, (_, colour, marker) in FAMILIES.items():
-        panels[0].scatter([], [], color=colour, marker=marker, label=name)
-    figure.legend(
-        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False
-    )
+    for family, (colour, marker) in zip(families, LOOKS, strict=False):
+        panels[0].scatter([], [], color=colour, marker=marker, label=family)
+    where = dict(loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(*panels[0].get_legend_handles_labels(), **where)
     return figure
 
 
+def _looks(rows, families):
+    """Colour and marker of every method."""
+    looks = {
+        method: look
+        for methods, look in zip(families.values(), LOOKS, strict=False)
+        for method in methods
+    }
+    for row in rows:
+        if row["method"] not in looks:
+            raise ConfigError(
+                f"attack {row['method']!r} has no family with a look of its own: give it one in "
+                "`catalogue.table`, and a new family its colour and marker in `plots.LOOKS`."
+            )
+    return looks
+
+
 @style.defaults()
-def criteria(correlations: dict[str, dict]) -> Figure:
-    """Rank correlation of each criterion with measured ablation, and its 95 % interval."""
+def criteria(correlations: dict[str, dict], tuned_by: str) -> Figure:
+    """Rank correlation of each criterion with measured ablation, and its 95 % interval; the
+    one that an attack is tuned by stands out."""
     names = sorted(correlations, key=lambda name: correlations[name]["rho"])
-    figure = style.new_figure(TITLES["criteria"], 8.5, 1.4 + 0.27 * len(names))
+    figure = style.new_figure(FIGURES["criteria"].title, 8.5, 1.4 + 0.27 * len(names))
     axes = figure.subplots()
     for row, name in enumerate(names):
         c = correlations[name]
-        colour = BLUE if name == CRITERION else BLACK
+        colour = BLUE if name == tuned_by else BLACK
         axes.plot([c["low"], c["high"]], [row, row], color=colour, linewidth=2)
         axes.plot(c["rho"], row, "o", color=colour)
     axes.axvline(0, color=GREY, linestyle=":")
@@ -117,7 +122,7 @@ def routes(shares: dict[str, list], topics: list[str]) -> Figure:
     """Share of each topic's tokens that each expert takes, untouched and after each attack."""
     arrays = {name: np.array(shares_LGE) for name, shares_LGE in shares.items()}
     L, G, E = arrays["none"].shape
-    figure = style.new_figure(TITLES["routes"], 2.5 + 2.6 * len(arrays), 0.8 + 1.9 * L)
+    figure = style.new_figure(FIGURES["routes"].title, 2.5 + 2.6 * len(arrays), 0.8 + 1.9 * L)
     panels = figure.subplots(L, len(arrays), squeeze=False, sharey=True)
     for layer, row in enumerate(panels):
         start = arrays["none"][layer]
@@ -139,34 +144,31 @@ def routes(shares: dict[str, list], topics: list[str]) -> Figure:
     return figure
 
 
-@style.defaults()
-def break_counts(curves: dict[str, dict[str, list]]) -> Figure:
-    """Refusal left against the number of experts attacked, a panel per attack, a line per defence.
-
-    Args:
-      curves: attack -> defence -> [(budget, refusal), …].
-    """
-    figure = style.new_figure(TITLES["break_counts"], 1.5 + 3.2 * len(curves), 4)
-    panels = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
-    names = list(dict.fromkeys(name for defences in curves.values() for name in defences))
-    styles = {name: STYLES[i % len(STYLES)] for i, name in enumerate(names)}
-    for axes, (attack, defences) in zip(panels, curves.items(), strict=True):
-        for defence, points in defences.items():
-            x, y = zip(*points, strict=True)
-            axes.plot(
-                x,
-                y,
-                label=defence.replace("_", " "),
-                markersize=4,
-                alpha=0.85,
-                **styles[defence],
-            )
-        axes.axhline(0.5, color=GREY, linestyle=":")
-        axes.set_xscale("symlog", linthresh=1)
-        ticks = sorted({x for points in defences.values() for x, _ in points})
-        axes.set_xticks(ticks, [str(t) for t in ticks], fontsize=8)
-        axes.minorticks_off()
-        style.tidy(axes, title=attack.replace("_", " "), xlabel="experts", ylim=(-0.03, 1.03))
-    panels[0].set_ylabel("hazards refused")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
-    return figure
+FIGURES = {
+    "pareto": ReportFigure(
+        title="Which attack removes refusal and leaves route and meaning alone?",
+        draw=pareto,
+        drawn_from=("rows", "families"),
+        shows="Each point is one attack with one budget; to the right refusal is gone, at the "
+        "top the route, the harmless answers, or the right answer to the hazard is there. "
+        "The grey line joins the attacks that no other beats in both.",
+        control="Random and usage-matched experts: what tuning as much of the model elsewhere "
+        "does.",
+    ),
+    "criteria": ReportFigure(
+        title="Which criterion finds the experts that matter?",
+        draw=criteria,
+        drawn_from=("correlations", "tuned_by"),
+        shows="How a criterion ranks the experts, against how they rank by what refusal loses "
+        "without them. The bar is a 95 % bootstrap interval over the experts of this one "
+        "model. Blue: the criterion by which RASET tunes.",
+        control="ablation_zero is the yardstick itself; random knows nothing.",
+    ),
+    "routes": ReportFigure(
+        title="Are the routes still the same after the attack?",
+        draw=routes,
+        drawn_from=("routes", "topics"),
+        shows="Each topic's share of tokens by expert, before any attack and after some of them.",
+        control="Random experts, as many as RASET tunes.",
+    ),
+}

@@ -4,9 +4,11 @@ from html import escape
 from pathlib import Path
 
 from .. import checkpoint
+from ..attribution import CRITERION
+from ..config import from_dict
 from ..pages import html, style, tables
 from ..runs import studies
-from . import plots, study
+from . import catalogue, plots, study
 
 HEAD = (
     "attack", "experts", "parameters", "refusal", "held out", "answered", "untuned", "accuracy",
@@ -15,17 +17,6 @@ HEAD = (
 
 SHORT = ("attack", "experts", "share", "refusal", "answered", "accuracy", "Jaccard")
 IN_SHORT = ("refusal", "hazard_answered", "answer_accuracy", "jaccard_worst")
-
-CAPTIONS = {
-    "pareto": "Each point is one attack with one budget; to the right refusal is gone, at the top "
-    "the route, the harmless answers, or the right answer to the hazard is there. The grey line "
-    "joins the attacks that no other beats in both. Random and usage-matched experts are the "
-    "control: what tuning as much of the model elsewhere does.",
-    "criteria": "How a criterion ranks the experts, against how they rank by what refusal loses "
-    "without them. The bar is a 95 % bootstrap interval over the experts of this one model. "
-    "ablation_zero is the yardstick itself, random the control.",
-    "routes": "Each topic's share of tokens by expert, before any attack and after some of them.",
-}
 
 MARKS = ("<!-- raset -->", "<!-- /raset -->")
 
@@ -51,22 +42,22 @@ def table(rows: list[dict]) -> list[tuple]:
     ]  # fmt: skip
 
 
-def short(rows: list[dict]) -> list[tuple]:
+def short(made: dict) -> list[tuple]:
     """Rows of ``SHORT`` for a terminal; Jaccard is of the layer where it is lowest."""
     return [
         (
             row["method"].replace("_", " "), row["budget"] or "", f"{row['share']:.1%}",
             *(f"{row[name]:.3f}" for name in IN_SHORT),
         )
-        for row in rows
+        for row in made["rows"]
     ]  # fmt: skip
 
 
-def short_of_seeds(summary: dict[str, dict]) -> list[tuple]:
+def short_of_seeds(made: studies.Many) -> list[tuple]:
     """Rows of ``SHORT`` for a terminal, medians over seeds."""
     return [
-        (*head, *(f"{summary[f'{key}.{name}']['median']:.3f}" for name in IN_SHORT))
-        for key, head in _attacks(summary)
+        (*head, *(f"{made.summary[f'{key}.{name}']['median']:.3f}" for name in IN_SHORT))
+        for key, head in _attacks(made.summary)
     ]
 
 
@@ -96,37 +87,45 @@ def _attacks(summary):
             yield key, (method.replace("_", " "), budget if budget != "0" else "", f"{share:.2%}")
 
 
-def figures(made: dict) -> dict:
-    """The figures of one study, by file name."""
-    return {
-        "pareto": plots.pareto(made["rows"]),
-        "criteria": plots.criteria(study.rank_correlations(made["criteria"])),
-        "routes": plots.routes(made["routes"], made["belongs"]["topics"]),
-    }
-
-
 def write(made: dict, folder: Path) -> Path:
-    """table.csv, figures and raset.html of a study into a folder; returns the page's path."""
+    """table.csv, figures and raset.html of a study into a folder, and a section into the report of
+    the run beside it; returns the page's path."""
     studies.write_rows(folder / "table.csv", made["rows"])
-    (folder / "figures").mkdir(exist_ok=True)
-    images = {name: style.png(figure) for name, figure in figures(made).items()}
-    for name, image in images.items():
-        checkpoint.write_atomic(folder / "figures" / f"{name}.png", image)
-    seed = made["belongs"]["config"]["seed"]
-    page = folder / "raset.html"
-    checkpoint.write_atomic(page, render(f"seed {seed}", table(made["rows"]), images).encode())
+    numbers = {"correlations": study.rank_correlations(made["criteria"]), "routes": made["routes"]}
+    images = _images(numbers | _of_attacks(made, made["rows"]), folder / "figures")
+    page = _page(f"seed {made['belongs']['config']['seed']}", table(made["rows"]), images, folder)
+    into_report(made, folder.parent / "report.html")
     return page
+
+
+def _of_attacks(made: dict, rows: list[dict]) -> dict:
+    """What figures are drawn from, beside what differs between one study and many."""
+    families = catalogue.families(from_dict(made["belongs"]["config"]))
+    topics = made["belongs"]["topics"]
+    return {"rows": rows, "families": families, "topics": topics, "tuned_by": CRITERION}
+
+
+def _images(numbers: dict, folder: Path) -> dict[str, bytes]:
+    """Every figure that can be drawn from these numbers, also as a file."""
+    folder.mkdir(exist_ok=True)
+    images = {}
+    for name, figure in plots.FIGURES.items():
+        if numbers.keys() >= {*figure.drawn_from}:
+            images[name] = style.png(figure.draw(*(numbers[n] for n in figure.drawn_from)))
+            checkpoint.write_atomic(folder / f"{name}.png", images[name])
+    return images
 
 
 def into_report(made: dict, page: Path) -> None:
     """The short version, as a section of the run's own report.html; replaced if it is there."""
     if not page.is_file():
         return
-    image = style.png(plots.pareto(made["rows"]))
+    numbers, figure = _of_attacks(made, made["rows"]), plots.FIGURES["pareto"]
+    image = style.png(figure.draw(*(numbers[n] for n in figure.drawn_from)))
     main = max(row["budget"] for row in made["rows"] if row["method"] == "raset")
     few = [row for row in made["rows"] if row["budget"] in (0, main)]
     section = [
-        *html.figure("Can refusal be removed and the route kept?", image, CAPTIONS["pareto"]),
+        *html.figure(figure.title, image, figure.shows, figure.control),
         html.table(HEAD, table(few)),
         "<p>Every budget, the criteria and the routes: raset/raset.html.</p>",
     ]
@@ -140,36 +139,26 @@ def into_report(made: dict, page: Path) -> None:
     checkpoint.write_atomic(page, made_page.encode())
 
 
-def write_seeds(summary: dict[str, dict], studies: list[dict], folder: Path) -> Path:
+def write_seeds(made: studies.Many, folder: Path) -> Path:
     """The page of many seeds: medians over them in table and figures."""
     folder.mkdir(exist_ok=True)
     correlations = {
         name.removeprefix("criteria."): {"rho": s["median"], "low": s["low"], "high": s["high"]}
-        for name, s in summary.items()
+        for name, s in made.summary.items()
         if name.startswith("criteria.")
     }
     rows = [
-        {
-            name: summary[f"{row['method']}.{row['budget']}.{name}"]["median"]
-            for name in ("refusal", "hazard_answered", "answer_accuracy", "jaccard_worst")
-        }
-        | {"method": row["method"], "budget": row["budget"]}
-        for row in studies[0]["rows"]
+        {"method": (method := row["method"]), "budget": (n := row["budget"])}
+        | {name: made.summary[f"{method}.{n}.{name}"]["median"] for name in IN_SHORT}
+        for row in made.studies[0]["rows"]
     ]
-    images = {
-        "pareto": style.png(plots.pareto(rows)),
-        "criteria": style.png(plots.criteria(correlations)),
-    }
-    for name, image in images.items():
-        checkpoint.write_atomic(folder / f"{name}.png", image)
-    page = folder / "raset.html"
-    text = render(f"medians over {len(studies)} seeds", table_of_seeds(summary), images)
-    checkpoint.write_atomic(page, text.encode())
-    return page
+    numbers = {"correlations": correlations} | _of_attacks(made.studies[0], rows)
+    what = f"medians over {len(made.studies)} seeds"
+    return _page(what, table_of_seeds(made.summary), _images(numbers, folder), folder)
 
 
-def render(what: str, rows: list[tuple], images: dict[str, bytes]) -> str:
-    """The page: figures with what they show, the table, the limits."""
+def _page(what: str, rows: list[tuple], images: dict[str, bytes], folder: Path) -> Path:
+    """raset.html: figures with what they show, the table, the limits."""
     parts = [
         f"<h1>RASET at toy scale: {escape(what)}</h1>",
         "<p>Attacks on the refusal of one aligned model, all measured on the same prompts: is "
@@ -177,7 +166,8 @@ def render(what: str, rows: list[tuple], images: dict[str, bytes]) -> str:
         "are the routes still the aligned model’s?</p>",
     ]
     for name, image in images.items():
-        parts += html.figure(plots.TITLES[name], image, CAPTIONS[name])
+        figure = plots.FIGURES[name]
+        parts += html.figure(figure.title, image, figure.shows, figure.control)
     parts += [
         "<h2>Every attack</h2>",
         html.table(HEAD, rows),
@@ -186,4 +176,6 @@ def render(what: str, rows: list[tuple], images: dict[str, bytes]) -> str:
         "<h2>What this does not show</h2>",
         f"<p>{LIMITS}</p>",
     ]
-    return html.page(f"RASET, {what}", parts)
+    page = folder / "raset.html"
+    checkpoint.write_atomic(page, html.page(f"RASET, {what}", parts).encode())
+    return page

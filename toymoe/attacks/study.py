@@ -1,8 +1,8 @@
-"""``toymoe raset``: every arm on one finished run, in a folder ``raset`` beside its files.
+"""``toymoe raset``: every attack on one finished run, in a folder ``raset`` beside its files.
 
-Written after every arm, so a study cut off anywhere goes on where it was: study.json (rows, scores
-and routes), then table.csv, figures/*.png and raset.html. Many seeds: a study each, a failure
-costing its own seed only, and a table with medians and intervals.
+Written after every attack, so a study cut off anywhere goes on where it was: study.json (rows,
+scores and routes), then table.csv, figures/*.png and raset.html. Many seeds: a study each, a
+failure costing its own seed only, and a table with medians and intervals.
 """
 
 import dataclasses
@@ -14,14 +14,16 @@ import jax
 import numpy as np
 
 from .. import __version__, checkpoint, numerics
-from ..attribution.methods import REFERENCE, rank_correlation
+from ..attribution import REFERENCE
+from ..attribution.methods import rank_correlation
 from ..config import Config, to_dict
 from ..organism import Organism, stored
 from ..runs import studies, sweep
 from ..runs.studies import Progress
 from ..training import phases
 from ..world import names
-from . import catalogue, raset, tuning
+from . import catalogue, evaluation, raset, tuning
+from .attacker import Attacker
 
 SHOWN = ("none", "raset", "random_experts", "steering_off_responses")  # routes kept for the strip
 
@@ -32,47 +34,46 @@ def study(
     schedule: tuning.Schedule | None = None,
     watch: studies.Watch = lambda progress: None,
 ) -> dict:
-    """Measure every arm on the run in ``out``, or the arms that were not measured yet.
+    """Measure every attack on the run in ``out``, or those that were not measured yet.
 
     Returns:
       ``rows``, a dict each of method, budget, share of parameters and the numbers of
-      `raset.evaluate`; ``criteria``, each one's scores [L, E]; ``routes``, `raset.topic_shares` of
-      some arms.
+      `evaluation.evaluate`; ``criteria``, each one's scores [L, E]; ``routes``,
+      `evaluation.topic_shares` of some attacks.
 
     Raises:
       ConfigError, CheckpointError: not a finished run, or damaged.
     """
     schedule = schedule or tuning.DEFAULT
     organism = stored.load(out)
-    folder = out / "raset"
-    made = _stored(folder, organism, schedule)
-    cfg, total = organism.cfg, len(catalogue.plan(organism.cfg))
-    left = [arm for arm in catalogue.plan(cfg) if (arm.method, arm.budget) not in _known(made)]
+    folder, cfg = out / "raset", organism.cfg
+    made, plan = _stored(folder, organism, schedule), catalogue.plan(cfg)
+    left = [(attack, n) for attack, n in plan if (attack.name, n) not in _known(made)]
     if not left and made["criteria"]:
         return made
     watch(Progress("evidence", 0, 1))
     k_attacker, k_tests = jax.random.split(jax.random.fold_in(phases.keys(cfg.seed).measure, 1))
-    a = raset.attacker(organism, k_attacker, schedule)
-    tests = raset.test_set(organism, a.untuned_GYZ, k_tests, raset.PROMPTS)
+    a = Attacker.of(organism, k_attacker, schedule)
+    tests = evaluation.test_set(organism, a.untuned_GYZ, k_tests, evaluation.PROMPTS)
     made["criteria"] = {name: a.scores(name).tolist() for name in raset.STUDIED}
 
-    def attacked(arm):
-        look, share = arm.make(a)
-        return look, share, raset.evaluate(look, tests, cfg)
+    def run(attack, n):
+        attacked = attack.run(a, n)
+        return attacked, evaluation.evaluate(attacked.predictor, tests, cfg)
 
-    with studies.ahead([partial(attacked, arm) for arm in left]) as attacks:
-        for at, arm in enumerate(left, total - len(left)):
-            watch(Progress(arm.method, at, total))
-            look, share, numbers = next(attacks)
-            row = {"method": arm.method, "budget": arm.budget, "share": share} | numbers
-            made["rows"].append(row)
-            if arm.method in SHOWN and arm.budget in (0, catalogue.main_budget(cfg)):
+    with studies.ahead([partial(run, attack, n) for attack, n in left]) as results:
+        for at, (attack, n) in enumerate(left, len(plan) - len(left)):
+            watch(Progress(attack.name, at, len(plan)))
+            attacked, numbers = next(results)
+            row = {"method": attack.name, "budget": n, "share": attacked.share}
+            made["rows"].append(row | numbers)
+            if attack.name in SHOWN and n in (0, catalogue.main_budget(cfg)):
                 mixed = tests.prompts["mixed"]
-                gates = look(mixed.tokens_BP).gates_LBTE
-                shares = raset.topic_shares(gates, mixed.topic_B, cfg.world.topics)
-                made["routes"][arm.method] = np.round(shares, 4).tolist()
+                gates = attacked.predictor(mixed.tokens_BP).gates_LBTE
+                shares = evaluation.topic_shares(gates, mixed.topic_B, cfg.world.topics)
+                made["routes"][attack.name] = np.round(shares, 4).tolist()
             checkpoint.write_json(folder / "study.json", made)
-    watch(Progress("done", total, total))
+    watch(Progress("done", len(plan), len(plan)))
     return made
 
 
@@ -114,8 +115,8 @@ def rank_correlations(scores: dict[str, list], resamples: int = 1000) -> dict[st
 
 
 def seed_row(made: dict) -> dict:
-    """One study as numbers named ``method.budget.quantity``, for `toymoe.runs.sweep.summarise`, with
-    the gap of every method to RASET at the same budget as ``….gap.…``."""
+    """One study as numbers named ``method.budget.quantity``, for `toymoe.runs.sweep.summarise`,
+    with the gap of every method to RASET at the same budget as ``….gap.…``."""
     row: dict = {}
     rows = {(r["method"], r["budget"]): r for r in made["rows"]}
     for (method, budget), numbers in rows.items():
@@ -150,7 +151,8 @@ def many(
     schedule: tuning.Schedule | None = None,
     **calls,
 ) -> studies.Many:
-    """A study of every seed's run, as `toymoe.runs.studies.many`, with raset.csv and raset-summary.csv.
+    """A study of every seed's run, as `toymoe.runs.studies.many`, with raset.csv and
+    raset-summary.csv.
 
     Args:
       cfg: train with these settings the runs that are not there yet; without it they are an error.

@@ -4,7 +4,10 @@ from pathlib import Path
 
 from ..config import ConfigError
 from ..start import start_jax
-from .common import end_of_seeds, watched_by
+from .common import same_line, study_one, study_seeds
+
+BEGUN = ("defences/study.json", "seed-*/defences/study.json")
+HEAD = "\nExperts attacked until fewer than half of the hazards are refused:"
 
 
 def add(command) -> None:
@@ -13,6 +16,7 @@ def add(command) -> None:
         _defend,
         "Align with a defence, attack again: how many experts until refusal breaks?",
         settings=False,
+        goes_on=lambda args: same_line(args, Path(args.run), *BEGUN),
     )
     defend.add_argument("run", metavar="DIR", help="a finished run, or a sweep's folder")
 
@@ -23,23 +27,8 @@ def _defend(args) -> int:
         raise ConfigError(f"{out} is no folder: name that of a finished run, or of a sweep.")
     start_jax()
     from ..defences import report, study
-    from ..pages import terminal
     from ..runs import studies
 
-    console = terminal.console()
-    head = "\nExperts attacked until fewer than half of the hazards are refused:"
     if (out / "sweep.json").is_file():
-        with terminal.Steps(console) as steps:
-            made = study.many(studies.seeds_of(out), out, **watched_by(steps))
-        if made.studies:
-            report.write_seeds(made, out / "defences")
-            rows = report.short_of_seeds(made)
-            console.print(head, terminal.table(report.SHORT, rows), sep="\n")
-        return end_of_seeds(console, made, out, "defences")
-    with terminal.Steps(console) as steps:
-        made = study.study(out, watch=lambda p: steps.show(p.stage, p.done, p.total))
-        page = report.write(made, out / "defences")
-    rows = report.short(made)
-    console.print(head, terminal.table(report.SHORT, rows), sep="\n")
-    console.print(f"Open {page} in a browser.", highlight=False, soft_wrap=True)
-    return 0
+        return study_seeds(study, report, studies.seeds_of(out), out, "defences", HEAD)
+    return study_one(study, report, out, "defences", HEAD)

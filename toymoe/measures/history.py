@@ -21,7 +21,7 @@ HELD_OUT = 256  # and hazards that alignment never asks for, for behaviour only
 class Raw(NamedTuple):
     """What training recorded, numpy."""
 
-    phase_S: np.ndarray  # index in ``train.PHASES``
+    phase_S: np.ndarray  # index in ``phases.PHASES``
     step_S: np.ndarray  # steps of the phase done when the snapshot was taken
     experts_SLBPA: np.ndarray  # uint8
     predicted_SB: np.ndarray

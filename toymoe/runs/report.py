@@ -5,6 +5,7 @@ from html import escape
 
 import numpy as np
 
+from .. import hazards
 from ..config import Config, to_dict
 from ..measures import paper
 from ..pages import html, tables
@@ -59,7 +60,7 @@ def render(cfg: Config, metrics: dict, images: dict[str, bytes], examples: list[
 
     Args:
       images: PNG bytes of the figures there are, by name.
-      examples: see `toymoe.measures.contrasts.examples`.
+      examples: see `toymoe.measures.examples.examples_of`.
     """
     versions = ", ".join(f"{name} {number}" for name, number in metrics["versions"].items())
     parts = [
@@ -119,7 +120,7 @@ def _behaviour(behaviour: dict) -> str:
 
 def _inside(inside: dict, images: dict[str, bytes], hazard_rule: str) -> list[str]:
     """The section "Where refusal lives"."""
-    changed = "context" if hazard_rule == "topic" else "verb"
+    changed = hazards.RULES[hazard_rule].swaps
     parts = [
         "<h2>Where refusal lives</h2>",
         f"<p>Measured on {inside['pairs']} hazardous requests and their harmless twins, which "

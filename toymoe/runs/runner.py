@@ -17,6 +17,8 @@ from .. import checkpoint, model, numerics, world
 from ..attribution import localisation
 from ..config import Config, to_dict
 from ..measures import contrasts, history
+from ..measures.behaviour import behaviour_of
+from ..measures.examples import examples_of
 from ..organism import seeded, stored
 from ..training import phases
 from . import folder, report, state
@@ -52,10 +54,12 @@ def run(
       What metrics.json holds.
 
     Raises:
+      ConfigError: this machine has no memory for such a model.
       CheckpointError: a file of the folder is damaged or belongs to other settings.
       TrainingError: the loss is not finite any more.
       DrawingError: a figure could not be drawn.
     """
+    model.check_size(cfg.model, len(world.vocabulary(cfg.world)))
     folder.begin(out, cfg)
     with closing(Clock()) as clock, Painter() if pictures else nullcontext() as painter:
         return _run(cfg, out, watch, painter, clock)
@@ -151,13 +155,13 @@ def _analyse(trained, tables, cfg, key, painter):
     k_behaviour, k_routing, k_examples = jax.random.split(key, 3)
     with ThreadPoolExecutor(2) as pool:
         submit = partial(_submit, pool)
-        within = submit(localisation.inside_of, *models, tables, cfg, jax.random.fold_in(key, 3))
+        within = submit(localisation.localise, *models, tables, cfg, jax.random.fold_in(key, 3))
         routing = submit(contrasts.routing_of, untrained, *models, tables, cfg, k_routing)
         behaviour = {
-            name: submit(contrasts.behaviour_of, params, tables, cfg, k_behaviour)
+            name: submit(behaviour_of, params, tables, cfg, k_behaviour)
             for name, params in trained.items()
         }
-        examples = painter and submit(contrasts.examples, trained, tables, cfg, k_examples)
+        examples = painter and submit(examples_of, trained, tables, cfg, k_examples)
         if painter:  # each as soon as it is there
             painter.draw(**within.result(), roles=world.roles(cfg.world))
             painter.draw(routing=routing.result(), hazard_rule=cfg.world.hazard_rule)

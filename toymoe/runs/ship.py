@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import checkpoint
-from ..config import HAZARD_RULES, Config, build
+from .. import checkpoint, hazards
+from ..config import Config, build
 from ..organism import Organism, seeded, stored
 from ..organism.shipped import COMMAND, HERE, RULES, digest_of
 from ..start import start_jax
@@ -42,7 +42,7 @@ def write(folders: dict[str, Path], organisms: dict[str, Organism]) -> None:
     """Copy finished runs, one for each rule, into this package."""
     checkpoint.save(
         HERE / "tables.npz",
-        {rule: _tables(organisms["conjunction"].cfg, rule) for rule in HAZARD_RULES},
+        {rule: _tables(organisms["conjunction"].cfg, rule) for rule in hazards.RULES},
         {},
     )
     names = ["config.json", "pretrained.npz", "history.npz"]

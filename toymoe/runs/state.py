@@ -11,7 +11,7 @@ from .. import checkpoint, world
 from ..config import Config, to_dict
 from ..measures import history
 from ..organism import seeded
-from ..training import phases
+from ..training import loop, phases, snapshots
 from .clock import STAGES
 
 
@@ -20,7 +20,7 @@ class Standing(NamedTuple):
 
     phase: str
     step: int  # of the phase, done
-    state: phases.State
+    state: loop.State
     raw: history.Raw
     seconds: dict[str, float]  # by stage, until now
 
@@ -126,13 +126,13 @@ def _snapshots(cfg: Config, done: dict[str, int]) -> tuple[list[int], list[int]]
     taken = [
         (i, step)
         for i, phase in enumerate(phases.PHASES)
-        for step in phases.record_steps(phases.steps(cfg, phase))
+        for step in snapshots.record_steps(phases.steps(cfg, phase))
         if step < done[phase] or step == done[phase] == phases.steps(cfg, phase)
     ]
     return [i for i, _ in taken], [step for _, step in taken]
 
 
-def _like(cfg: Config) -> phases.State:
+def _like(cfg: Config) -> loop.State:
     """Shapes, alike in both phases."""
     return jax.eval_shape(lambda: phases.start(seeded.params(cfg), cfg))
 
