@@ -10,6 +10,7 @@ import pytest
 
 from toymoe import checkpoint, cli, start
 from toymoe.config import to_dict
+from toymoe.errors import ToymoeWarning
 from toymoe.machine import bench, doctor
 from toymoe.organism import stored
 from toymoe.pages import terminal
@@ -134,6 +135,11 @@ def test_a_message_of_many_lines_is_told_in_one(capsys, monkeypatch):
 
     monkeypatch.setattr(bench, "measure", measure)
     assert refused(capsys, ["bench"]).endswith("one two\n")
+
+
+def test_a_warning_of_toymoe_is_its_sentence_alone():
+    assert cli._one_line("it goes on.", ToymoeWarning, "file.py", 3) == "toymoe: it goes on.\n"
+    assert "file.py:3: UserWarning: other" in cli._one_line("other", UserWarning, "file.py", 3)
 
 
 @pytest.mark.parametrize("where", ["~nobody-of-this-name/cache", ""])
