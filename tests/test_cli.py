@@ -95,7 +95,7 @@ def test_bad_input_is_one_line(capsys, monkeypatch, tmp_path, line):
 
 
 def test_numbers_of_another_version_are_told_in_one_line(capsys, tmp_path, small):
-    checkpoint.write_json(tmp_path / "config.json", {"config": to_dict(small), "toymoe": "0"})
+    stored.write_config(tmp_path, small)
     whose = {"config": to_dict(small)}
     for metrics in ({}, whose, whose | {"behaviour": 3}, finished() | whose | {"timing": {}}):
         checkpoint.write_json(tmp_path / "metrics.json", metrics)
@@ -136,6 +136,11 @@ def test_a_message_of_many_lines_is_told_in_one(capsys, monkeypatch):
 
     monkeypatch.setattr(bench, "measure", measure)
     assert refused(capsys, ["bench"]).endswith("one two\n")
+
+
+def test_a_warning_of_toymoe_is_its_sentence_alone():
+    assert cli._one_line("it goes on.", ToymoeWarning, "file.py", 3) == "toymoe: it goes on.\n"
+    assert "file.py:3: UserWarning: other" in cli._one_line("other", UserWarning, "file.py", 3)
 
 
 @pytest.mark.parametrize("where", ["~nobody-of-this-name/cache", ""])
@@ -287,7 +292,7 @@ def test_without_a_configuration_there_is_nothing_to_resume(capsys, tmp_path, mo
 
 
 def test_a_page_is_named_where_there_is_one(capsys, tmp_path, monkeypatch, small):
-    checkpoint.write_json(tmp_path / "config.json", {"config": to_dict(small), "toymoe": "0"})
+    stored.write_config(tmp_path, small)
     checkpoint.write_json(tmp_path / "metrics.json", finished() | {"config": to_dict(small)})
     for there in (False, True):  # a seed of a sweep has none
         if there:
@@ -339,7 +344,7 @@ def test_a_full_disk_is_one_line_and_code_1(capsys, monkeypatch):
 
 
 def test_a_damaged_state_is_one_line(capsys, tmp_path, small, monkeypatch):
-    checkpoint.write_json(tmp_path / "config.json", {"config": to_dict(small), "toymoe": "0"})
+    stored.write_config(tmp_path, small)
     (tmp_path / "state.npz").write_bytes(b"PK\3\4 and no more")
     assert cli.main(["run", "--resume", "--out", "."]) == 2
     err = capsys.readouterr().err

@@ -79,8 +79,9 @@ def read_json(path: str | Path, remedy: str = REMEDY) -> dict:
         if obj.pop("hash") != _json_digest(obj):
             raise ValueError("wrong hash")
     except (ValueError, RecursionError) as error:
+        what = "nested too deeply" if isinstance(error, RecursionError) else error
         raise CheckpointError(
-            f"{path} is damaged or of another version of toymoe ({error}): {remedy}."
+            f"{path} is damaged or of another version of toymoe ({what}): {remedy}."
         ) from error
     return obj
 

@@ -78,6 +78,9 @@ def test_settings_that_lack_something_are_refused_even_with_a_right_hash(small_r
         checkpoint.write_json(tmp_path / "config.json", changed)
         with pytest.raises(ConfigError, match="lacks settings or is of another version"):
             stored.config(tmp_path)
+    checkpoint.write_json(tmp_path / "config.json", said | {"versions": None})
+    with pytest.raises(ConfigError, match="of another version"):
+        stored.config(tmp_path)
     checkpoint.write_json(tmp_path / "config.json", said | {"config": 3})
     with pytest.raises(ConfigError, match="must be a JSON object"):
         stored.config(tmp_path)

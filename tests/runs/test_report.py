@@ -197,7 +197,7 @@ def test_summary_by_hand():
 
 
 def test_contrasts_that_do_not_exist_are_dashes(small, small_run):
-    metrics = planted() | {"inside": small_run.metrics["inside"]}
+    metrics = planted() | {name: small_run.metrics[name] for name in ("inside", "versions")}
     # Of a world in which neither a verb nor an entity has a twin that flips.
     for name in ("intent_twins", "object_twins"):
         metrics["routing"]["contrasts"][name] = None

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from toymoe import cli, world
+from toymoe import checkpoint, cli, world
 from toymoe.attribution import REFERENCE, methods
 from toymoe.attribution.evidence import gather
 from toymoe.commands import validate
@@ -212,6 +212,10 @@ def test_bad_input_is_one_clear_error(taught, quick, tmp_path):
         (tmp_path / "out" / "seed-0" / "organisms.json").write_text(text)
         error = run(taught.cfg, tmp_path / "out", [0])["errors"]["0"]
         assert "organisms.json is damaged" in error and error.endswith("delete it and run again.")
+        bad = {"organisms": json.loads(text) if text != "{" else None}  # with a right hash
+        checkpoint.write_json(tmp_path / "out" / "seed-0" / "organisms.json", bad)
+        error = run(taught.cfg, tmp_path / "out", [0])["errors"]["0"]
+        assert "organisms.json is damaged (no list of organisms)" in error
 
 
 @pytest.mark.parametrize(

@@ -64,11 +64,11 @@ def _config(out):
         raise ConfigError(f"{out} holds no run (no config.json): name the folder of one.")
     said = checkpoint.read_json(path, "start a new run elsewhere")
     cfg = from_dict(said.get("config"))
-    if to_dict(cfg) != said["config"] or not isinstance(said.get("versions", {}), dict):
+    if to_dict(cfg) != said["config"] or not isinstance(said.get("versions"), dict):
         raise ConfigError(
             f"{path} lacks settings or is of another version of toymoe: start a new run elsewhere."
         )
-    return cfg, said.get("versions", {})
+    return cfg, said["versions"]
 
 
 # --- results ------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Training in two phases: `pretrain` answers every request, `align` then refuses the hazardous.
 
 Everything random follows from the seed and the step number alone, so a run cut anywhere and
-continued ends with the same parameters, bit for bit.
+continued ends with the same parameters, bit for bit (on one machine, with one version of JAX).
 """
 
 import dataclasses
