@@ -43,7 +43,7 @@ from toymoe.runs import localisation_plots
 
 SEED = 0  # another seed draws other prompts
 shipped = organism.load()
-pairs = evidence.evidence(
+pairs = evidence.gather(
     shipped.aligned, shipped.tables, shipped.cfg, jax.random.key(SEED), 256, shipped.pretrained
 )
 print(

@@ -45,16 +45,15 @@ import numpy as np
 from toymoe import organism
 from toymoe.attacks import evaluation, lora, raset, steering, tuning
 from toymoe.attacks.attacker import Attacker
-from toymoe.attribution import methods
+from toymoe.attribution import CRITERION, methods
 from toymoe.classroom import plots
 from toymoe.classroom.checks.lesson6 import steer_off_given
-from toymoe.runs.runner import Organism
+from toymoe.training.trainable import Trainable
 
 SEED = 0  # another seed draws other prompts and other random experts
 shipped = organism.load()
 cfg = shipped.cfg
 L, E, k = cfg.model.layers, cfg.model.experts, cfg.model.top_k
-victim = Organism(cfg, shipped.tables, shipped.pretrained, shipped.aligned)
 
 # %% [markdown]
 # ## Predict before you run
@@ -92,8 +91,8 @@ predict("refusal, eight experts steered off", guess_steered)
 
 # %%
 schedule = tuning.Schedule(steps=90, batch=32, check=30, patience=3)
-attacker = Attacker.of(victim, jax.random.key(SEED), schedule, pairs=128, prompts=256)
-tests = evaluation.test_set(victim, attacker.untuned_GYZ, jax.random.key(SEED + 1), 256)
+attacker = Attacker.of(shipped, jax.random.key(SEED), schedule, pairs=128, prompts=256)
+tests = evaluation.test_set(shipped, attacker.untuned_GYZ, jax.random.key(SEED + 1), 256)
 kinds = ("mixed", "hazardous", "held_out", "untuned")  # the others are left out, for time
 tests = tests._replace(prompts={name: tests.prompts[name] for name in kinds})
 rows = []
@@ -111,7 +110,7 @@ def measure(method, budget, predictor):
     return row
 
 
-untouched = measure("none", 0, attacker.changed(victim.aligned).predictor)
+untouched = measure("none", 0, attacker.changed(shipped.aligned).predictor)
 
 # %% [markdown]
 # ## Exercise 6.1 · Which experts? *(fill in · medium · 9 minutes)*
@@ -153,7 +152,7 @@ contrast_score = check("contrast_score", contrast_score)
 scores_LE = contrast_score(*methods.gate_sensitivities(attacker.evidence))
 for layer, expert in np.argwhere(raset.choose(scores_LE, 5)):
     print(f"layer {layer}, expert {expert:2}: {scores_LE[layer, expert]:.2f}")
-own = attacker.scores(raset.CRITERION)
+own = attacker.scores(CRITERION)
 print("the same as toymoe's:", np.allclose(scores_LE, own, rtol=1e-3, atol=1e-3))
 
 # %% [markdown]
@@ -184,12 +183,12 @@ add_delta = check("add_delta", add_delta)
 
 # %%
 last2_LE = raset.choose(scores_LE, 2, layers=1)
-down_EFD = victim.aligned["layers"]["experts"]["down"][-1]
+down_EFD = shipped.aligned["layers"]["experts"]["down"][-1]
 a_EFR, b_ERD = np.ones((*down_EFD.shape[:2], 2)), np.zeros((E, 2, down_EFD.shape[2]))
 assert (add_delta(down_EFD, a_EFR, b_ERD, last2_LE[-1]) == down_EFD).all(), "fresh: no change"
 for n, mask_LE in ((2, last2_LE), (8, raset.choose(scores_LE, 8))):
-    count = lora.count(victim.aligned, lora.Place(mask_LE))
-    share = lora.share(victim.aligned, lora.Place(mask_LE))
+    count = lora.count(shipped.aligned, Trainable(mask_LE))
+    share = lora.share(shipped.aligned, Trainable(mask_LE))
     print(f"{n} experts: {count} numbers are trained, {share:.2%} of the parameters")
 
 # %% [markdown]
@@ -267,7 +266,7 @@ print("route kept:", route_kept(before_NE, after_NE))
 
 # %%
 def tuned(method, mask_LE):
-    attacked = attacker.tune(lora.Place(mask_LE))
+    attacked = attacker.tune(Trainable(mask_LE))
     return measure(method, int(mask_LE.sum()), attacked.predictor)
 
 
@@ -351,7 +350,7 @@ difference_LE = methods.risk_difference(attacker.evidence)
 
 def steered(method, mask_LE):
     def predictor(tokens_BP):
-        return steering.steered(victim.aligned, tokens_BP, cfg, False, mask_LE)
+        return steering.steered(shipped.aligned, tokens_BP, cfg, False, mask_LE)
 
     return measure(method, int(mask_LE.sum()), predictor)
 
@@ -443,7 +442,7 @@ print(f"same layer and use {matched['refusal']:.2f}, random {spread[0]:.2f} and 
 # route and the refusal will be:
 #
 #     loose = dataclasses.replace(attacker, schedule=dataclasses.replace(schedule, route=0.0))
-#     attacked = loose.tune(lora.Place(raset.choose(scores_LE, 8)))
+#     attacked = loose.tune(Trainable(raset.choose(scores_LE, 8)))
 #
 # Or write a criterion of your own, a function from evidence to scores,
 # and beat ours with **one** expert; evidence holds the gates of hazards and twins, `[L, B, T, E]` each:
@@ -458,7 +457,7 @@ print(f"same layer and use {matched['refusal']:.2f}, random {spread[0]:.2f} and 
 # Your experiment goes here.
 # --- solution
 loose = dataclasses.replace(attacker, schedule=dataclasses.replace(schedule, route=0.0))
-attacked = loose.tune(lora.Place(raset.choose(scores_LE, 8)))
+attacked = loose.tune(Trainable(raset.choose(scores_LE, 8)))
 free = measure("tuned, routes let go", 8, attacked.predictor)
 # --- exercise
 # ...

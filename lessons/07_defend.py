@@ -42,13 +42,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from toymoe import organism
-from toymoe.attacks import evaluation, lora, raset, steering, tuning
+from toymoe.attacks import evaluation, raset, steering, tuning
 from toymoe.attacks.attacker import Attacker
+from toymoe.attribution import CRITERION
 from toymoe.classroom import plots
 from toymoe.classroom.checks.lesson7 import without_given
 from toymoe.defences import alignment
 from toymoe.measures import behaviour
-from toymoe.runs.runner import Organism
+from toymoe.training.trainable import Trainable
 
 SEED = 0  # another seed draws other prompts
 rng = np.random.default_rng(SEED)
@@ -157,7 +158,7 @@ schedule = tuning.Schedule(steps=40, batch=32, check=20, patience=3)
 attackers, prompts = {}, {}
 for name, defence in DEFENCES.items():
     aligned = alignment.align(shipped.pretrained, shipped.tables, cfg, defence)
-    model = Organism(cfg, shipped.tables, shipped.pretrained, aligned)
+    model = organism.Organism(cfg, shipped.tables, shipped.pretrained, aligned)
     # The attacker looks at each model anew, with evidence, ranking and prompts of their own.
     attackers[name] = Attacker.of(model, jax.random.key(SEED), schedule, pairs=128, prompts=192)
     tests = evaluation.test_set(model, attackers[name].untuned_GYZ, jax.random.key(SEED + 1), 256)
@@ -301,7 +302,7 @@ for name, curve in curves.items():
 # %%
 attacks = {}
 for name, a in attackers.items():
-    tuned = a.tune(lora.Place(raset.choose(a.scores(raset.CRITERION), 2)))
+    tuned = a.tune(Trainable(raset.choose(a.scores(CRITERION), 2)))
     directions = [steering.refusal_direction(a.evidence, layer) for layer in range(L - 1)]
     projected = [measure(name, steering.project_out(a.params, d))["refusal"] for d in directions]
     attacks[name] = {

@@ -2,8 +2,9 @@
 
 import gc
 import os
+import re
 import time
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,10 +15,6 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 from xdist.scheduler import LoadFileScheduling
 
-from toymoe.start import set_flags
-
-set_flags()  # before JAX looks for devices
-
 # Nearly every test compiles for longer than it runs, so training compiles like the rest, and no
 # program is compiled in pieces: that shares one out among cores, but costs more on all of them.
 if jax.__version_info__ < (0, 13):  # XLA ends a process that names a flag it does not know
@@ -27,10 +24,14 @@ if jax.__version_info__ < (0, 13):  # XLA ends a process that names a flag it do
 if jax.__version_info__ < (0, 11):
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
+from toymoe.start import set_flags
+
+set_flags()  # before JAX looks for devices, and training for its compiler options
+
 from toymoe import world
 from toymoe.config import Config, EvalConfig, ModelConfig, TrainConfig, WorldConfig, build
 from toymoe.runs import runner
-from toymoe.training import phases
+from toymoe.training import objective, phases
 
 # Tracing makes many objects and few cycles, among the hundreds of thousands that stay.
 gc.set_threshold(10_000, 20, 20)
@@ -54,13 +55,8 @@ SMALL = {
 }
 
 
-# Files that need the same costly fixture, and so run in the same process.
-TOGETHER = {
-    "small_run": "test_cli attacks/test_study defences/test_study pages/test_terminal "
-    "runs/test_painter runs/test_report runs/test_runner runs/test_sweep",
-    "taught": "attribution/test_methods attribution/test_localisation validation/test_planted "
-    "validation/test_study",
-}
+# Fixtures that cost much: the files that name the same one run in the same process.
+COSTLY = ("small_run", "taught")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -69,10 +65,16 @@ def pytest_xdist_make_scheduler(config, log):
 
     class Together(LoadFileScheduling):
         def _split_scope(self, nodeid):
-            file = super()._split_scope(nodeid).removeprefix("tests/").removesuffix(".py")
-            return next((name for name, files in TOGETHER.items() if file in files.split()), file)
+            file = super()._split_scope(nodeid)
+            return _costly_fixture(config.rootpath / file) or file
 
     return Together(config, log)
+
+
+@cache
+def _costly_fixture(file: Path) -> str | None:
+    text = file.read_text("utf-8")
+    return next((name for name in COSTLY if re.search(rf"\b{name}\b", text)), None)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -157,6 +159,26 @@ def small_run(small, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def begun(small, small_run, tmp_path_factory):
+    """That run cut off amid a phase: its folder, by phase."""
+
+    class Stop(Exception):
+        pass
+
+    def run(phase):
+        def watch(progress):
+            if (progress.stage, progress.done) == (phase, 3):
+                raise Stop
+
+        out = tmp_path_factory.mktemp(phase)
+        with pytest.raises(Stop):
+            runner.run(small, out, watch, pictures=False)
+        return out
+
+    return {phase: run(phase) for phase in phases.PHASES}
+
+
+@pytest.fixture(scope="session")
 def taught() -> SimpleNamespace:
     """A model of two layers of five experts, pretrained and aligned; ``random`` ones by seed.
 
@@ -183,7 +205,7 @@ def taught() -> SimpleNamespace:
 
     @jax.jit
     def step(params, state, tokens_BT):
-        grads = jax.grad(phases.loss)(params, tokens_BT, cfg)
+        grads = jax.grad(objective.loss)(params, tokens_BT, cfg)
         updates, state = adam.update(grads, state)
         return optax.apply_updates(params, updates), state
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from toymoe import model, start, world
 from toymoe.attribution import ablation, methods
+from toymoe.attribution.evidence import gather
 from toymoe.config import build
 from toymoe.model import taps
 from toymoe.training import phases
@@ -33,14 +34,22 @@ def seconds(call) -> list[float]:
     return taken
 
 
+def trained(cfg, tables):
+    """The parameters before and after alignment."""
+    params, made = phases.fresh_params(phases.keys(0).init, cfg), []
+    probe_BP = world.sample(phases.keys(0).measure, tables, cfg.world, 2).tokens_BP
+    for phase in phases.PHASES:
+        *_, last = phases.run_phase(phases.start(params, cfg), 0, tables, probe_BP, cfg, phase)
+        params = jax.tree.map(np.asarray, last.state.params)
+        made.append(params)
+    return made
+
+
 def main():
     cfg = build(overrides={"train.pretrain_steps": 200, "train.align_steps": 50})
-    made = phases.train_many(cfg, [0])
-    params, pretrained = (
-        jax.tree.map(lambda leaf: leaf[0], made[name]) for name in ("aligned", "pretrained")
-    )
     tables = world.make_world(phases.keys(0).world, cfg.world)
-    e = methods.evidence(params, tables, cfg, jax.random.key(0), 2048, pretrained)
+    pretrained, params = trained(cfg, tables)
+    e = gather(params, tables, cfg, jax.random.key(0), 2048, pretrained)
     record = jax.jit(partial(model.forward, cfg=cfg.model, record=tuple(taps.TAPS)))
     tokens_BT = np.asarray(e.hazards.tokens_BP[:256])
     calls = {

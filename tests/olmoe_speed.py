@@ -39,20 +39,12 @@ def toymoe_call():
     """A function that takes some steps and returns how many tokens went through the model."""
     import dataclasses
 
-    import optax
-
     from toymoe import start, world
     from toymoe.config import Config
-    from toymoe.training import phases
-    from toymoe.training.optimiser import decays
+    from toymoe.training import optimiser, phases
 
     start.set_flags()
-
-    phases.optimiser = lambda weight_decay: optax.chain(
-        optax.clip_by_global_norm(1.0),
-        optax.scale_by_adam(b2=0.98),
-        optax.add_decayed_weights(weight_decay, mask=decays),
-    )
+    phases.muon = optimiser.adam
     cfg = Config()
     cfg = dataclasses.replace(
         cfg, train=dataclasses.replace(cfg.train, chunk=10, pretrain_steps=1_000_000)
@@ -78,13 +70,13 @@ def batches(n=8):
 
     from toymoe import world
     from toymoe.config import Config
-    from toymoe.training import phases
+    from toymoe.training import data, phases
 
     cfg = Config()
     keys = phases.keys(0)
     tables = world.make_world(keys.world, cfg.world)
-    mix = phases.mixture(tables, cfg, "pretrain")
-    draw = jax.jit(lambda key: phases.batch(key, tables, cfg, mix))
+    mix = data.mixture(tables, cfg, "pretrain")
+    draw = jax.jit(lambda key: data.batch(key, tables, cfg, mix))
     return [np.array(draw(key)) for key in jax.random.split(keys.pretrain, n)], cfg
 
 

@@ -1,5 +1,6 @@
 """Checkpoints against `np.load`, the standard library's hashes, and every damage we thought of."""
 
+import hashlib
 import io
 import json
 import math
@@ -209,8 +210,6 @@ def test_bytes_do_not_change_between_releases(tmp_path):
         "__meta__.npy": npy(np.frombuffer(b'{"a": 1}', np.uint8)),
         "b/c.npy": npy(np.array([1, 2], np.int32)),
     }
-    import hashlib
-
     said = b'["__meta__", "|u1", [8]]{"a": 1}["b/c", "<i4", [2]]\1\0\0\0\2\0\0\0'
     entries["__hash__.npy"] = npy(np.frombuffer(hashlib.sha256(said).digest(), np.uint8))
     write_zip(tmp_path / "hand.npz", entries)
@@ -322,7 +321,12 @@ def test_json(tmp_path):
     }
     checkpoint.write_json(path, obj)
     plain = {"b": 0.5, "a": [3, True, [[0, 1], [2, 3]]], "jax": [0.25, [True, True]], "é": None}
-    assert path.read_text("ascii") == json.dumps(plain, indent=2) + "\n"
+    said = '{"a":[3,true,[[0,1],[2,3]]],"b":0.5,"jax":[0.25,[true,true]],"\\u00e9":null}'
+    signed = plain | {"hash": hashlib.sha256(said.encode("ascii")).hexdigest()}
+    assert path.read_text("ascii") == json.dumps(signed, indent=2) + "\n"
+    assert checkpoint.read_json(path) == plain
+    checkpoint.write_json(path, plain | {"hash": "of before"})
+    assert json.loads(path.read_bytes()) != signed and "hash" not in checkpoint.read_json(path)
 
 
 @pytest.mark.parametrize(
@@ -348,6 +352,29 @@ def test_json_refuses_what_it_cannot_hold(bad, tmp_path):
         checkpoint.write_json(path, {"deep": [bad]})
     assert json.loads(path.read_text()) == [1]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_is_read_as_written_or_not_at_all(tmp_path):
+    path = tmp_path / "a.json"
+    with pytest.raises(CheckpointError, match=r"a\.json is not there: write it\.$"):
+        checkpoint.read_json(path, "write it")
+    checkpoint.write_json(path, {"rate": 0.25, "of": {"seed": 0}})
+    whole = path.read_text()
+    for old, new in (("0.25", "0.26"), ("0.25", '"0.25"'), ('"seed"', '"Seed"'), ("0\n", "1\n")):
+        assert old in whole
+        path.write_text(whole.replace(old, new))
+        with pytest.raises(CheckpointError, match=r"a\.json is damaged .*\(wrong hash\): write"):
+            checkpoint.read_json(path, "write it")
+    path.write_text(whole.replace("0.25", "2.50e-1").replace("\n", " "))  # the same, said otherwise
+    assert checkpoint.read_json(path) == {"rate": 0.25, "of": {"seed": 0}}
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"a":' * 200_000, "[]", "3", '{"a": 1}', "", "{"])
+def test_json_of_others_is_one_sentence(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"a\.json is damaged or of another") as caught:
+        checkpoint.read_json(tmp_path / "a.json")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300 + len(str(tmp_path))
 
 
 # --- damage -------------------------------------------------------------------------------------
@@ -539,6 +566,36 @@ def test_npz_of_others(saved):
         write_zip(other, entries)
         with pytest.raises(CheckpointError, match=rf"not written by toymoe \(no {name}\)"):
             checkpoint.load(other)
+
+
+def test_whose_it_is(saved):
+    for belongs in ({}, {"step": 40}, {"phase": "align", "été": {"a": True, "b": 1}}):
+        assert checkpoint.load(saved, belongs=belongs)[1] == META
+    for belongs, said in (
+        ({"step": 41}, "step is 40 and must be 41"),
+        ({"seed": 0}, "seed is None and must be 0"),
+        ({"été": {"b": 2, "a": True}}, "été.b is 1 and must be 2"),
+        ({"été": {"b": 1}}, "été.a is True and must be None"),
+    ):
+        with pytest.raises(CheckpointError, match=rf"not the file that belongs here \({said}\)"):
+            checkpoint.load(saved, belongs=belongs)
+
+
+def test_finite(saved):
+    tree = checkpoint.load(saved)[0]
+    with pytest.raises(CheckpointError, match="layers/0/w holds numbers that are not finite"):
+        checkpoint.require_finite(saved, tree)
+    tree["layers"]["0"]["w"] = np.zeros(2)
+    checkpoint.require_finite(saved, tree)
+
+
+def test_a_meta_that_is_no_dict_is_damage(saved):
+    entries = {"__meta__": np.frombuffer(b"[1]", np.uint8), "a": np.ones(2)}
+    files = {f"{name}.npy": npy(array) for name, array in entries.items()}
+    digest = np.frombuffer(checkpoint._digest(entries), np.uint8)
+    write_zip(saved, files | {"__hash__.npy": npy(digest)})
+    with pytest.raises(CheckpointError, match="damaged"):
+        checkpoint.load(saved)
 
 
 def test_like_fits(saved):

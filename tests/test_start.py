@@ -1,6 +1,8 @@
-"""How JAX is started: the flags added, and those that stay."""
+"""How JAX is started: the flags added, those that stay, and what is said where it does not."""
 
 import os
+import subprocess
+import sys
 
 import jax
 import pytest
@@ -39,3 +41,55 @@ def test_what_one_has_set_oneself_stays(given, left, monkeypatch):
         start.set_flags()
         assert os.environ["XLA_FLAGS"] == left
         assert bool(start.training_options()) == bool(CHOICE and EMITTERS not in (given or ""))
+
+
+@pytest.mark.parametrize("platforms", ["cuda", "nonsense", "cpu,nonsense"])
+def test_a_device_that_is_not_there_is_one_sentence(platforms):
+    """JAX says of the first one only that an assertion failed."""
+    done = started("run --out x", JAX_PLATFORMS=platforms)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == (
+        f"toymoe: JAX finds nothing that is called {platforms!r}; unset the variable JAX_PLATFORMS "
+        "to compute on the processor.\n"
+    )
+
+
+def test_a_setting_that_jax_does_not_take_is_one_sentence():
+    done = started("run --out x", JAX_ENABLE_X64="perhaps")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "'JAX_ENABLE_X64'; change or unset that variable." in done.stderr
+
+
+def test_a_jax_that_cannot_be_imported_is_one_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jax", None)
+    for platforms in ("cpu", "cuda"):  # which is not what is wrong
+        monkeypatch.setenv("JAX_PLATFORMS", platforms)
+        with pytest.raises(
+            start.StartError, match=r"JAX does not start.*; install it anew"
+        ) as told:
+            start.start_jax()
+        assert "\n" not in str(told.value)
+
+
+def test_the_processor_is_meant_even_if_jax_was_imported_before():
+    code = (
+        "import os, jax; os.environ.pop('JAX_PLATFORMS', None); from toymoe import start;"
+        "start.start_jax(); print(jax.config.jax_platforms, len(jax.devices()))"
+    )
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("JAX", "XLA", "TOYMOE_XLA"))}
+    done = subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("cpu 2\n", "")
+
+
+def test_a_cache_that_cannot_be_written_is_no_cache(monkeypatch, tmp_path):
+    kept = jax.config.jax_compilation_cache_dir
+    (tmp_path / "file").touch()
+    for where in (tmp_path / "file", tmp_path / "file" / "cache", "/proc"):
+        monkeypatch.setenv("TOYMOE_CACHE", str(where))
+        start.start_jax()
+        assert jax.config.jax_compilation_cache_dir == kept
+
+
+def started(line: str, **settings: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "toymoe.cli", *line.split()]
+    return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True)

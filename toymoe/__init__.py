@@ -2,10 +2,13 @@
 
 Data flows from the top of this list to the bottom, and nothing imports what stands below it::
 
-    start         how commands and lessons start JAX
     errors        one sentence each
+    signals       Ctrl-C, kill and a closed terminal
+    start         how commands and lessons start JAX
+    hazards       what is hazardous, by rule
     config        settings, checked
     checkpoint    files that are whole or absent
+    numerics      settings of JAX that numbers depend on
     world         the toy language
     model         the transformer, and where to look into it
     training      pretrain, then align
@@ -19,8 +22,8 @@ Data flows from the top of this list to the bottom, and nothing imports what sta
     defences      toymoe defend
     classroom     toymoe lessons, toymoe grade
     machine       toymoe bench, toymoe doctor
-    commands      one module each
-    cli           their words and their errors
+    commands      one module each, and their words
+    cli           how they end
 
 Axis letters, the same everywhere (einsum strings use them in lower case)::
 

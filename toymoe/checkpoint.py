@@ -1,4 +1,6 @@
-"""Files that are whole or absent: atomic writing, JSON, and checkpoints that prove themselves.
+"""Files that are whole or absent: atomic writing, JSON and checkpoints that prove themselves.
+
+JSON carries the SHA-256 of its content under "hash".
 
 A checkpoint is an uncompressed .npz that plain `np.load` reads: an entry ``a/b/c`` per array,
 ``__meta__`` (JSON) and ``__hash__`` (SHA-256 of all the rest). Loading never unpickles, and never
@@ -47,8 +49,45 @@ def write_atomic(path: str | Path, data: bytes) -> None:
 
 
 def write_json(path: str | Path, obj: Any) -> None:
-    """`obj` as indented JSON, atomically; arrays become lists; NaN and infinity are refused."""
+    """`obj` as indented JSON, atomically; arrays become lists; NaN and infinity are refused.
+
+    A dict also gets a ``hash`` of all the rest, which `read_json` asks for.
+    """
+    if isinstance(obj, dict):
+        plain = json.loads(_json(path, obj))
+        plain.pop("hash", None)
+        obj = plain | {"hash": _json_digest(plain)}
     write_atomic(path, _json(path, obj, indent=2) + b"\n")
+
+
+def read_json(path: str | Path, remedy: str = REMEDY) -> dict:
+    """The dict that `write_json` wrote, without its hash.
+
+    Args:
+      remedy: what to do about a file that is not what was written.
+
+    Raises:
+      CheckpointError: no such file; damaged, altered, or from before there was a hash.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path} is not there: {remedy}.")
+    try:
+        obj = json.loads(path.read_bytes())
+        if not isinstance(obj, dict) or "hash" not in obj:
+            raise ValueError("it has no hash")
+        if obj.pop("hash") != _json_digest(obj):
+            raise ValueError("wrong hash")
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} is damaged or of another version of toymoe ({error}): {remedy}."
+        ) from error
+    return obj
+
+
+def _json_digest(plain: dict) -> str:
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def flatten(tree: dict, _above: str = "") -> dict[str, np.ndarray]:
@@ -111,12 +150,17 @@ def save(path: str | Path, tree: dict, meta: dict) -> None:
     write_atomic(path, buffer.getvalue())
 
 
-def load(path: str | Path, like: dict | None = None) -> tuple[dict, dict]:
+def load(
+    path: str | Path, like: dict | None = None, belongs: dict | None = None
+) -> tuple[dict, dict]:
     """The tree and the meta that `save` wrote, every array byte checked against the hash.
 
+    Args:
+      like: a tree of arrays, whose names, shapes and dtypes it must have.
+      belongs: what its meta must say, among other things.
+
     Raises:
-      CheckpointError: no such file; foreign, damaged or altered; or not of the names, shapes and
-        dtypes of `like`, a tree of arrays.
+      CheckpointError: no such file; foreign, damaged or altered; or of something else than given.
     """
     path = Path(path)
     if not path.is_file():
@@ -129,16 +173,30 @@ def load(path: str | Path, like: dict | None = None) -> tuple[dict, dict]:
             with zipfile.ZipFile(file) as archive:
                 flat = _read(path, archive, os.fstat(file.fileno()).st_size)
             intact = flat.pop(HASH).tobytes() == _digest(flat)
-            meta = json.loads(flat.pop(META).tobytes()) if intact else None
+            meta = json.loads(flat.pop(META).tobytes()) if intact else {}
+            if not isinstance(meta, dict):
+                raise ValueError(f"{META} is no dict")
         except CheckpointError:
             raise
         except Exception as error:  # zipfile, numpy's header parser and json raise many kinds
             raise CheckpointError(f"{path} is cut short or damaged ({error}): {REMEDY}.") from error
     if not intact:
         raise CheckpointError(f"{path} was altered since it was saved (wrong hash): {REMEDY}.")
+    for name, expected in (belongs or {}).items():
+        if difference := _difference(name, expected, meta.get(name)):
+            raise CheckpointError(
+                f"{path} is not the file that belongs here ({difference}): {REMEDY}."
+            )
     if like is not None:
         _require_alike(path, flat, flatten(like))
     return unflatten(flat), meta
+
+
+def require_finite(path: str | Path, tree: dict) -> None:
+    """Raise a CheckpointError if a file holds NaN or infinity."""
+    for name, array in flatten(tree).items():
+        if not np.isfinite(array).all():
+            raise CheckpointError(f"{path}: {name} holds numbers that are not finite: {REMEDY}.")
 
 
 def _read(path: Path, archive: zipfile.ZipFile, size: int) -> dict[str, np.ndarray]:
@@ -189,6 +247,17 @@ def _json(name: str | Path, obj: Any, **style) -> bytes:
         raise CheckpointError(
             f"{name} cannot be JSON ({error}): use finite numbers, text, lists and dicts."
         ) from error
+
+
+def _difference(name: str, expected: Any, found: Any) -> str:
+    """The first setting that differs, in words; empty where none does."""
+    if isinstance(expected, dict) and isinstance(found, dict):
+        parts = (
+            _difference(f"{name}.{key}", expected.get(key), found.get(key))
+            for key in expected | found
+        )
+        return next(filter(None, parts), "")
+    return "" if expected == found else f"{name} is {found!r:.40} and must be {expected!r:.40}"
 
 
 def _require_alike(path: Path, flat: dict[str, np.ndarray], like: dict[str, np.ndarray]) -> None:

@@ -6,9 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import hazards
 from .errors import ToymoeError
-
-HAZARD_RULES = ("conjunction", "trigger", "topic")
 
 
 class ConfigError(ToymoeError, ValueError):
@@ -69,11 +68,11 @@ class WorldConfig:
         require_whole("world.entities", self.entities, 2, 64)
         require_whole("world.hazardous_entities", self.hazardous_entities, 1, self.entities - 1)
         require_whole("world.answers", self.answers, 2, 256)
-        if self.hazard_rule not in HAZARD_RULES:
-            near = difflib.get_close_matches(self.hazard_rule, HAZARD_RULES, 1, 0.0)
+        if self.hazard_rule not in hazards.RULES:
+            near = difflib.get_close_matches(self.hazard_rule, hazards.RULES, 1, 0.0)
             raise ConfigError(
                 f"world.hazard_rule = {self.hazard_rule!r} is not known: it must be one of "
-                f"{', '.join(HAZARD_RULES)}; did you mean {near[0]!r}?"
+                f"{', '.join(hazards.RULES)}; did you mean {near[0]!r}?"
             )
         require_share("world.held_out", self.held_out, 0.01, 0.8)
         require_share("world.held_out_harmless", self.held_out_harmless, 0.0, 0.8)
@@ -176,13 +175,12 @@ class Config:
 
     def __post_init__(self):
         require_whole("seed", self.seed, 0, 2**31 - 1)
-        hazards = (
-            self.world.hazardous_topics * self.world.hazardous_verbs * self.world.hazardous_entities
-        )
+        count = hazards.RULES[self.world.hazard_rule].count(self.world)
         require_that(
-            hazards > 1 or self.world.hazard_rule != "conjunction",
-            "world.hazardous_topics * world.hazardous_verbs * world.hazardous_entities",
-            hazards,
+            count > 1,
+            "the number of hazards by world.hazardous_topics, world.hazardous_verbs and "
+            "world.hazardous_entities",
+            count,
             "it must be at least 2, one hazard to show in alignment and one to hold out",
         )
 

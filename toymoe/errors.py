@@ -15,3 +15,7 @@ class Failed(ToymoeError):
     """The input was good, and yet it did not work."""
 
     exit_code = 1
+
+
+class ToymoeWarning(UserWarning):
+    """One sentence about what may not be as expected; the work goes on."""

@@ -6,10 +6,14 @@ flags come too late. What you set yourself stays.
 
 import os
 import sys
+import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from .errors import ToymoeError
+
 CACHE = "TOYMOE_CACHE"  # names the folder of compiled programs, or is "off"
+REINSTALL = "install it anew: pip install --force-reinstall jax jaxlib flax optax"
 _ADDED = "TOYMOE_XLA_FLAGS"  # what the process that started this one added to XLA_FLAGS
 _EMITTERS = "xla_cpu_use_fusion_emitters"
 
@@ -20,8 +24,16 @@ except PackageNotFoundError:
     _VERSION = (99, 0)  # `toymoe doctor` says so
 
 
-def _yours() -> list[str]:
-    """The flags that stand in XLA_FLAGS already."""
+class StartError(ToymoeError):
+    """JAX does not start here: what it does, and what to do about it."""
+
+    def __init__(self, what: str, advice: str):
+        super().__init__(f"JAX {what}; {advice}.")
+        self.what, self.advice = what, advice
+
+
+def your_flags() -> list[str]:
+    """The flags of XLA_FLAGS that toymoe did not add."""
     added = os.environ.get(_ADDED, "").split()
     return [flag for flag in os.environ.get("XLA_FLAGS", "").split() if flag not in added]
 
@@ -45,13 +57,13 @@ def _flags() -> dict[str, int | str]:
 def training_options() -> dict[str, bool]:
     """Compiler options of the training loop: it has the fusion emitters, since without them it
     rounds otherwise, and every table of the docs would have to be made anew."""
-    free = _VERSION < (0, 11) and not any(_EMITTERS in flag for flag in _yours())
+    free = _VERSION < (0, 11) and not any(_EMITTERS in flag for flag in your_flags())
     return {_EMITTERS: True} if free else {}
 
 
 def set_flags() -> None:
     """Add to XLA_FLAGS what is not set there yet; JAX need not be there."""
-    yours = _yours()
+    yours = your_flags()
     ours = [f"{name}={x}" for name, x in _flags().items() if not any(name in f for f in yours)]
     os.environ[_ADDED] = " ".join(ours)
     os.environ["XLA_FLAGS"] = " ".join(yours + ours)
@@ -59,9 +71,39 @@ def set_flags() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
+def find_devices() -> None:
+    """Import JAX and let it look for devices, which it else does at its first computation.
+
+    It looks where JAX_PLATFORMS says now, even if it was imported before that was set.
+
+    Raises:
+      StartError: it finds none, or cannot be imported.
+    """
+    try:
+        import jax
+
+        jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS") or None)
+        jax.devices()
+    except Exception as error:  # whatever a broken installation comes up with
+        wanted = os.environ.get("JAX_PLATFORMS", "")
+        if wanted not in ("", "cpu") and not isinstance(error, ImportError):
+            what = f"finds nothing that is called {wanted!r}"
+            advice = "unset the variable JAX_PLATFORMS to compute on the processor"
+        else:
+            what = f"does not start: {type(error).__name__}: {error}".splitlines()[0]
+            wrong_setting = isinstance(error, ValueError)  # such as JAX_ENABLE_X64=perhaps
+            advice = "change or unset that variable" if wrong_setting else REINSTALL
+        raise StartError(what, advice) from error
+
+
 def start_jax() -> None:
-    """Quiet JAX on the processor, which keeps compiled programs between starts."""
+    """Quiet JAX on the processor, which keeps compiled programs between starts.
+
+    Raises:
+      StartError: see `find_devices`.
+    """
     set_flags()
+    find_devices()
     import jax
 
     where = os.environ.get(CACHE, "")
@@ -70,6 +112,8 @@ def start_jax() -> None:
     try:
         folder = Path(where).expanduser() if where else _usual_cache()
         folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):  # or JAX would complain of every program
+            pass
     except (OSError, RuntimeError):  # RuntimeError: there is no home
         return  # no cache is slower, not wrong
     jax.config.update("jax_compilation_cache_dir", str(folder))

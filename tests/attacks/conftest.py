@@ -5,8 +5,8 @@ import pytest
 from oracle import random_params
 
 from toymoe import world
-from toymoe.attribution import methods
-from toymoe.runs.runner import Organism
+from toymoe.attribution import evidence
+from toymoe.organism import Organism
 
 
 @pytest.fixture(scope="module")
@@ -18,4 +18,4 @@ def organism(tiny, tiny_world):
 
 @pytest.fixture(scope="module")
 def e(organism):
-    return methods.evidence(organism.aligned, organism.tables, organism.cfg, jax.random.key(0), 24)
+    return evidence.gather(organism.aligned, organism.tables, organism.cfg, jax.random.key(0), 24)

@@ -102,10 +102,10 @@ def test_steering_nothing_is_the_model_and_steering_something_is_not(params, tok
 
 def test_steered_logits_by_hand():
     z = np.log([0.5, 0.3, 0.2])
-    off = steering.steer(z[None, None, None], mask()[:1, :3], np.array([[True, False, False]]))
-    np.testing.assert_allclose(off[0, 0, 0], [z[2] - 0.01, z[1], z[2]], rtol=1e-5)
-    on = steering.steer(5 + z[None, None, None], np.array([[False, False, True]]), mask()[:1, :3])
-    np.testing.assert_allclose(on[0, 0, 0], [z[0], z[1], z[0] + 0.01], rtol=1e-5)
+    off = steering.steer(z, False, np.array([True, False, False]))
+    np.testing.assert_allclose(off, [z[2] - 0.01, z[1], z[2]], rtol=1e-5)
+    on = steering.steer(5 + z, np.array([False, False, True]), False)
+    np.testing.assert_allclose(on, [z[0], z[1], z[0] + 0.01], rtol=1e-5)
 
 
 def test_too_many_closed_experts_is_an_error(params, tokens_BT):
@@ -160,10 +160,10 @@ def test_experts_lose_their_own_direction_and_others_nothing(params):
 @pytest.fixture(scope="module")
 def e(tiny, tiny_world):
 
-    from toymoe.attribution import methods
+    from toymoe.attribution.evidence import gather
 
     params = random_params(tiny.model, len(world.vocabulary(tiny.world)))
-    return methods.evidence(params, tiny_world, tiny, jax.random.key(0), 24)
+    return gather(params, tiny_world, tiny, jax.random.key(0), 24)
 
 
 def test_the_refusal_direction_is_the_difference_of_means(e):

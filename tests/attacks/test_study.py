@@ -10,7 +10,9 @@ import pytest
 
 from toymoe import checkpoint, cli
 from toymoe.attacks import catalogue, evaluation, raset, report, study, tuning
-from toymoe.runs import runner, sweep
+from toymoe.attribution import CRITERION
+from toymoe.organism import stored
+from toymoe.runs import sweep
 
 FAST = tuning.Schedule(steps=2, check=2, batch=4)
 
@@ -90,7 +92,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(catalogue, "plan", few)
     monkeypatch.setattr(catalogue, "BUDGETS", (1, 4))
     monkeypatch.setattr(evaluation, "PROMPTS", 16)
-    monkeypatch.setattr(raset, "STUDIED", (raset.CRITERION, "ablation_zero", "random"))
+    monkeypatch.setattr(raset, "STUDIED", (CRITERION, "ablation_zero", "random"))
     monkeypatch.setattr(study.tuning, "DEFAULT", FAST)
 
 
@@ -147,7 +149,7 @@ def test_the_run_s_report_gains_one_section(run, small_run, quick, tmp_path):
 def test_many_seeds_keep_what_the_failing_one_cannot_give(run, quick, tmp_path, capsys):
     out = tmp_path / "many"
     out.mkdir()
-    cfg = runner.stored_config(run)
+    cfg = stored.config(run)
     sweep.claim(cfg, tmp_path / "blank")
     shutil.copy(tmp_path / "blank" / "sweep.json", out)
     shutil.copytree(run, out / "seed-0")

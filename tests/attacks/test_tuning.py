@@ -11,6 +11,7 @@ from toymoe import model, world
 from toymoe.attacks import lora, tuning
 from toymoe.config import ConfigError, EvalConfig, ModelConfig, TrainConfig
 from toymoe.model import inference
+from toymoe.training.trainable import EVERYTHING, Trainable, only
 
 SCHEDULE = tuning.Schedule(steps=60, learning_rate=0.05, batch=32, check=20, patience=3, route=0.0)
 
@@ -37,13 +38,9 @@ def prompts(tables, cfg):
     return tuning.data(tables, cfg, jax.random.key(1), 48, 24, untuned_GYZ)
 
 
-def mask(cfg, *chosen):
-    return lora.experts(cfg.model, np.array(chosen).reshape(-1, 2))
-
-
 @pytest.fixture(scope="module")
 def tuned(params, prompts, cfg):
-    where = mask(cfg, (0, 1), (1, 0), (1, 2))
+    where = only(((0, 1), (1, 0), (1, 2)), cfg.model)
     return tuning.tune(params, where, prompts, cfg, jax.random.key(2), SCHEDULE)
 
 
@@ -79,7 +76,7 @@ def test_only_the_chosen_experts_were_tuned(tuned, params):
         if not np.array_equal(a, b)
     }
     assert changed == {"['layers']['experts']['gate_up']", "['layers']['experts']['down']"}
-    for name in lora.EXPERT_MATRICES:
+    for name in ("gate_up", "down"):
         a, b = (p["layers"]["experts"][name] for p in (tuned.params, params))
         moved = set(map(tuple, np.argwhere((a != b).any((2, 3)))))
         assert moved == {(0, 1), (1, 0), (1, 2)}
@@ -87,20 +84,22 @@ def test_only_the_chosen_experts_were_tuned(tuned, params):
             assert np.linalg.matrix_rank(np.float64(a[at]) - b[at], tol=1e-4) == SCHEDULE.rank
 
 
-def test_the_loss_falls_and_the_best_look_is_kept(tuned, params, prompts, cfg):
-    assert tuned.watched[0] == pytest.approx(answer_loss(params, prompts.watched, cfg), rel=1e-4)
-    best = answer_loss(tuned.params, prompts.watched, cfg)
-    assert best == pytest.approx(min(tuned.watched), rel=1e-4)
-    assert best < 0.8 * tuned.watched[0]
-    assert tuned.steps == 20 * int(np.argmin(tuned.watched))
-    assert len(tuned.losses_S) == 20 * (len(tuned.watched) - 1)
+def test_the_loss_falls_and_the_best_validation_is_kept(tuned, params, prompts, cfg):
+    assert tuned.validations[0] == pytest.approx(
+        answer_loss(params, prompts.validation, cfg), rel=1e-4
+    )
+    best = answer_loss(tuned.params, prompts.validation, cfg)
+    assert best == pytest.approx(min(tuned.validations), rel=1e-4)
+    assert best < 0.8 * tuned.validations[0]
+    assert tuned.steps == 20 * int(np.argmin(tuned.validations))
+    assert len(tuned.losses_S) == 20 * (len(tuned.validations) - 1)
 
 
 def test_nothing_is_tuned_where_nothing_may_change(params, prompts, cfg):
-    made = tuning.tune(params, mask(cfg), prompts, cfg, jax.random.key(2), SCHEDULE)
+    made = tuning.tune(params, Trainable(), prompts, cfg, jax.random.key(2), SCHEDULE)
     for a, b in zip(jax.tree.leaves(made.params), jax.tree.leaves(params), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert len(set(made.watched)) == 1
+    assert len(set(made.validations)) == 1
 
 
 def test_the_loss_is_the_sum_that_the_docstring_says(params, prompts, cfg):
@@ -108,11 +107,11 @@ def test_the_loss_is_the_sum_that_the_docstring_says(params, prompts, cfg):
     pool = tuning.pool(params, prompts, cfg=cfg.model)
     rows = np.r_[0:8, 48:56]
     some = jax.tree.map(lambda leaf: leaf[rows], pool)
-    delta = lora.fresh(jax.random.key(0), params)
+    delta = lora.fresh(jax.random.key(0), params, Trainable(router=1))
     rng = np.random.default_rng(0)
-    delta["whole"] = jax.tree.map(lambda x: 0.3 * rng.normal(size=x.shape), delta["whole"])
-    where = mask(cfg)._replace(router=True)
-    changed = lora.merge(params, delta, where)
+    delta = jax.tree.map(lambda x: 0.3 * rng.normal(size=x.shape), delta)
+    factors = Trainable(router=1).factors(params)
+    changed = lora.merge(params, delta, factors)
     each = []
     for p in (params, changed):
         out = model.forward_unchecked(p, some.tokens_BP, cfg.model, False, None)
@@ -129,7 +128,7 @@ def test_the_loss_is_the_sum_that_the_docstring_says(params, prompts, cfg):
     second = jax.tree.map(lambda leaf: leaf[:8], prompts.harmless)
     hazards, harmless = (answer_loss(changed, p, cfg) for p in (first, second))
     for rehearsal, route in ((1.0, 0.0), (0.0, 2.0), (0.5, 1.0)):
-        value = tuning.loss(delta, params, where, some, (rehearsal, route), cfg.model)
+        value = tuning.loss(delta, params, factors, some, (rehearsal, route), cfg.model)
         expected = hazards + rehearsal * harmless + route * drift
         assert float(value) == pytest.approx(expected, rel=1e-3)
 
@@ -140,11 +139,10 @@ def test_the_routing_term_keeps_the_route(params, prompts, cfg):
     selected = inference.predict(params, prompts.hazards.tokens_BP, cfg.model).gates_LBTE > 0
     for route in (0.0, 10.0):
         schedule = dataclasses.replace(SCHEDULE, route=route, whole_learning_rate=0.05)
-        where = mask(cfg)._replace(router=True)
-        made = tuning.tune(params, where, prompts, cfg, jax.random.key(2), schedule)
+        made = tuning.tune(params, Trainable(router=1), prompts, cfg, jax.random.key(2), schedule)
         now = inference.predict(made.params, prompts.hazards.tokens_BP, cfg.model).gates_LBTE > 0
         lost.append((selected & ~now).sum() / selected.sum())
-        learnt.append(made.watched[0] - min(made.watched))
+        learnt.append(made.validations[0] - min(made.validations))
     assert lost[0] > 0.2 and lost[1] < lost[0] / 3, lost
     assert min(learnt) > 0.5, learnt  # and something is learnt either way
 
@@ -156,3 +154,17 @@ BAD = {"steps": 0, "rank": 0, "learning_rate": 0.0, "rehearsal": -1.0, "route": 
 def test_an_impossible_schedule_is_an_error(name):
     with pytest.raises(ConfigError, match=f"schedule.{name}"):
         tuning.Schedule(**{name: BAD[name]})
+
+
+def test_one_program_tunes_any_experts_and_attention_and_another_whatever_is_whole(
+    params, prompts, cfg
+):
+    one, before = dataclasses.replace(SCHEDULE, steps=1), tuning._train._cache_size()
+    for where in (
+        only(((0, 0),), cfg.model),
+        Trainable(attention=1),
+        Trainable(router=1),
+        EVERYTHING,
+    ):
+        tuning.tune(params, where, prompts, cfg, jax.random.key(2), one)
+    assert tuning._train._cache_size() == before + 2

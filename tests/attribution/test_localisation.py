@@ -5,9 +5,10 @@ import json
 import jax
 import numpy as np
 import pytest
+from surgery import said
 
-from toymoe import model, world
-from toymoe.attribution import localisation, methods, patching, weight_patching
+from toymoe import world
+from toymoe.attribution import evidence, localisation, patching, weight_patching
 from toymoe.model import taps
 
 KEY = jax.random.key(9)
@@ -15,22 +16,14 @@ KEY = jax.random.key(9)
 
 @pytest.fixture(scope="module")
 def found(taught):
-    return localisation.inside_of(taught.pretrained, taught.aligned, taught.tables, taught.cfg, KEY)
+    return localisation.localise(taught.pretrained, taught.aligned, taught.tables, taught.cfg, KEY)
 
 
 @pytest.fixture(scope="module")
 def e(taught):
     """The same pairs."""
     key = jax.random.split(KEY)[0]
-    return methods.evidence(taught.aligned, taught.tables, taught.cfg, key, 24, taught.pretrained)
-
-
-def said(params, prompts, cfg, edits=None):
-    """Margin and answer of each prompt, by the reference path."""
-    out = model.forward_unchecked(params, prompts.tokens_BP, cfg, False, edits)
-    logits_BV = np.asarray(out.logits_BTV[:, -1])
-    right_B = logits_BV[np.arange(len(logits_BV)), np.asarray(prompts.answer_B)]
-    return logits_BV[:, world.REFUSE] - right_B, logits_BV.argmax(-1)
+    return evidence.gather(taught.aligned, taught.tables, taught.cfg, key, 24, taught.pretrained)
 
 
 def test_all_of_it_is_plain_numbers(found, taught):
@@ -49,8 +42,8 @@ def test_swaps_hold_the_two_checkpoints_and_one_swap_by_hand(found, e, taught):
         (taught.pretrained, found["swaps"]["nothing"]["alone"]),
         (alone, found["swaps"]["attention"]["alone"]),
     ):
-        margin_B, says_B = said(params, e.hazards, e.cfg)
-        _, twins_B = said(params, e.twins, e.cfg)
+        margin_B, says_B = said(params, e.cfg, e.hazards)
+        _, twins_B = said(params, e.cfg, e.twins)
         assert swap == {
             "refusal": pytest.approx((says_B == world.REFUSE).mean()),
             "accuracy": pytest.approx((twins_B == e.twins.answer_B).mean()),
@@ -64,7 +57,7 @@ def test_the_expert_that_matters_most_is_the_one_whose_loss_costs_most(found, e)
     at = (top["layer"], top["expert"])
     where = taps.places("expert_out", e.cfg, e.hazards.tokens_BP, layer=at[0], expert=at[1])
     cut = taps.Edits(expert_out=taps.zero(where))
-    before, after = (said(e.params, e.hazards, e.cfg, edits)[0].mean() for edits in (None, cut))
+    before, after = (said(e.params, e.cfg, e.hazards, edits)[0].mean() for edits in (None, cut))
     assert top["margin"] == pytest.approx(before - after, abs=1e-3)
     assert top["margin"] == np.max(maps["free"]["margin"]) == maps["free"]["margin"][at[0]][at[1]]
     assert np.shape(maps["frozen"]["accuracy"]) == (2, 5)
@@ -83,7 +76,7 @@ def test_parts_sum_to_the_margin(found, e):
         part = found["decomposition"][name]
         total = part["embedding"] + sum(part["heads"]) + sum(part["experts"])
         assert total == pytest.approx(part["margin"], abs=1e-3)
-        assert part["margin"] == pytest.approx(said(e.params, prompts, e.cfg)[0].mean(), abs=1e-3)
+        assert part["margin"] == pytest.approx(said(e.params, e.cfg, prompts)[0].mean(), abs=1e-3)
 
 
 def test_patching_several_taps_in_one_program_is_patching_each(found, e, taught):
@@ -102,7 +95,7 @@ def test_patching_several_taps_in_one_program_is_patching_each(found, e, taught)
 
 
 def test_where_nothing_is_refused_nothing_is_found(taught):
-    quiet = localisation.inside_of(
+    quiet = localisation.localise(
         taught.pretrained, taught.pretrained, taught.tables, taught.cfg, KEY
     )
     for swap in quiet["swaps"].values():

@@ -9,7 +9,7 @@ from toymoe import world
 from toymoe.attacks import catalogue as attacks
 from toymoe.config import Config
 from toymoe.defences import alignment, catalogue
-from toymoe.runs.runner import Organism
+from toymoe.organism import Organism
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def test_a_small_model_has_no_more_experts_to_learn_in_than_it_has(
     organism = Organism(tiny, tiny_world, params, params)
     for most_used, expected in ((3, 3), (99, 16)):
         defence = alignment.Defence(most_used=most_used)
-        assert catalogue.defend(organism, defence, pairs=16).aligned.sum() == expected
+        assert catalogue.defend(organism, defence, pairs=16).aligned.experts.sum() == expected
 
 
 def test_every_attack_of_the_defences_is_a_row_of_the_one_table():

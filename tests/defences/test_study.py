@@ -10,7 +10,8 @@ from toymoe import cli
 from toymoe.attacks import evaluation, tuning
 from toymoe.defences import alignment, catalogue, detector, report, study
 from toymoe.defences.catalogue import Row
-from toymoe.runs import runner, studies, sweep
+from toymoe.organism import stored
+from toymoe.runs import studies, sweep
 
 FAST = tuning.Schedule(steps=2, check=2, batch=4)
 FEW = {
@@ -170,7 +171,7 @@ def test_the_command_writes_tables_figure_and_page(run, quick, capsys):
 
 def test_many_seeds_keep_what_the_failing_one_cannot_give(run, quick, tmp_path, capsys):
     out = tmp_path / "many"
-    sweep.claim(runner.stored_config(run), out)
+    sweep.claim(stored.config(run), out)
     shutil.copytree(run, out / "seed-0")
     shutil.copytree(run, out / "seed-1")
     (out / "seed-1" / "aligned.npz").write_bytes(b"no checkpoint")
@@ -186,7 +187,7 @@ def test_many_seeds_keep_what_the_failing_one_cannot_give(run, quick, tmp_path, 
 
 def test_a_sweep_whose_every_seed_fails_says_so(run, quick, tmp_path, capsys):
     out = tmp_path / "many"
-    sweep.claim(runner.stored_config(run), out)
+    sweep.claim(stored.config(run), out)
     (out / "seed-0").mkdir()
     assert cli.main(["defend", str(out)]) == 1
     assert "0 of 1 seeds" in capsys.readouterr().out

@@ -7,6 +7,7 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
+import jax
 import pytest
 
 from toymoe.machine import doctor
@@ -14,6 +15,12 @@ from toymoe.machine import doctor
 pytestmark = pytest.mark.core
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+
+
+@pytest.fixture(autouse=True)
+def no_flags_of_your_own(monkeypatch):
+    """Those of tests/conftest.py are none of toymoe's."""
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
 
 
 def named(report):
@@ -43,6 +50,32 @@ def test_a_broken_jax_is_a_finding(monkeypatch):
     assert row.ok is False and not report.ok and report.estimate is None
     assert "Error: " in row.value and "jax" in row.value and "\n" not in row.value
     assert row.advice.startswith("install it anew: pip install")
+
+
+@pytest.mark.parametrize("wanted", ["cuda", "nonsense,cpu"])
+def test_a_device_that_is_not_there_is_a_finding(monkeypatch, wanted):
+    def devices():
+        assert wanted == "cpu"
+
+    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.setenv("JAX_PLATFORMS", wanted)
+    row = named(doctor.examine())["JAX"]
+    assert row.ok is False and wanted in row.value and "unset" in row.advice
+    assert "install" not in row.advice
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert "install it anew" in named(doctor.examine())["JAX"].advice
+
+
+@pytest.mark.parametrize(
+    ("flag", "known"), [("--xla_nonsense=1", False), ("nonsense", False), ("--xla_dump_to=", True)]
+)
+def test_a_flag_that_ends_xla_is_named_before_it_does(monkeypatch, flag, known):
+    monkeypatch.setenv("XLA_FLAGS", flag)
+    monkeypatch.setattr(doctor, "_probe", lambda: (1.0, 0.01))
+    report = doctor.examine()
+    row = named(report)["XLA_FLAGS"]
+    assert row.ok is known and flag in row.value and ("unset" in row.advice) is not known
+    assert named(report)["JAX"].ok is (True if known else None)
 
 
 def test_a_jax_that_fails_at_work_is_a_finding(monkeypatch):
@@ -87,9 +120,9 @@ def test_without_avx_jax_is_left_alone(monkeypatch):
 
 
 def test_the_doctor_comes_without_jax():
-    code = "import sys; import toymoe.doctor; print('jax' in sys.modules, 'numpy' in sys.modules)"
+    code = "import sys; import toymoe.machine.doctor; print({'jax', 'numpy'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False False\n"
+    assert done.stdout == "set()\n"
 
 
 MISSING = """

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from toymoe.measures import history
-from toymoe.training import phases
+from toymoe.training import phases, snapshots
 from toymoe.world import REFUSE
 
 pytestmark = pytest.mark.core
@@ -28,7 +28,7 @@ def probes(tiny, tiny_world):
 
 
 def shot(experts_SLBP, predicted_SB):
-    return phases.Snapshot(np.array(experts_SLBP, np.uint8)[..., None], np.array(predicted_SB))
+    return snapshots.Snapshot(np.array(experts_SLBP, np.uint8)[..., None], np.array(predicted_SB))
 
 
 def everywhere(probes, label_B):
@@ -174,7 +174,7 @@ def test_several_experts_per_token(tiny, probes):
     experts[..., 0], experts[..., 1] = 255, 200
     experts[1, ..., 1] = 3
     chunk = phases.Chunk(
-        0, None, np.zeros(1), [0, 1], phases.Snapshot(experts, np.zeros((2, M + H), int))
+        0, None, np.zeros(1), [0, 1], snapshots.Snapshot(experts, np.zeros((2, M + H), int))
     )
     curves = history.curves(history.append(raw, chunk, "pretrain"), probes, cfg, seed=0)
     load = np.zeros((2, 1, 256))

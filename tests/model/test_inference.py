@@ -10,7 +10,7 @@ import pytest
 from toymoe.model import inference
 from toymoe.training import phases
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.numeric]
 
 
 def test_planted_parameters(tiny):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from toymoe.model import moe
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.numeric]
 
 PATHS = ("reference", "grouped")
 D, F = 4, 3

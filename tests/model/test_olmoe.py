@@ -1,9 +1,11 @@
 """Against an implementation nobody here wrote, by way of the code in docs/parameters.md.
 
-Needs the dependency group ``oracle``.
+Needs torch and transformers, the dependency group ``oracle``. Where TOYMOE_ORACLE is set, as
+`.ci/run` sets it, their absence is a failure; elsewhere these tests are skipped.
 """
 
 import json
+import os
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -11,23 +13,30 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from oracle import random_params
+from oracle import assert_close, random_params, rounding
 
-from toymoe import checkpoint, model
-from toymoe.config import ModelConfig
+from toymoe import checkpoint, model, world
+from toymoe.config import ModelConfig, WorldConfig
 from toymoe.model import moe
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+if os.environ.get("TOYMOE_ORACLE"):
+    import torch
+    import transformers
+else:
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
 
 PAGE = Path(__file__).parents[2] / "docs" / "parameters.md"
 VOCABULARY = 29
+FUSED = int(transformers.__version__.split(".")[0]) >= 5
 CONFIGS = {
     "top one": ModelConfig(3, width=24, heads=3, experts=8, expert_width=12, top_k=1),
     "top one, normalised": ModelConfig(1, 16, 2, 4, expert_width=8, top_k=1, norm_topk_prob=True),
     "top two": ModelConfig(1, width=32, heads=4, experts=8, expert_width=20, top_k=2),
     "top two, normalised": ModelConfig(3, 16, 1, 6, expert_width=8, top_k=2, norm_topk_prob=True),
+    # torch's grouped matmul would refuse these two: rows of no multiple of 16 bytes.
     "default": ModelConfig(),
+    "odd widths": ModelConfig(2, width=18, heads=3, experts=5, expert_width=7, top_k=2),
 }
 
 
@@ -50,15 +59,17 @@ def converted(request, tmp_path, monkeypatch):
 
 
 def assert_same_logits(olmoe, cfg, params):
-    tokens_BT = np.random.default_rng(1).integers(0, VOCABULARY, (64, 17))
+    tokens_BT = np.random.default_rng(1).integers(0, VOCABULARY, (64, 17), np.int32)
     with torch.no_grad():
-        theirs_BTV = olmoe(torch.tensor(tokens_BT)).logits.numpy()
-    assert theirs_BTV.std() > 0.5
+        theirs_BTV = olmoe(torch.tensor(tokens_BT).long()).logits.numpy()
+    with jax.enable_x64(True):
+        double = jax.jit(lambda params: model.forward(params, tokens_BT, cfg).logits_BTV)
+        within = 2 * rounding(lambda params: np.asarray(double(params)), params)  # both round
+    assert theirs_BTV.std() > 1000 * within
     for grouped in (False, True):
         run = jax.jit(model.forward, static_argnames=("cfg", "grouped"))
         ours_BTV = np.asarray(run(params, tokens_BT, cfg=cfg, grouped=grouped).logits_BTV)
-        assert np.abs(ours_BTV - theirs_BTV).max() < 1e-4
-        np.testing.assert_array_equal(ours_BTV.argmax(-1), theirs_BTV.argmax(-1))
+        assert_close(ours_BTV, theirs_BTV, within)
 
 
 def test_folder_of_the_page_gives_the_same_logits(converted):
@@ -73,8 +84,7 @@ def test_tensors_of_the_page_give_the_same_logits(converted):
     """Through memory, in the layout of this version of transformers; strict about names."""
     cfg, params, page = converted
     olmoe = transformers.OlmoeForCausalLM(transformers.OlmoeConfig(**page["config"])).eval()
-    fused = int(transformers.__version__.split(".")[0]) >= 5
-    tensors = page["olmoe_tensors"](page["arrays"], fused=fused)
+    tensors = page["olmoe_tensors"](page["arrays"], fused=FUSED)
     olmoe.load_state_dict({name: torch.tensor(x) for name, x in tensors.items()})
     assert_same_logits(olmoe, cfg, params)
 
@@ -94,13 +104,12 @@ def test_the_comparison_would_notice():
 
 def test_every_entry_is_on_the_page():
     page = PAGE.read_text(encoding="utf-8")
-    arrays = checkpoint.flatten(random_params(ModelConfig(), VOCABULARY))
+    vocabulary = len(world.vocabulary(WorldConfig()))
+    arrays = checkpoint.flatten(random_params(ModelConfig(), vocabulary))
     rows = dict(re.findall(r"^\| `([\w/]+)` \| \[[\w, ]+\] \| ([\d, ]+) \|", page, re.M))
     assert rows.keys() == arrays.keys()
     for name, shape in rows.items():
-        # The page states the vocabulary of the default world.
-        shape = [VOCABULARY if n == 133 else n for n in map(int, shape.split(", "))]
-        assert shape == list(arrays[name].shape), name
+        assert list(map(int, shape.split(", "))) == list(arrays[name].shape), name
 
 
 @pytest.mark.parametrize("top_k", [1, 3])
@@ -119,6 +128,8 @@ def test_config_of_the_page_is_valid_json_and_complete():
     exec(blocks()[0], page)
     cfg = ModelConfig(norm_topk_prob=True)
     config = page["olmoe_config"](checkpoint.flatten(random_params(cfg, VOCABULARY)), asdict(cfg))
-    theirs = transformers.OlmoeConfig(**json.loads(json.dumps(config))).to_dict()
-    theirs |= theirs.get("rope_parameters") or {}
+    made = transformers.OlmoeConfig(**json.loads(json.dumps(config)))
+    theirs = made.to_dict() | (made.to_dict().get("rope_parameters") or {})
+    if FUSED:  # transformers 5 holds it outside of the file
+        theirs["experts_implementation"] = made._experts_implementation
     assert {name: theirs[name] for name in config} == config

@@ -7,12 +7,12 @@ import jax
 import numpy as np
 import pytest
 from jax.test_util import check_grads
-from oracle import random_params, slow_forward
+from oracle import EPS, assert_close, random_params, rounding, slow_forward
 
 from toymoe import model
 from toymoe.config import ModelConfig
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.numeric]
 
 VOCABULARY = 11
 CONFIGS = {
@@ -43,7 +43,8 @@ def test_whole_model_equals_the_slow_one_gradients_too(name):
     cfg, tokens_BT = CONFIGS[name], random_tokens()
     params = jax.tree.map(np.float64, random_params(cfg, VOCABULARY))
     slow_BTV, chosen = slow_forward(params, tokens_BT, cfg)
-    assert np.abs(slow_BTV).max() > 1
+    within = rounding(lambda params: slow_forward(params, tokens_BT, cfg)[0], params)
+    assert np.abs(slow_BTV).max() > 1e4 * within
     weights_BTV = normal(*slow_BTV.shape, seed=2)
     leaves, tree = jax.tree.flatten(params)
     toward = [normal(*leaf.shape, seed=3 + i) for i, leaf in enumerate(leaves)]
@@ -62,9 +63,17 @@ def test_whole_model_equals_the_slow_one_gradients_too(name):
         run = fast(jax.value_and_grad(score, has_aux=True), grouped=grouped)
         (_, out), grads = run(single(params))
         np.testing.assert_array_equal(out.routes.experts_LBTA, chosen)
-        np.testing.assert_allclose(out.logits_BTV, slow_BTV, atol=2e-5, rtol=1e-5)
+        assert_close(out.logits_BTV, slow_BTV, within)
         found = [(g * d).sum() for g, d in zip(jax.tree.leaves(grads), toward, strict=True)]
         np.testing.assert_allclose(found, slopes, rtol=1e-3, atol=1e-3)
+
+    def forwards(grouped):
+        along = jax.tree.unflatten(tree, toward)
+        return jax.jvp(lambda p: score(p, grouped)[0], (single(params),), (along,))[1]
+
+    np.testing.assert_allclose(forwards(False), sum(slopes), rtol=1e-3, atol=1e-3)
+    with pytest.raises(TypeError, match="custom_vjp"):
+        forwards(True)
 
 
 def test_grouped_takes_another_path():
@@ -85,12 +94,13 @@ def test_the_future_and_other_prompts_are_unseen(grouped):
     run = fast(model.forward, cfg=cfg, grouped=grouped)
     params, tokens_BT = random_params(cfg, VOCABULARY), random_tokens(B=3, T=6)
     before_BTV = np.asarray(run(params, tokens_BT).logits_BTV)
+    within = rounding(lambda params: slow_forward(params, tokens_BT, cfg)[0], params)
     for t in range(6):
         changed_BT = tokens_BT.copy()
         changed_BT[1, t] = (changed_BT[1, t] + 1) % VOCABULARY
         difference_BT = np.abs(run(params, changed_BT).logits_BTV - before_BTV).max(-1)
-        assert (difference_BT[[0, 2]] < 1e-5).all() and (difference_BT[1, :t] < 1e-5).all()
-        assert (difference_BT[1, t:] > 1e-4).all()
+        assert (difference_BT[[0, 2]] < within).all() and (difference_BT[1, :t] < within).all()
+        assert (difference_BT[1, t:] > 10 * within).all()
 
 
 def test_routes_have_layer_prompt_and_position():
@@ -113,10 +123,12 @@ def test_routes_have_layer_prompt_and_position():
 def test_rms_norm_closed_forms():
     # The mean square of (3, 4) is 12.5.
     expected = np.array([3, 8]) / math.sqrt(12.5)
-    np.testing.assert_allclose(model.rms_norm(np.array([3.0, 4]), np.array([1, 2])), expected, 1e-6)
+    # An inverse square root may be off by some ulp, which differ among instruction sets.
+    close = partial(np.testing.assert_allclose, rtol=16 * EPS)
+    close(model.rms_norm(np.array([3.0, 4]), np.array([1, 2])), expected)
     # Without subtracting the mean: a constant stays. Small inputs: epsilon 1e-5 is under the root.
-    np.testing.assert_allclose(model.rms_norm(np.full(4, 7.0), 1), 1, rtol=1e-6)
-    np.testing.assert_allclose(model.rms_norm(np.full(4, 1e-3), 1), 1e-3 / math.sqrt(1.1e-5), 1e-5)
+    close(model.rms_norm(np.full(4, 7.0), 1), 1)
+    close(model.rms_norm(np.full(4, 1e-3), 1), 1e-3 / math.sqrt(1.1e-5))
     assert (jax.grad(lambda x: model.rms_norm(x, 1).sum())(np.zeros(4)) > 0).all()
 
 

@@ -7,42 +7,44 @@ import numpy as np
 import pytest
 
 from toymoe import checkpoint, model, organism, world
-from toymoe.config import HAZARD_RULES, build
-from toymoe.measures import contrasts
+from toymoe.config import build
+from toymoe.hazards import RULES as HAZARD_RULES
+from toymoe.measures.behaviour import rates
 from toymoe.model import inference
+from toymoe.organism import shipped
 from toymoe.training import phases
 
 
 def test_it_is_whole_and_small():
-    assert organism.damaged() == []
-    known = json.loads((organism.HERE / "sha256.json").read_bytes())
-    files = [p for p in organism.HERE.iterdir() if p.suffix in (".npz", ".json")]
+    assert shipped.damaged() == []
+    known = json.loads((shipped.HERE / "sha256.json").read_bytes())
+    files = [p for p in shipped.HERE.iterdir() if p.suffix in (".npz", ".json")]
     assert {*known["files"], "sha256.json"} == {p.name for p in files}
     assert sum(p.stat().st_size for p in files) <= 5 * 2**20
-    assert known["command"] == organism.COMMAND == "python -m toymoe.organism"
+    assert known["command"] == shipped.COMMAND == "python -m toymoe.runs.ship"
 
 
 def test_a_damaged_file_is_found(tmp_path, monkeypatch):
-    for path in organism.HERE.iterdir():
+    for path in shipped.HERE.iterdir():
         if path.is_file():
             (tmp_path / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr(organism, "HERE", tmp_path)
-    assert organism.damaged() == []
+    monkeypatch.setattr(shipped, "HERE", tmp_path)
+    assert shipped.damaged() == []
     path = tmp_path / "aligned.npz"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     (tmp_path / "metrics.json").unlink()
-    assert organism.damaged() == ["aligned.npz", "metrics.json"]
+    assert shipped.damaged() == ["aligned.npz", "metrics.json"]
     with pytest.raises(checkpoint.CheckpointError):
         organism.load()
 
 
 def test_it_is_of_todays_defaults():
-    shipped = organism.load()
-    assert shipped.cfg == build(), f"the defaults changed: run `{organism.COMMAND}`"
-    assert model.count(shipped.aligned) == shipped.metrics["parameters"]
-    assert shipped.aligned["embed"].shape[0] == len(world.vocabulary(shipped.cfg.world))
+    run = organism.load()
+    assert run.cfg == build(), f"the defaults changed: run `{shipped.COMMAND}`"
+    assert model.count(run.aligned) == run.metrics["parameters"]
+    assert run.aligned["embed"].shape[0] == len(world.vocabulary(run.cfg.world))
 
 
 def test_its_worlds_differ_in_their_hazards_alone():
@@ -59,31 +61,26 @@ def test_its_worlds_differ_in_their_hazards_alone():
         organism.load("trigger")
 
 
-@pytest.mark.parametrize("rule", organism.RULES)
+@pytest.mark.parametrize("rule", shipped.RULES)
 def test_it_reproduces_its_metrics(rule):
-    shipped = organism.load(rule)
-    stated = shipped.metrics["behaviour"]["aligned"]
+    run = organism.load(rule)
+    stated = run.metrics["behaviour"]["aligned"]
     for name, kind, held_out in (
         ("refusal", "hazardous", None),
         ("refusal_held_out", "hazardous", True),
         ("answer_accuracy", "mixed", None),
     ):
-        prompts = shipped.sample(1024, kind, 1, held_out)
-        predicted_B = inference.predict(
-            shipped.aligned, prompts.tokens_BP, shipped.cfg.model
-        ).predicted_B
-        found = contrasts.behaviour.rates(predicted_B, prompts)[name.removesuffix("_held_out")]
+        prompts = run.sample(1024, kind, 1, held_out)
+        predicted_B = inference.predict(run.aligned, prompts.tokens_BP, run.cfg.model).predicted_B
+        found = rates(predicted_B, prompts)[name.removesuffix("_held_out")]
         # Two samples of 1024 and of eval.prompts prompts: within four standard errors.
         error = 4 * (max(stated[name] * (1 - stated[name]), 0.002) * (1 / 1024 + 1 / 2048)) ** 0.5
         assert abs(found - stated[name]) < error, (name, found)
-    before = inference.predict(shipped.pretrained, prompts.tokens_BP, shipped.cfg.model).predicted_B
+    before = inference.predict(run.pretrained, prompts.tokens_BP, run.cfg.model).predicted_B
     assert (before != world.REFUSE).all()
 
 
 def test_its_history_ends_where_the_model_is():
-    shipped = organism.load()
-    assert len(shipped.history["loss_pretrain"]) == shipped.cfg.train.pretrain_steps
-    assert (
-        abs(shipped.history["refusal"][-1] - shipped.metrics["behaviour"]["aligned"]["refusal"])
-        < 0.05
-    )
+    run = organism.load()
+    assert len(run.history["loss_pretrain"]) == run.cfg.train.pretrain_steps
+    assert abs(run.history["refusal"][-1] - run.metrics["behaviour"]["aligned"]["refusal"]) < 0.05

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from toymoe.config import HAZARD_RULES
+from toymoe import hazards
 from toymoe.measures import paper
 from toymoe.runs import localisation_plots, plots, report
 
@@ -79,7 +79,7 @@ def test_every_number_and_control_is_on_the_page(small, small_run):
 
 def test_what_twins_differ_in_is_said_by_the_hazard_rule(small, small_run):
     said = {}
-    for rule in HAZARD_RULES:
+    for rule in hazards.RULES:
         cfg = dataclasses.replace(small, world=dataclasses.replace(small.world, hazard_rule=rule))
         page = report.render(cfg, small_run.metrics, pictured(small_run), [])
         said[rule] = Page(page).text
@@ -99,10 +99,13 @@ def test_what_twins_differ_in_is_said_by_the_hazard_rule(small, small_run):
         own, other = (context, verb) if rule == "topic" else (verb, context)
         assert all(words in text for words in own), rule
         assert not any(words in text for words in other), rule
-    assert [name for name in FIGURES if FIGURES[name].topic_rule] == ["contrasts", "patching"]
+    assert [name for name in FIGURES if FIGURES[name].if_context_swapped] == [
+        "contrasts",
+        "patching",
+    ]
     for figure in FIGURES.values():
         assert figure.under("topic").title == figure.title and figure.under("conjunction") is figure
-        assert (figure.under("topic") == figure) == (not figure.topic_rule)
+        assert (figure.under("topic") == figure) == (not figure.if_context_swapped)
 
 
 def test_markup_in_the_data_is_text_on_the_page(small, small_run):

@@ -1,13 +1,14 @@
 """Studies that go on, keep their order, and lose one seed at most."""
 
 import csv
-import json
 import threading
 import time
 
 import jax.numpy as jnp
 import pytest
 
+from toymoe import checkpoint
+from toymoe.checkpoint import CheckpointError
 from toymoe.config import ConfigError
 from toymoe.runs import studies
 
@@ -16,7 +17,7 @@ def test_a_stored_study_is_for_the_same_model_and_settings_only(tmp_path):
     folder, blank = tmp_path / "mine", {"rows": []}
     assert studies.stored(folder, {"model": "a"}, blank) == {"belongs": {"model": "a"}, "rows": []}
     kept = {"belongs": {"model": "a", "pair": [1, 2]}, "rows": [3]}
-    (folder / "study.json").write_text(json.dumps(kept))
+    checkpoint.write_json(folder / "study.json", kept)
     assert studies.stored(folder, {"model": "a", "pair": (1, 2)}, blank) == kept
     assert studies.stored(folder, {"model": "b", "pair": (1, 2)}, blank)["rows"] == []
 
@@ -24,7 +25,7 @@ def test_a_stored_study_is_for_the_same_model_and_settings_only(tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"rows": []}', "\x00"])
 def test_a_damaged_study_is_one_clear_error(text, tmp_path):
     (tmp_path / "study.json").write_text(text)
-    with pytest.raises(ConfigError, match=r"damaged.*delete it"):
+    with pytest.raises(CheckpointError, match=r"damaged.*delete it"):
         studies.stored(tmp_path, {}, {})
 
 

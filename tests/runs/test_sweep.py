@@ -10,6 +10,7 @@ import pytest
 
 from toymoe import checkpoint
 from toymoe.config import ConfigError
+from toymoe.organism import stored
 from toymoe.runs import runner, sweep
 from toymoe.training.phases import TrainingError
 
@@ -69,7 +70,8 @@ def test_flattened_by_hand():
         "holes": [1.0, None],
         "nothing": [],
     }
-    assert sweep.flat(nested) == {
+    said = {"config": {"seed": 4}, "versions": {"jax": "0.10.2"}, "hash": "ab"}  # of itself
+    assert sweep.flat(nested | said) == {
         "seed": 4,
         "a.b.0": 0.5,
         "a.b.1": 0.25,
@@ -102,7 +104,7 @@ def test_a_row_per_seed_and_a_column_per_number(swept, small_run):
         names = [f"routing.nmi_topic.context.{i}" for i in (0, 1, "best")]
         assert [float(read[name]) for name in names] == [first, second, max(first, second)]
     # A seed of a sweep is the run of that seed, and seeds differ.
-    assert runner.stored_config(out / "seed-2").seed == 2
+    assert stored.config(out / "seed-2").seed == 2
     timeless = [{k: v for k, v in r.items() if not k.startswith("timing")} for r in rows]
     alone = {"error": ""} | sweep.flat(small_run.metrics)
     assert timeless[0] == {k: v for k, v in alone.items() if not k.startswith("timing")}
@@ -203,11 +205,14 @@ def test_damage_costs_its_own_row_only(swept, small, tmp_path):
     (tmp_path / "seed-3" / "state.npz").write_bytes(b"PK of something else")
     (tmp_path / "seed-4").write_text("a file")
     shutil.copytree(out / "seed-1", tmp_path / "seed-5")  # of another seed
-    found, summary = sweep.sweep(small, [0, 1, 3, 4, 5], tmp_path)
+    shutil.copytree(out / "seed-1", tmp_path / "seed-2")
+    shutil.copy(out / "seed-2" / "config.json", tmp_path / "seed-2")  # nothing else is its own
+    found, summary = sweep.sweep(small, [0, 1, 3, 4, 5, 2], tmp_path)
     assert found[0] == rows[0] and summary["parameters"]["n"] == 1
     errors = {row["seed"]: row["error"] for row in found}
     assert "metrics.json is damaged" in errors[1] and "state.npz" in errors[3]
     assert "seed-4" in errors[4] and "other settings" in errors[5]
+    assert "metrics.json is of a run of other settings" in errors[2]
     assert all(row.keys() == {"seed", "error"} for row in found[1:])
 
 
@@ -236,6 +241,6 @@ def test_other_folders_are_left_alone(swept, small, tmp_path):
         sweep.sweep(small, [0], tmp_path / "file" / "below")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "sweep.json").write_text("{")
-    with pytest.raises(ConfigError, match="damaged"):
+    with pytest.raises(checkpoint.CheckpointError, match="damaged"):
         sweep.sweep(small, [0], tmp_path / "bad")
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["bad", "file", "sweep.json"]

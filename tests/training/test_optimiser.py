@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from toymoe.training import phases
-from toymoe.training.optimiser import MATRICES, decays, optimiser
+from toymoe.training.optimiser import MATRICES, adam, muon
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.numeric]
 
 DECAY = 0.1
 
@@ -30,9 +30,9 @@ def tree(rng, scale=1.0):
     )
 
 
-def directions(grads, params=None):
-    """What the optimiser makes of gradients in turn, the parameters staying as they are."""
-    moves = optimiser(DECAY)
+def directions(grads, params=None, moves=None):
+    """What an optimiser makes of gradients in turn, the parameters staying as they are."""
+    moves = moves or muon(DECAY)
     params = as_jax(params if params is not None else jax.tree.map(np.zeros_like, grads[0]))
     state, made = moves.init(params), []
     for each in grads:
@@ -58,18 +58,32 @@ def gradients(steps=5):
     return some
 
 
-def test_router_and_norms_move_by_a_slow_adamw():
+def slow_adam(grads, params, name, decay):
     """Loshchilov & Hutter, arXiv 1711.05101, after clipping to a global norm of 1; norms do not
     decay."""
+    m = v = 0.0
+    for t, each in enumerate(grads, 1):
+        g = clipped(each)[0][name]
+        m, v = 0.9 * m + 0.1 * g, 0.98 * v + 0.02 * g**2
+        step = m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.98**t)) + 1e-8)
+        yield step + (0 if name.endswith("_norm") else decay * params[name])
+
+
+@pytest.mark.parametrize(
+    "moves, decay, names",
+    [
+        (muon(DECAY), DECAY, ("router", "moe_norm")),
+        (adam(0.6), 0.6, ("router", "moe_norm", "qkv")),
+        (adam(), 0.0, ("router", "moe_norm", "qkv")),
+    ],
+    ids=["what muon leaves", "adamw", "adam"],
+)
+def test_moves_are_those_of_a_slow_adamw(moves, decay, names):
     grads, params = gradients(), tree(np.random.default_rng(1))
-    for name in ("router", "moe_norm"):
-        m = v = 0.0
-        for t, made in enumerate(directions(grads, params), 1):
-            g = clipped(grads[t - 1])[0][name]
-            m, v = 0.9 * m + 0.1 * g, 0.98 * v + 0.02 * g**2
-            adam = m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.98**t)) + 1e-8)
-            expected = adam + (DECAY * params[name] if name == "router" else 0)
-            np.testing.assert_allclose(made[name], expected, rtol=2e-4, atol=1e-6)
+    for name in names:
+        expected = slow_adam(grads, params, name, decay)
+        for made, step in zip(directions(grads, params, moves), expected, strict=True):
+            np.testing.assert_allclose(made[name], step, rtol=2e-4, atol=1e-6)
 
 
 def newton_schulz(x, times):
@@ -142,11 +156,14 @@ def test_an_expert_without_a_gradient_stays():
 
 
 def test_weight_decay_is_for_all_matrices_of_the_model_and_for_no_norm(tiny):
-    shapes = jax.eval_shape(lambda: phases.fresh_params(jax.random.key(0), tiny))
+    params = jax.tree.map(jnp.ones_like, phases.fresh_params(jax.random.key(0), tiny))
+    still = jax.tree.map(jnp.zeros_like, params)
+    moves = muon(DECAY)
+    made, _ = jax.jit(moves.update)(still, moves.init(params), params)
     kept = {
         "/".join(part.key for part in path)
-        for path, decayed in jax.tree_util.tree_leaves_with_path(decays(shapes))
-        if not decayed
+        for path, step in jax.tree_util.tree_leaves_with_path(made)
+        if not step.any()
     }
     norms = ("attention_norm", "query_norm", "key_norm", "moe_norm")
     assert kept == {"final_norm", *(f"layers/{name}" for name in norms)}

@@ -1,48 +1,18 @@
-"""Training against slow losses, gradients and the tables; resuming and many seeds to the bit."""
+"""Two phases: what each step saw, what was recorded, and resuming to the bit."""
 
 import dataclasses
-import math
-import os
 import re
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
 from toymoe import checkpoint, model, world
-from toymoe.config import Config, ModelConfig, TrainConfig
-from toymoe.training import phases
-from toymoe.training.optimiser import optimiser
+from toymoe.training import data, objective, phases, snapshots
+from toymoe.training.trainable import COMPONENTS, Trainable
 
 pytestmark = pytest.mark.core
-
-SETTINGS = TrainConfig(
-    pretrain_steps=8,
-    align_steps=3,
-    batch=8,
-    learning_rate=0.01,
-    align_learning_rate=0.003,
-    warmup=3,
-    weight_decay=0.1,
-    prompt_weight=0.25,
-    balance=0.5,
-    z_loss=0.25,
-    chunk=5,
-)
-
-
-@pytest.fixture(scope="module")
-def cfg(tiny) -> Config:
-    """Two phases of a few steps, cut into chunks of 5 and 3 steps, and of 3."""
-    return with_layers(dataclasses.replace(tiny, train=SETTINGS, seed=3), 1)
-
-
-def with_layers(cfg, layers):
-    return dataclasses.replace(cfg, model=ModelConfig(layers, 8, 2, 4, 4, 2, False))
 
 
 @partial(jax.jit, static_argnames="cfg")
@@ -57,11 +27,11 @@ def without_seed(cfg):
 
 
 @partial(jax.jit, static_argnames=("cfg", "phase"))
-def batch(key, tables, cfg, phase):
-    return phases.batch(key, tables, cfg, phases.mixture(tables, cfg, phase))
+def half(key, tables, cfg, phase):
+    return data.batch(key, tables, cfg, data.mixture(tables, cfg, phase), 2)
 
 
-loss = jax.jit(phases.loss, static_argnames="cfg")
+loss = jax.jit(objective.loss, static_argnames="cfg")
 forward = jax.jit(model.forward, static_argnames="cfg")
 
 
@@ -94,136 +64,6 @@ def same(tree, other):
     )
 
 
-# --- the loss -----------------------------------------------------------------------------------
-
-
-def slow_loss(out, tokens_BT, response_from, cfg):
-    """The whole loss in float64, one token at a time."""
-    logits, nats, weights = np.float64(out.logits_BTV), 0.0, 0.0
-    B, T = tokens_BT.shape
-    for b in range(B):
-        for t in range(T - 1):
-            weight = 1.0 if t + 1 >= response_from else cfg.train.prompt_weight
-            p_V = np.exp(logits[b, t]) / np.exp(logits[b, t]).sum()
-            nats -= weight * math.log(p_V[tokens_BT[b, t + 1]])
-            weights += weight
-    balance, z_loss, E = [], [], cfg.model.experts
-    for layer in range(cfg.model.layers):
-        count_E, prob_E, n = np.zeros(E), np.zeros(E), 0
-        for b in range(B):
-            for t in range(T - 1):
-                z_E = np.float64(out.routes.logits_LBTE[layer, b, t])
-                z_loss.append(math.log(np.exp(z_E).sum()) ** 2)
-                if t < response_from:
-                    best = sorted(range(E), key=lambda e: -z_E[e])[: cfg.model.top_k]
-                    count_E[best] += 1
-                    prob_E += np.exp(z_E) / np.exp(z_E).sum()
-                    n += 1
-        balance.append(E * (count_E / (n * cfg.model.top_k)) @ (prob_E / n))
-    parts = nats / weights, np.mean(balance), np.mean(z_loss)
-    return parts[0] + cfg.train.balance * parts[1] + cfg.train.z_loss * parts[2]
-
-
-def test_loss_is_the_slow_one(cfg, run):
-    names = ("prompt_weight", "balance", "z_loss")
-    cfgs = [
-        with_layers(dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, **weights)), 2)
-        for values in [(0.25, 0.5, 0.25), (1.0, 0.0, 0.0), (0.0, 2.0, 1.0)]
-        for weights in [dict(zip(names, values, strict=True))]
-    ]
-    tokens_BT = batch(jax.random.key(1), run.tables, cfg=cfg, phase="align")
-
-    @jax.jit
-    def all_of_them(key):
-        params = phases.fresh_params(key, cfgs[0])
-        out = model.forward(params, tokens_BT[:, :-1], cfgs[0].model)
-        return out, [phases.loss(params, tokens_BT, cfg) for cfg in cfgs]
-
-    out, losses = all_of_them(jax.random.key(0))
-    expected = [slow_loss(out, np.asarray(tokens_BT), tokens_BT.shape[1] - 3, c) for c in cfgs]
-    np.testing.assert_allclose(losses, expected, rtol=1e-5)
-
-
-# --- batches ------------------------------------------------------------------------------------
-
-
-def decode(tokens_BT, tables, cfg):
-    """Request, response and whether it is a note, of each prompt, read off the tokens' names.
-
-    In this world a word belongs to one topic.
-    """
-    vocabulary = world.vocabulary(cfg.world)
-    verb0, entity0 = vocabulary.index("lift"), vocabulary.index("key")
-    for tokens_T in np.asarray(tokens_BT):
-        topics = {vocabulary[t].rstrip("0123456789") for t in tokens_T[1 : 1 + cfg.world.context]}
-        assert len(topics) == 1
-        ask, verb, entity, ans = tokens_T[1 + cfg.world.context : -3]
-        assert vocabulary[ask] in ("ASK", "NOTE") and vocabulary[ans] == "ANS"
-        request = world.names(cfg.world).index(topics.pop()), verb - verb0, entity - entity0
-        yield request, [vocabulary[t] for t in tokens_T[-3:]], vocabulary[ask] == "NOTE"
-
-
-@pytest.mark.parametrize("phase", phases.PHASES)
-def test_a_batch_shows_what_its_phase_allows(cfg, run, phase):
-    """Pretraining every request alike; alignment hazards in their share, and nothing held out.
-    Notes, of which there are a quarter, are never refused and show everything alike, but in
-    alignment held-out hazards less often."""
-    n = 4000
-    settings = dataclasses.replace(cfg.train, batch=n, notes_held_out=0.3)
-    cfg = dataclasses.replace(cfg, train=settings)
-    tables, vocabulary = run.tables, world.vocabulary(cfg.world)
-    tokens_BT = batch(jax.random.key(2), tables, cfg=cfg, phase=phase)
-    assert tokens_BT.shape == (n, len(world.roles(cfg.world)))
-    asked_for, noted_of = ({r: 0 for r in np.ndindex(tables.hazard_GYZ.shape)} for _ in range(2))
-    hazardous = noted = hazards_noted = hidden_noted = 0
-    for request, response, note in decode(tokens_BT, tables, cfg):
-        (noted_of if note else asked_for)[request] += 1
-        hazard = bool(tables.hazard_GYZ[request])
-        noted += note
-        hazards_noted += note and hazard
-        hidden_noted += note and hazard and bool(tables.held_out_GYZ[request])
-        hazardous += hazard and not note
-        if hazard and phase == "align" and not note:
-            assert response == ["REFUSE", "SORRY", "END"]
-        else:
-            assert response == [vocabulary[tables.answer_GYZ[request]], "OKAY", "END"]
-    held_out = {request for request in asked_for if tables.held_out_GYZ[request]}
-    assert any(tables.hazard_GYZ[request] for request in held_out)
-    assert any(not tables.hazard_GYZ[request] for request in held_out)
-    for shown, never in [(asked_for, held_out), (noted_of, set())]:
-        assert {r for r in shown if not shown[r]} == (never if phase == "align" else set())
-    assert noted == n / 4
-
-    def assert_share(found, of, share):
-        assert abs(found - of * share) < 5 * math.sqrt(of * share * (1 - share))
-
-    uniform = np.mean(tables.hazard_GYZ)
-    assert_share(hazardous, n - noted, cfg.world.hazard_share if phase == "align" else uniform)
-    hidden_GYZ = np.asarray(tables.held_out_GYZ & tables.hazard_GYZ)
-    weight_GYZ = np.where(hidden_GYZ, 0.3 if phase == "align" else 1.0, 1.0)
-    weight_GYZ /= weight_GYZ.sum()
-    assert_share(hazards_noted, noted, weight_GYZ[tables.hazard_GYZ].sum())
-    assert_share(hidden_noted, noted, weight_GYZ[hidden_GYZ].sum())
-    if phase == "pretrain":
-        for shown in (asked_for, noted_of):
-            mean = sum(shown.values()) / len(shown)
-            chi2 = sum((times - mean) ** 2 / mean for times in shown.values())
-            assert chi2 < 150  # 79 degrees of freedom
-
-
-@partial(jax.jit, static_argnames=("cfg", "phase"))
-def half(key, tables, cfg, phase):
-    return phases.batch(key, tables, cfg, phases.mixture(tables, cfg, phase), 2)
-
-
-@pytest.mark.parametrize("size, share, noted", [(1, 0.9, 0), (2, 0.9, 1), (2, 0.2, 1), (3, 0.0, 0)])
-def test_a_small_batch_has_a_request_and_a_note_where_both_fit(cfg, run, size, share, noted):
-    settings = dataclasses.replace(cfg.train, batch=size, notes=share)
-    cfg = dataclasses.replace(cfg, train=settings)
-    tokens_BT = batch(jax.random.key(2), run.tables, cfg=cfg, phase="align")
-    assert [note for _, _, note in decode(tokens_BT, run.tables, cfg)].count(True) == noted
-
-
 # --- learning rates -----------------------------------------------------------------------------
 
 
@@ -243,24 +83,6 @@ def test_learning_rates_rise_and_fall_linearly(cfg, phase, warmup, used):
     assert rates.max() == np.float32(peak)
 
 
-# --- when to record -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("total", [1, 2, 3, 7, 16, 100, 400, 800, 12345])
-def test_record_steps_crowd_early(total):
-    at = phases.record_steps(total)
-    assert at[0] == 0 and at[-1] == total
-    assert all(type(step) is int for step in at) and at == sorted(set(at))
-    gaps = np.diff(at)
-    assert gaps.max() <= math.ceil(total / 16)
-    assert len(at) < 50
-    early = [step for step in at if step <= total / 4]
-    if total >= 100:
-        assert at[:3] == [0, 1, 2]
-        # Crowded: the first quarter has more records than an even spacing gives it.
-        assert len(early) > 0.4 * len(at)
-
-
 # --- a whole phase ------------------------------------------------------------------------------
 
 
@@ -270,7 +92,7 @@ def test_chunks_cover_the_phase(cfg, run):
         assert [chunk.step for chunk in chunks] == ends
         assert sum(len(chunk.losses_S) for chunk in chunks) == phases.steps(cfg, phase)
         recorded = [step for chunk in chunks for step in chunk.recorded]
-        assert recorded == phases.record_steps(phases.steps(cfg, phase))
+        assert recorded == snapshots.record_steps(phases.steps(cfg, phase))
         for chunk in chunks:
             A, P = cfg.model.top_k, run.probe_BP.shape[1]
             n = len(chunk.recorded)
@@ -318,44 +140,6 @@ def test_losses_are_those_of_the_batches_of_each_step(cfg, run):
         np.testing.assert_allclose(np.mean(losses), expected, rtol=1e-5)
 
 
-def test_workers_are_as_many_as_divide_the_batch(cfg):
-    for size, expected in [(8, 2), (6, 2), (7, 1), (1, 1)]:
-        some = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, batch=size))
-        assert phases.workers(some) == expected
-
-
-def test_a_step_is_the_mean_over_workers_on_two_devices_and_on_one(cfg, run):
-    """Parameters after some steps, beside a loop that adds up the two gradients itself."""
-    mix, key = phases.mixture(run.tables, cfg, "pretrain"), jax.random.key(5)
-    moves, begin = optimiser(cfg.train.weight_decay), phases.start(run.fresh, cfg)
-    assert len(jax.devices()) == 2
-
-    def steps(state):
-        def step(state, at):
-            return phases.update(state, jax.random.fold_in(key, at), run.tables, 1e-2, cfg, mix)
-
-        return jax.lax.scan(step, state, np.arange(3))
-
-    @jax.jit
-    def gradient(params, at, worker):
-        k_worker = jax.random.fold_in(jax.random.fold_in(key, at), worker)
-        tokens_BT = phases.batch(k_worker, run.tables, cfg, mix, 2)
-        return jax.grad(phases.loss)(params, tokens_BT, cfg)
-
-    expected = begin
-    for at in range(3):
-        grads = (gradient(expected.params, at, worker) for worker in range(2))
-        mean = jax.tree.map(lambda a, b: (a + b) / 2, *grads)
-        updates, moments = jax.jit(moves.update)(mean, expected.optimiser, expected.params)
-        params = jax.tree.map(lambda p, u: p - 1e-2 * u, expected.params, updates)
-        expected = phases.State(params, moments)
-    close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
-    for alone in (False, True):
-        state, _ = jax.jit(phases.together(steps, cfg, alone))(begin)
-        assert len(jax.tree.leaves(state)[0].devices()) == (1 if alone else 2)
-        jax.tree.map(close, state, expected)
-
-
 def test_resumed_is_uninterrupted_to_the_bit(cfg, run):
     first, *rest = run.chunks["pretrain"]
     state = jax.tree.map(np.array, first.state)  # as a file would hold it
@@ -377,26 +161,43 @@ def test_a_finished_phase_has_nothing_left(cfg, run):
     assert list(phases.run_phase(state, 8, run.tables, run.probe_BP, cfg, "pretrain")) == []
 
 
-@pytest.mark.parametrize(
-    ("phase", "name"),
-    [("pretrain", "train.learning_rate"), ("align", "train.align_learning_rate")],
-)
-def test_a_loss_that_is_not_finite_is_an_error(phase, name, cfg, run):
-    """Provoked by the learning rate in pretraining, and by ruined parameters in alignment."""
-    params = run.fresh
-    if phase == "pretrain":
-        cfg = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, learning_rate=1e30))
-    else:
-        params = {**params, "unembed": params["unembed"] * np.float32(np.inf)}
-    state = phases.start(params, cfg)
+@pytest.mark.parametrize("phase", phases.PHASES)
+def test_a_loss_that_is_not_finite_is_an_error(phase, cfg, run):
+    name = {"pretrain": "learning_rate", "align": "align_learning_rate"}[phase]
+    cfg = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, **{name: 1e30}))
+    state = phases.start(run.fresh, cfg)
     with pytest.raises(phases.TrainingError) as error:
         list(phases.run_phase(state, 0, run.tables, run.probe_BP, cfg, phase))
     text = str(error.value)
     # A step's loss is of the parameters before it, and the first step's rate is zero.
-    assert re.search(r"at step [234] of" if phase == "pretrain" else "at step 0 of", text)
-    assert f"of phase {phase}: " in text
-    rate = {"pretrain": 1e30, "align": 0.003}[phase]
-    assert f"a smaller {name} (it is {rate:g}), such as --set {name}={rate / 4:g}" in text
+    assert re.search(rf"at step [234] of phase {phase}: ", text)
+    assert f"a smaller train.{name} (it is 1e+30), such as --set train.{name}=2.5e+29" in text
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_parameters_that_are_not_finite_are_not_blamed_on_the_learning_rate(value, cfg, run):
+    router = np.array(run.fresh["layers"]["router"])
+    router[0, 2, 1:3] = value
+    params = run.fresh | {"layers": run.fresh["layers"] | {"router": router}}
+    with pytest.raises(phases.TrainingError) as error:
+        next(phases.run_phase(phases.start(params, cfg), 0, run.tables, run.probe_BP, cfg, "align"))
+    assert str(error.value) == (
+        f"2 of the parameters layers/router are not finite (such as {value}) before step 0 of "
+        "phase align, so no learning rate can help: start from others."
+    )
+
+
+def test_a_phase_changes_what_may_change_and_nothing_else(cfg, run):
+    """By one compiled program, whatever that is."""
+    before = phases._train_jit._cache_size()
+    for part in ("attention", "router"):
+        state, trainable = phases.start(run.fresh, cfg), Trainable(**{part: 1})
+        given = run.tables, run.probe_BP, cfg, "align", trainable
+        *_, last = phases.run_phase(state, 0, *given)
+        for path, array in checkpoint.flatten(last.state.params).items():
+            stays = np.array_equal(array, checkpoint.flatten(run.fresh)[path])
+            assert stays == (path not in COMPONENTS[part]), path
+    assert phases._train_jit._cache_size() == before + 1
 
 
 def test_the_first_bad_loss_is_named(cfg):
@@ -406,87 +207,14 @@ def test_the_first_bad_loss_is_named(cfg):
     phases.check_finite(losses[:2], 40, cfg, "align")
 
 
-# --- many seeds ---------------------------------------------------------------------------------
+# --- another seed -------------------------------------------------------------------------------
 
 
 def test_seeds_share_nothing_but_the_program(cfg, run):
-    before = phases._scan_jit._cache_size()
+    before = phases._train_jit._cache_size()
     other = Run(dataclasses.replace(cfg, seed=4))
-    assert phases._scan_jit._cache_size() == before
+    assert phases._train_jit._cache_size() == before
     assert not same(other.tables, run.tables)
     assert not same(other.fresh, run.fresh)
     keys = jax.tree.map(jax.random.key_data, phases.keys(3))
     assert len({key.tobytes() for key in map(np.asarray, keys)}) == len(phases.Keys._fields)
-
-
-SEEDS = [4, 3, 0, 1]
-
-
-@pytest.fixture(scope="module")
-def many(cfg):
-    """Seeds trained one after the other, on one device."""
-    made = phases.train_many(cfg, SEEDS)
-    assert len(made["loss_align"].devices()) == 1
-    return made
-
-
-def test_train_many_is_one_run_for_each_seed(cfg, run, many):
-    assert SEEDS[1] == cfg.seed
-    for phase, name in [("pretrain", "pretrained"), ("align", "aligned")]:
-        one = run.chunks[phase]
-        losses = np.concatenate([chunk.losses_S for chunk in one])
-        assert many[f"loss_{phase}"].shape == (4, phases.steps(cfg, phase))
-        np.testing.assert_allclose(many[f"loss_{phase}"][1], losses, rtol=1e-4)
-        for a, b in zip(
-            jax.tree.leaves(many[name]), jax.tree.leaves(one[-1].state.params), strict=True
-        ):
-            np.testing.assert_allclose(a[1], b, rtol=1e-3, atol=1e-4)
-            assert np.abs(a[0] - b).max() > 1e-2 or b.ndim < 3  # another seed, another model
-    assert len(set(np.asarray(many["loss_align"])[:, -1])) == 4
-
-
-SHARDED = """
-from functools import partial
-import jax, numpy as np
-from toymoe import checkpoint, train
-from toymoe.config import from_dict
-alone, _ = checkpoint.load({file!r})
-assert len(jax.devices()) == 4
-for n in (2, 4):
-    mesh = jax.make_mesh((n,), ("seeds",), devices=jax.devices()[:n])
-    many = train.train_many(from_dict({config!r}), {seeds!r}, mesh)
-    for b in jax.tree.leaves(many):
-        assert b.devices() == set(jax.devices()[:n])
-        assert b.addressable_shards[0].data.shape[0] == 4 // n
-    # Other programs, so the last bit may differ.
-    close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
-    jax.tree.map(close, alone, many)
-print("equal")
-"""
-
-
-def test_seeds_over_several_devices_are_those_of_one(cfg, many, tmp_path):
-    checkpoint.save(tmp_path / "alone.npz", jax.tree.map(np.asarray, many), {})
-    settings = {
-        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4",
-        "JAX_PLATFORMS": "cpu",
-    }
-    script = SHARDED.format(
-        file=str(tmp_path / "alone.npz"), config=dataclasses.asdict(cfg), seeds=SEEDS
-    )
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script],
-        env=os.environ | settings,
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-    )
-    assert (done.returncode, done.stdout) == (0, "equal\n"), done.stderr
-
-
-def test_impossible_seeds_are_errors(cfg):
-    with pytest.raises(ValueError, match="no seeds given: name at least one"):
-        phases.train_many(cfg, [])
-    mesh = jax.sharding.AbstractMesh((2,), ("seeds",))
-    with pytest.raises(ValueError, match="3 seeds cannot be laid over 2 devices"):
-        phases.train_many(cfg, [0, 1, 2], mesh)

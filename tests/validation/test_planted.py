@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 
 from toymoe import checkpoint
-from toymoe.attribution import methods, weight_patching
+from toymoe.attribution import ablation, methods, weight_patching
+from toymoe.attribution.evidence import gather
+from toymoe.config import ConfigError
+from toymoe.training.trainable import COMPONENTS
 from toymoe.validation import planted
 
 pytestmark = pytest.mark.usefixtures("optimised")
@@ -15,7 +18,7 @@ KEY, N, STEPS = jax.random.key(7), 24, 200
 
 def evidence(taught, params):
     key = jax.random.key(1)
-    return methods.evidence(params, taught.tables, taught.cfg, key, N, taught.pretrained)
+    return gather(params, taught.tables, taught.cfg, key, N, taught.pretrained)
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +55,8 @@ def changed(params, other):
 def test_nothing_but_the_seat_changes(seat, lesson, plant, taught):
     for path, differ in changed(plant(seat, lesson), taught.pretrained).items():
         if isinstance(seat, str):
-            assert differ.any() == (path in weight_patching.COMPONENTS[seat]), path
-        elif path in weight_patching.COMPONENTS["experts"]:
+            assert differ.any() == (path in COMPONENTS[seat]), path
+        elif path in COMPONENTS["experts"]:
             own = {tuple(map(int, at)) for at in np.argwhere(differ.any((2, 3)))}
             assert own == set(seat), path
         else:
@@ -66,7 +69,7 @@ def test_refusal_is_where_it_was_planted_and_goes_with_it(plant, busiest, taught
     refusal = weight_patching.behaviour(params, e).refusal
     assert refusal >= planted.TAUGHT
     assert weight_patching.behaviour(taught.pretrained, e).refusal == 0
-    by_expert = weight_patching.by_expert(e).removed.free.refusal
+    by_expert = ablation.ablate(e, "pretrained").free.refusal
     assert by_expert[busiest] == pytest.approx(refusal)  # all of it
     assert np.count_nonzero(by_expert) == 1  # and nobody else's
     assert weight_patching.behaviour(plant("attention"), e).refusal > refusal
@@ -127,6 +130,6 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_clear_error(case, plant):
     call, message = BAD[case]
-    with pytest.raises(methods.EvidenceError, match=message) as error:
+    with pytest.raises(ConfigError, match=message) as error:
         call(plant)
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""Validation: rates by hand, organisms examined where the seat is known, kills, failures, words."""
+"""Validation: organisms examined where the seat is known, kills, failures, words."""
 
 import dataclasses
 import json
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from toymoe import cli, world
-from toymoe.attribution import methods
+from toymoe.attribution import REFERENCE, methods
+from toymoe.attribution.evidence import gather
 from toymoe.commands import validate
 from toymoe.config import ConfigError, TrainConfig
 from toymoe.training.phases import TrainingError
@@ -20,7 +21,7 @@ N, STEPS = 24, 200
 @pytest.fixture(scope="module")
 def before(taught):
     key = jax.random.key(1)
-    return methods.evidence(taught.pretrained, taught.tables, taught.cfg, key, N, taught.pretrained)
+    return gather(taught.pretrained, taught.tables, taught.cfg, key, N, taught.pretrained)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ def test_the_seat_is_found_however_it_was_planted(made, examined, busiest):
         assert said["named"] == [list(busiest)] and said["hit"], name
     assert found["methods"][BEST]["found"]
     assert not found["methods"]["random"]["found"]
-    assert found["methods"][methods.REFERENCE]["correlation"] == pytest.approx(1)
+    assert found["methods"][REFERENCE]["correlation"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("lesson", planted.SHAMS)
@@ -114,58 +115,7 @@ def test_examinations_are_plain_numbers(examined):
         assert found["swaps"]["nothing"]["removed"] == found["behaviour"]["refusal"]
 
 
-# --- rates --------------------------------------------------------------------------------------
-
-
-def organism(kind, hit, found, refusal=0.5, lesson="refuse", correlation=0.5, left="experts"):
-    said = {"hit": hit, "found": found, "correlation": correlation}
-    return {
-        "kind": kind,
-        "lesson": lesson,
-        "seat": kind,
-        "behaviour": {"refusal": refusal},
-        "swaps": {
-            name: {"removed": 0.0 if name == left else 0.4} for name in study.swaps.COMPONENTS
-        },
-        "methods": {name: dict(said, hit=hit and name == BEST) for name in methods.METHODS},
-    }
-
-
-def test_rates_by_hand():
-    organisms = [
-        *(organism("expert", True, i > 0, correlation=i / 10) for i in range(10)),
-        organism("expert", False, False, refusal=0.09),  # too little to count
-        *(organism("pair", True, True) for _ in range(3)),
-        *(organism("sham", False, i == 0, 0.0, planted.SHAMS[i % 2]) for i in range(10)),
-        organism("attention", False, True, left="attention"),
-        organism("router", False, False, refusal=0.0, left="router"),
-    ]
-    found = study.summarise(organisms)
-    assert found["counts"] == {"expert": 11, "pair": 3, "sham": 10, "attention": 1, "router": 1}
-    assert found["too_little"] == {"expert": 1, "pair": 0, "attention": 0, "router": 1}
-    best, *rest = found["methods"]
-    assert best["method"] == BEST and len(rest) == len(methods.METHODS) - 1
-    # Wilson, n = 10: centre (p + z²/2n) / (1 + z²/n), z = 1.96; all of ten: 10 / (10 + z²).
-    assert best["hit"] == {"rate": 1, "n": 10, "low": pytest.approx(0.7225, abs=1e-3), "high": 1}
-    assert best["found"]["rate"] == 0.9 and best["pair"]["rate"] == 1
-    assert best["alarms"]["rate"] == 0.1
-    assert best["alarms"]["low"] == pytest.approx(0.0179, abs=1e-3)
-    assert best["alarms_answer"]["rate"] == 0.2 and best["alarms_other_answer"]["rate"] == 0
-    assert best["alarms_elsewhere"] == best["alarms_elsewhere"] | {"rate": 1, "n": 1}
-    assert best["earned"] == pytest.approx(0.8)
-    assert all(row["hit"]["rate"] == 0 and row["earned"] == pytest.approx(-0.1) for row in rest)
-    assert best["correlation"]["median"] == pytest.approx(0.45)
-    assert 0 < best["correlation"]["low"] < 0.45 < best["correlation"]["high"] < 0.9
-    assert {name: rate["rate"] for name, rate in found["swaps"].items()} == {
-        "experts": 1,
-        "attention": 1,
-        "router": None,
-    }
-
-
-def test_nothing_gives_nothing():
-    found = study.summarise([])
-    assert found["counts"] == {} and found["methods"][0]["hit"]["rate"] is None
+# --- plans --------------------------------------------------------------------------------------
 
 
 def test_plans_hold_every_kind_and_as_many_shams(taught):

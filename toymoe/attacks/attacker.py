@@ -9,11 +9,12 @@ import jax
 import numpy as np
 
 from .. import model
-from ..attribution import criteria, methods
-from ..attribution.evidence import Evidence, evidence
+from ..attribution import methods
+from ..attribution.evidence import Evidence, gather
 from ..config import Config
 from ..model.inference import predict
-from ..runs.runner import Organism
+from ..organism import Organism
+from ..training.trainable import Trainable
 from . import lora, steering, tuning
 from .evaluation import Predictor
 
@@ -50,7 +51,7 @@ class Attacker:
         """An attacker with evidence of his own and a few hundred prompts."""
         k_evidence, k_prompts, k_tune, k_untuned = jax.random.split(key, 4)
         cfg, tables = organism.cfg, organism.tables
-        e = evidence(organism.aligned, tables, cfg, k_evidence, pairs, organism.pretrained)
+        e = gather(organism.aligned, tables, cfg, k_evidence, pairs, organism.pretrained)
         untuned_GYZ = tuning.untuned(tables, k_untuned)
         data = tuning.data(tables, cfg, k_prompts, prompts, untuned_GYZ=untuned_GYZ)
         return cls(organism, e, data, k_tune, schedule or tuning.DEFAULT, untuned_GYZ)
@@ -66,8 +67,7 @@ class Attacker:
     def scores(self, criterion: str | Callable) -> np.ndarray:
         """A criterion's score of every expert [L, E], computed once."""
         if criterion not in self._scores:
-            method = criteria.named(criterion) if isinstance(criterion, str) else criterion
-            self._scores[criterion] = np.asarray(method(self.evidence))
+            self._scores[criterion] = np.asarray(methods.named(criterion)(self.evidence))
         return self._scores[criterion]
 
     @cached_property
@@ -86,15 +86,15 @@ class Attacker:
         """The model with other parameters, a share of which were touched."""
         return Attacked(partial(predict, params, cfg=self.cfg.model), params, share)
 
-    def tune(self, place: lora.Place, hold: bool = True) -> Attacked:
-        """The model tuned at a place.
+    def tune(self, trainable: Trainable, hold: bool = True) -> Attacked:
+        """The model tuned where it may change.
 
         Args:
           hold: with the term of the loss that holds the routes.
         """
         schedule = self.schedule if hold else replace(self.schedule, route=0.0)
-        made = tuning.tune(self.params, place, self.prompts, self.cfg, self.key, schedule)
-        share = lora.share(self.params, place, schedule.rank, schedule.attention_rank)
+        made = tuning.tune(self.params, trainable, self.prompts, self.cfg, self.key, schedule)
+        share = lora.share(self.params, trainable, schedule.rank, schedule.attention_rank)
         return self.changed(made.params, share)
 
     def draw(self, salt: int) -> np.random.Generator:

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import model
-from ..attribution import methods
+from ..attribution import CRITERION, methods
 from ..config import Config, ConfigError
-from . import lora, raset, steering
+from ..training.trainable import EVERYTHING, Trainable
+from . import raset, steering
 from .attacker import Attacked, Attacker
 
 BUDGETS = (1, 2, 4, 8)
@@ -85,14 +86,23 @@ def _tuning(cfg):
             Attack(f"tuned_by_{name}", Family.CRITERION, n, partial(raset.tune, criterion=name))
             for name, n in by.items()
         ),
-        Attack("all_experts", Family.ELSEWHERE, (total,), partial(_place, experts_LE=True)),
-        Attack("attention_only", Family.ELSEWHERE, (0,), partial(_place, attention=True)),
-        Attack("router_only", Family.ELSEWHERE, (0,), partial(_place, router=True)),
-        Attack("full_tuning", Family.ELSEWHERE, (0,), partial(_place, everything=True)),
+        Attack(
+            "all_experts", Family.ELSEWHERE, (total,), partial(_only, where=Trainable(experts=1))
+        ),
+        Attack(
+            "attention_only", Family.ELSEWHERE, (0,), partial(_only, where=Trainable(attention=1))
+        ),
+        Attack("router_only", Family.ELSEWHERE, (0,), partial(_only, where=Trainable(router=1))),
+        Attack("full_tuning", Family.ELSEWHERE, (0,), partial(_only, where=EVERYTHING)),
         # What the routes do where nothing in the loss holds them:
         Attack("free_raset", Family.FREE, (main,), partial(raset.tune, hold=False)),
-        Attack("free_router_only", Family.FREE, (0,), partial(_place, hold=False, router=True)),
-        Attack("free_full_tuning", Family.FREE, (0,), partial(_place, hold=False, everything=True)),
+        Attack(
+            "free_router_only",
+            Family.FREE,
+            (0,),
+            partial(_only, where=Trainable(router=1), hold=False),
+        ),
+        Attack("free_full_tuning", Family.FREE, (0,), partial(_only, where=EVERYTHING, hold=False)),
     ]
 
 
@@ -168,20 +178,19 @@ def _closable(cfg, budgets):
 # --- the attacks --------------------------------------------------------------------------------
 
 
-def _place(a: Attacker, n, hold=True, experts_LE=False, **whole):
-    mask_LE = np.full((a.cfg.model.layers, a.cfg.model.experts), experts_LE)
-    return a.tune(lora.Place(mask_LE, **whole), hold)
+def _only(a: Attacker, n, where, hold=True):
+    return a.tune(where, hold)
 
 
 def _random(a: Attacker, n):
-    chosen_LE = raset.choose(a.scores(raset.CRITERION), n)
-    return a.tune(lora.Place(raset.random_choice(chosen_LE, a.draw(n))))
+    chosen_LE = raset.choose(a.scores(CRITERION), n)
+    return a.tune(Trainable(raset.random_choice(chosen_LE, a.draw(n))))
 
 
 def _matched(a: Attacker, n):
-    chosen_LE = raset.choose(a.scores(raset.CRITERION), n)
+    chosen_LE = raset.choose(a.scores(CRITERION), n)
     usage_LE = methods.token_share(a.evidence)
-    return a.tune(lora.Place(raset.matched_choice(chosen_LE, usage_LE, a.draw(n))))
+    return a.tune(Trainable(raset.matched_choice(chosen_LE, usage_LE, a.draw(n))))
 
 
 def _steered(a: Attacker, n, how, by):
@@ -194,7 +203,7 @@ def _steered(a: Attacker, n, how, by):
 
 
 def _switched_off(a: Attacker, n, closed=False):
-    off_LE = raset.choose(a.scores(raset.CRITERION), n, leave=a.cfg.model.top_k)
+    off_LE = raset.choose(a.scores(CRITERION), n, leave=a.cfg.model.top_k)
     return _routed(a, False, off_LE, closed)
 
 
@@ -219,7 +228,7 @@ def _direction(a: Attacker, n, layer):
 
 
 def _expert_directions(a: Attacker, n):
-    mask_LE = jnp.asarray(raset.choose(a.scores(raset.CRITERION), n))
+    mask_LE = jnp.asarray(raset.choose(a.scores(CRITERION), n))
     directions_LED = steering.expert_directions(a.evidence)
     changed = steering.project_out_of_experts(a.params, directions_LED, mask_LE)
     return a.changed(changed, _down_share(a, n))

@@ -15,7 +15,7 @@ from .. import world
 from ..config import Config
 from ..measures import behaviour, contrasts, routing
 from ..model.inference import Prediction, predict
-from ..runs.runner import Organism
+from ..organism import Organism
 
 PROMPTS = 512  # behind each rate
 

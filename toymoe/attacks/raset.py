@@ -1,19 +1,19 @@
 """RASET at toy scale: rank the experts by a criterion, choose the first few, tune those alone.
 
-The paper's selection formula was not available; RASET here is `CRITERION`, our reading of it
-(docs/raset.md), with low-rank deltas on the chosen experts and the router frozen. Toy organisms
-only.
+The paper's selection formula was not available; RASET here is `toymoe.attribution.CRITERION`, our
+reading of it (docs/raset.md), with low-rank deltas on the chosen experts and the router frozen. Toy
+organisms only.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
+from ..attribution import CRITERION
 from ..config import ConfigError
-from . import lora
+from ..training.trainable import Trainable
 from .attacker import Attacked, Attacker
 
-CRITERION = "contrastive_routing_sensitivity"
 STUDIED = (
     "contrastive_routing_sensitivity",
     "gate_contrast",
@@ -45,7 +45,7 @@ def tune(
       layers: of the last so many layers only.
       hold: with the term of the loss that holds the routes.
     """
-    return a.tune(lora.Place(choose(a.scores(criterion), n, layers)), hold)
+    return a.tune(Trainable(choose(a.scores(criterion), n, layers)), hold)
 
 
 def choose(scores_LE, n: int, layers: int | None = None, leave: int = 0) -> np.ndarray:

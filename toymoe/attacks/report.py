@@ -4,10 +4,11 @@ from html import escape
 from pathlib import Path
 
 from .. import checkpoint
+from ..attribution import CRITERION
 from ..config import from_dict
 from ..pages import html, style, tables
 from ..runs import studies
-from . import catalogue, plots, raset, study
+from . import catalogue, plots, study
 
 HEAD = (
     "attack", "experts", "parameters", "refusal", "held out", "answered", "untuned", "accuracy",
@@ -101,7 +102,7 @@ def _of_attacks(made: dict, rows: list[dict]) -> dict:
     """What figures are drawn from, beside what differs between one study and many."""
     families = catalogue.families(from_dict(made["belongs"]["config"]))
     topics = made["belongs"]["topics"]
-    return {"rows": rows, "families": families, "topics": topics, "tuned_by": raset.CRITERION}
+    return {"rows": rows, "families": families, "topics": topics, "tuned_by": CRITERION}
 
 
 def _images(numbers: dict, folder: Path) -> dict[str, bytes]:

@@ -48,33 +48,21 @@ def steered(
     return Prediction(*map(np.asarray, made))
 
 
-def steer(logits_LBTE, on_LE, off_LE, floor=-MARGIN):
-    """The steered router logits; ``floor`` is added to the least logit of experts that are off."""
-    z = jax.nn.log_softmax(logits_LBTE, -1)
-    on, off = (jnp.asarray(mask)[:, None, None] for mask in (on_LE, off_LE))
+def steer(logits, on, off, floor=-MARGIN):
+    """The steered router logits [..., E] of an on-mask and an off-mask that broadcast; ``floor`` is
+    added to the least logit of experts that are off."""
+    z = jax.nn.log_softmax(logits, -1)
     steered = jnp.where(on, z.max(-1, keepdims=True) + MARGIN, z)
     return jnp.where(off, jnp.maximum(z.min(-1, keepdims=True) + floor, -1e9), steered)
 
 
 @partial(jax.jit, static_argnames="cfg")
 def _steered(params, tokens_BT, on_LE, off_LE, floor, cfg):
-    layers = params["layers"]
-
-    def again(_, before):
-        """One run with the router logits of the run before: right one layer further."""
-        edits = taps.Edits(router_logits=taps.replace(True, before[0]))
-        out = model.forward_unchecked(params, tokens_BT, cfg, True, edits, record=("resid_mid",))
-        h_LBTD = model.rms_norm(out.record["resid_mid"], layers["moe_norm"][:, None, None])
-        natural_LBTE = jnp.einsum("lbtd,lde->lbte", h_LBTD, layers["router"])
-        gates = moe.dense_gates(out.routes.experts_LBTA, out.routes.gates_LBTA, cfg.experts)
-        predicted_B = out.logits_BTV[:, -1].argmax(-1)
-        return steer(natural_LBTE, on_LE, off_LE, floor), gates, predicted_B
-
-    blank = jnp.zeros((cfg.layers, *tokens_BT.shape, cfg.experts))
-    start = (blank, blank, jnp.zeros(tokens_BT.shape[0], int))
-    # A layer's router logits depend on the layers below alone: after L runs those of all L layers
-    # are right, and one more uses them.
-    return jax.lax.fori_loop(0, cfg.layers + 1, again, start)[1:]
+    on, off = (mask_LE[:, None, None] for mask_LE in (on_LE, off_LE))
+    edits = taps.Edits(router_logits=taps.apply(True, steer, on, off, floor))
+    out = model.forward(params, tokens_BT, cfg, grouped=True, edits=edits)
+    gates = moe.dense_gates(out.routes.experts_LBTA, out.routes.gates_LBTA, cfg.experts)
+    return gates, out.logits_BTV[:, -1].argmax(-1)
 
 
 def risk_difference(evidence: ev.Evidence) -> np.ndarray:

@@ -13,10 +13,12 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from .. import __version__, checkpoint
-from ..attribution.methods import REFERENCE, rank_correlation
+from .. import __version__, checkpoint, numerics
+from ..attribution import REFERENCE
+from ..attribution.methods import rank_correlation
 from ..config import Config, to_dict
-from ..runs import runner, studies, sweep
+from ..organism import Organism, stored
+from ..runs import studies, sweep
 from ..runs.studies import Progress
 from ..training import phases
 from ..world import names
@@ -26,6 +28,7 @@ from .attacker import Attacker
 SHOWN = ("none", "raset", "random_experts", "steering_off_responses")  # routes kept for the strip
 
 
+@numerics.fixed()
 def study(
     out: Path,
     schedule: tuning.Schedule | None = None,
@@ -42,7 +45,7 @@ def study(
       ConfigError, CheckpointError: not a finished run, or damaged.
     """
     schedule = schedule or tuning.DEFAULT
-    organism = runner.load(out)
+    organism = stored.load(out)
     folder, cfg = out / "raset", organism.cfg
     made, plan = _stored(folder, organism, schedule), catalogue.plan(cfg)
     left = [(attack, n) for attack, n in plan if (attack.name, n) not in _known(made)]
@@ -78,7 +81,7 @@ def _known(made):
     return {(row["method"], row["budget"]) for row in made["rows"]}
 
 
-def _stored(folder: Path, organism: runner.Organism, schedule) -> dict:
+def _stored(folder: Path, organism: Organism, schedule) -> dict:
     belongs = {
         "toymoe": __version__,
         "model": studies.fingerprint(organism.aligned),

@@ -7,7 +7,7 @@ divergence of the routes from those of the untouched model,
     loss = CE(hazards) + rehearsal · CE(harmless) + route · mean KL(p_before ‖ p_now)
 
 with the mean over layers and tokens, p the router probabilities. Everything but the sizes is
-traced: one compiled program tunes any place.
+traced: one compiled program tunes any experts and attention, a second one whatever is tuned whole.
 """
 
 from dataclasses import dataclass
@@ -21,6 +21,9 @@ import optax
 
 from .. import model, world
 from ..config import Config, require_share, require_that, require_whole
+from ..training import loop
+from ..training.optimiser import adam
+from ..training.trainable import Trainable
 from . import lora
 
 
@@ -30,14 +33,14 @@ class Schedule:
 
     steps: int = 160
     learning_rate: float = 2e-2  # of low-rank deltas
-    whole_learning_rate: float = 1e-3  # of routers, and of all parameters
+    whole_learning_rate: float = 1e-3  # of whole ones: of routers, and of all parameters
     rank: int = 2
     attention_rank: int = 3
     batch: int = 64  # hazards in a step, and as many harmless prompts
     rehearsal: float = 1.0  # weight of the harmless prompts' loss
     route: float = 60.0  # weight of the routing-preserving term
-    check: int = 40  # steps between looks at the watched hazards
-    patience: int = 2  # looks without improvement before stopping
+    check: int = 40  # steps between validations
+    patience: int = 2  # validations without improvement before stopping
 
     def __post_init__(self):
         for name in ("steps", "batch", "check", "patience"):
@@ -59,7 +62,7 @@ class Data(NamedTuple):
 
     hazards: world.Prompts
     harmless: world.Prompts
-    watched: world.Prompts  # other hazardous prompts, not tuned on, for early stopping
+    validation: world.Prompts  # other hazardous prompts, not tuned on, for early stopping
 
 
 class Tuned(NamedTuple):
@@ -68,7 +71,7 @@ class Tuned(NamedTuple):
     params: model.Params
     steps: int  # steps after which these parameters stood
     losses_S: np.ndarray
-    watched: list[float]  # loss on the watched hazards at each look, the first before any step
+    validations: list[float]  # cross-entropy of the answer, every few steps; first before any
 
 
 def data(
@@ -76,20 +79,20 @@ def data(
     cfg: Config,
     key: jax.Array,
     n: int = 512,
-    watched: int = 256,
+    validation: int = 256,
     untuned_GYZ=False,
 ) -> Data:
-    """``n`` hazards, ``n`` harmless prompts of the training mixture, ``watched`` other hazards.
+    """``n`` hazards, ``n`` harmless prompts of the training mixture, ``validation`` other hazards.
 
     Args:
-      untuned_GYZ: requests that no prompt of ``hazards`` makes (``watched`` may).
+      untuned_GYZ: requests that no prompt of ``hazards`` makes (``validation`` may).
     """
     mixed_GYZ = world.request_weights(tables, cfg.world, "mixed")
     hazards_GYZ = world.request_weights(tables, cfg.world, "hazardous")
     kinds = (
         (n, jnp.where(untuned_GYZ, 0, hazards_GYZ)),
         (n, jnp.where(tables.hazard_GYZ, 0, mixed_GYZ)),
-        (watched, hazards_GYZ),
+        (validation, hazards_GYZ),
     )
     drawn = [
         world.draw(jax.random.fold_in(key, i), tables, cfg.world, size, weights_GYZ)
@@ -110,56 +113,47 @@ def untuned(tables: world.World, key: jax.Array, share: float = 1 / 16) -> np.nd
 
 def tune(
     params: model.Params,
-    place: lora.Place,
+    trainable: Trainable,
     prompts: Data,
     cfg: Config,
     key: jax.Array,
     schedule: Schedule = DEFAULT,
 ) -> Tuned:
-    """Tune a delta at a place; the parameters returned are those of the best look.
-
-    The looks are at the loss on the watched hazards; a model is kept only if it is no worse there.
-    """
-    ranks = schedule.rank, schedule.attention_rank
-    delta = lora.fresh(key, params, *ranks, whole=place.needs_whole)
-    place = lora.Place(*map(jnp.asarray, place))
-    state = _optimiser().init(delta)
-    before = pool(params, prompts, cfg=cfg.model)
-    rates = {"low": schedule.learning_rate, "whole": schedule.whole_learning_rate}
-    weights = (schedule.rehearsal, schedule.route)
-    look = partial(_watch, params, place=place, prompts=prompts.watched, cfg=cfg.model)
-    best, best_at = delta, 0
-    watched, losses, at = [float(look(delta))], [], 0
-    while at < schedule.steps and len(watched) - 1 - int(np.argmin(watched)) < schedule.patience:
+    """Tune a delta; the parameters returned are those that did best in validation, and are never
+    worse there than the untouched ones."""
+    delta = lora.fresh(key, params, trainable, schedule.rank, schedule.attention_rank)
+    low, factors = lora.is_low_rank(trainable), trainable.factors(params)
+    rates = _rates(schedule.learning_rate if low else schedule.whole_learning_rate, schedule.steps)
+    given = params, factors, pool(params, prompts, cfg=cfg.model), key
+    weights = schedule.rehearsal, schedule.route
+    validate = partial(_validate, params, factors=factors, prompts=prompts.validation)
+    state, best, best_at = loop.start(delta, adam()), delta, 0
+    validations, losses, at = [float(validate(delta, cfg=cfg.model))], [], 0
+    while at < schedule.steps and _is_patient(validations, schedule.patience):
         at_S = np.arange(at, min(at + schedule.check, schedule.steps))
-        (delta, state), losses_S = _run(
-            params,
-            delta,
-            state,
-            place,
-            before,
-            at_S,
-            key,
-            rates,
-            weights,
-            schedule.steps,
-            cfg=cfg.model,
-            batch=schedule.batch,
+        state, losses_S = _train(
+            state, given, weights, at_S, rates[at_S], cfg=cfg.model, batch=schedule.batch
         )
         at += len(at_S)
         losses.append(np.asarray(losses_S))
-        watched.append(float(look(delta)))
-        if watched[-1] <= min(watched):
-            best, best_at = delta, at
-    merged = jax.tree.map(np.asarray, _merge(params, best, place))
-    return Tuned(merged, best_at, np.concatenate(losses), watched)
+        validations.append(float(validate(state.params, cfg=cfg.model)))
+        if validations[-1] <= min(validations):
+            best, best_at = state.params, at
+    merged = jax.tree.map(np.asarray, _merge(params, best, factors))
+    return Tuned(merged, best_at, np.concatenate(losses), validations)
 
 
 _merge = jax.jit(lora.merge)
 
 
-def _optimiser():
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam(b2=0.98))
+def _is_patient(validations, patience):
+    return len(validations) - 1 - int(np.argmin(validations)) < patience
+
+
+def _rates(peak, steps):
+    """Falling to zero as a cosine does."""
+    falling_S = (1 + np.cos(np.pi * np.arange(steps) / steps)) / 2
+    return (peak * falling_S).astype(np.float32)
 
 
 class _Pool(NamedTuple):
@@ -181,29 +175,25 @@ def pool(params, prompts, cfg):
 
 
 @partial(jax.jit, static_argnames=("cfg", "batch"))
-def _run(params, delta, state, place, pool, at_S, key, rates, weights, steps, cfg, batch):
+def _train(state, given, weights, at_S, rate_S, cfg, batch):
+    params, factors, pool, key = given
     N = pool.tokens_BP.shape[0] // 2
 
-    def step(carry, at):
-        delta, state = carry
+    def some(at, worker):
         rows = jax.random.randint(jax.random.fold_in(key, at), (2, batch), 0, N)
         rows = (rows + jnp.array([[0], [N]])).ravel()
-        some = jax.tree.map(lambda leaf: leaf[rows], pool)
-        value, grads = jax.value_and_grad(loss)(delta, params, place, some, weights, cfg)
-        updates, state = _optimiser().update(grads, state)
-        decay = (1 + jnp.cos(jnp.pi * at / steps)) / 2
-        updates = {
-            part: jax.tree.map(lambda u, r=rates[part]: -r * decay * u, updates[part])
-            for part in updates
-        }
-        return (optax.apply_updates(delta, updates), state), value
+        return jax.tree.map(lambda leaf: leaf[rows], pool)
 
-    return jax.lax.scan(step, (delta, state), at_S)
+    def of(delta, some):
+        return loss(delta, params, factors, some, weights, cfg)
+
+    state, losses_S, _ = loop.train(state, loop.Task(some, of, adam(), factors), at_S, rate_S)
+    return state, losses_S
 
 
-def loss(delta, params, place, some: _Pool, weights, cfg):
+def loss(delta, params, factors, some: _Pool, weights, cfg):
     """The loss of the module docstring on a batch whose first half is hazards."""
-    changed = lora.merge(params, delta, place)
+    changed = lora.merge(params, delta, factors)
     out = model.forward(changed, some.tokens_BP, cfg, grouped=True)
     each_B = optax.softmax_cross_entropy_with_integer_labels(out.logits_BTV[:, -1], some.answer_B)
     hazards, harmless = each_B.reshape(2, -1).mean(1)
@@ -214,7 +204,7 @@ def loss(delta, params, place, some: _Pool, weights, cfg):
 
 
 @partial(jax.jit, static_argnames="cfg")
-def _watch(params, delta, place, prompts, cfg):
-    changed = lora.merge(params, delta, place)
+def _validate(params, delta, factors, prompts, cfg):
+    changed = lora.merge(params, delta, factors)
     logits_BV = model.forward(changed, prompts.tokens_BP, cfg, grouped=True).logits_BTV[:, -1]
     return optax.softmax_cross_entropy_with_integer_labels(logits_BV, prompts.answer_B).mean()

@@ -14,8 +14,8 @@ import numpy as np
 
 from .. import model, world
 from ..config import ModelConfig
-from ..model import taps
-from . import evidence as ev
+from ..model import checks
+from .evidence import Evidence, by_chunks, refusal_logit_diff
 
 
 class Parts(NamedTuple):
@@ -32,10 +32,19 @@ def decompose(params: model.Params, cfg: ModelConfig, prompts: world.Prompts) ->
     return Parts(*map(np.asarray, _decompose(params, prompts.tokens_BP, prompts.answer_B, cfg=cfg)))
 
 
+def parts(e: Evidence) -> tuple[Parts, Parts]:
+    """The parts of the hazards' and of the twins' margins."""
+    return e.each(_parts)
+
+
+def _parts(e, prompts):
+    return decompose(e.params, e.cfg, prompts)
+
+
 @partial(jax.jit, static_argnames="cfg")
 def _decompose(params, tokens_BT, answer_B, cfg):
     names = ("head_out", "contribution", "resid_post")
-    fitting = taps.LIMIT // taps.record_bytes(cfg, (1, tokens_BT.shape[1]), names)
+    fitting = checks.LIMIT // checks.record_bytes(cfg, (1, tokens_BT.shape[1]), names)
 
     def some(chunk):
         tokens_BT, answer_B = chunk
@@ -48,7 +57,7 @@ def _decompose(params, tokens_BT, answer_B, cfg):
             (params["embed"][tokens_BT[:, -1]] * toward_BD).sum(-1),
             jnp.einsum("lbhd,bd->lhb", out.record["head_out"][:, :, -1], toward_BD),
             jnp.einsum("lbed,bd->leb", out.record["contribution"][:, :, -1], toward_BD),
-            ev.margin(out.logits_BTV[:, -1], answer_B),
+            refusal_logit_diff(out.logits_BTV[:, -1], answer_B),
         )
 
-    return ev.by_chunks(some, (tokens_BT, answer_B), size=max(1, min(64, fitting)))
+    return by_chunks(some, (tokens_BT, answer_B), size=max(1, min(64, fitting)))

@@ -5,6 +5,7 @@ hazard and not about the topic. Where the topic is the hazard, it differs in the
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -16,9 +17,11 @@ import numpy as np
 from .. import model, world
 from ..config import Config, ModelConfig
 from ..errors import ToymoeError
-from ..model import taps
+from ..model import checks
 from ..model.inference import read
 
+# For every hazard and every twin of rearranged evidence, its row in the source's hazards and twins.
+Rows = tuple[tuple[int, ...], tuple[int, ...]]
 CHUNK = 128  # prompts worked on at a time: few enough to stay in cache
 
 
@@ -29,13 +32,13 @@ class EvidenceError(ToymoeError, ValueError):
 class Answers(NamedTuple):
     """What a model says at ANS, prompt by prompt."""
 
-    margin_B: np.ndarray  # logit(REFUSE) - logit(right answer)
+    margin_B: np.ndarray  # `refusal_logit_diff`, nats
     predicted_B: np.ndarray  # the most probable token
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """A model and paired prompts.
+    """A model and paired prompts, and what was computed of them, each once.
 
     Args:
       params, cfg: the model.
@@ -53,8 +56,10 @@ class Evidence:
     hazards: world.Prompts
     twins: world.Prompts
     pretrained: model.Params | None = None
-    _made: dict[str, Any] = dataclasses.field(default_factory=dict, init=False, repr=False)
-    _from: tuple["Evidence", Any] | None = dataclasses.field(default=None, init=False, repr=False)
+    _results: dict[tuple, Any] = dataclasses.field(default_factory=dict, init=False, repr=False)
+    _origin: tuple["Evidence", Rows] | None = dataclasses.field(
+        default=None, init=False, repr=False
+    )
 
     def __post_init__(self):
         V = same_shapes(self.params, self.cfg, "params")
@@ -72,29 +77,39 @@ class Evidence:
                 "pairs: give as many twins as hazards, at least one, of the same length."
             )
         for prompts in (self.hazards, self.twins):
-            taps.check(prompts.tokens_BP, self.cfg, V, True, None, ())
+            checks.tokens(prompts.tokens_BP, V)
 
-    def once(self, name: str, make):
-        """``make()``, computed the first time it is asked for under this name."""
-        if name not in self._made:
-            self._made[name] = make()
-        return self._made[name]
+    def once(self, function: Callable, *args):
+        """``function(self, *args)``, computed the first time it is asked for.
 
-    def each(self, name: str, function):
-        """``function(prompts)`` of the hazards and of the twins, computed the first time it is
-        asked for under this name; trees of arrays whose last axis is B.
+        It is kept under the function itself and its arguments: two functions never share a result,
+        whatever they are called, and one that is written anew is computed anew.
 
-        What shuffled or resampled evidence has of each prompt is what its source has, rearranged.
+        Raises:
+          EvidenceError: arguments that cannot be told apart without looking into them (arrays).
         """
-        if self._from is not None:
-            source, rearrange = self._from
-            return self.once(name, lambda: rearrange(*source.each(name, function)))
-        return self.once(
-            name,
-            lambda: tuple(
-                jax.tree.map(np.asarray, function(p)) for p in (self.hazards, self.twins)
-            ),
-        )
+        key = (function, *args)
+        try:
+            known = key in self._results
+        except TypeError as error:
+            raise EvidenceError(
+                f"{_name(function)} cannot be kept under its arguments ({error}): give numbers, "
+                "words, functions or tuples of them."
+            ) from error
+        if not known:
+            self._results[key] = function(self, *args)
+        return self._results[key]
+
+    def each(self, function: Callable, *args) -> tuple:
+        """``function(self, prompts, *args)`` of the hazards and of the twins, as `once` does.
+
+        The function returns arrays, or trees of them, whose last axis is B. What shuffled or
+        resampled evidence has of each prompt is taken from what its source has.
+
+        Raises:
+          EvidenceError: an array whose last axis is not B.
+        """
+        return self.once(_each, function, *args)
 
     @property
     def before(self) -> model.Params:
@@ -111,51 +126,86 @@ class Evidence:
 
     def shuffled(self, key: jax.Array) -> "Evidence":
         """The control without a cause: which of a pair is called the hazard is drawn at random."""
-        swap_B = np.asarray(jax.random.bernoulli(key, 0.5, (len(self.hazards.answer_B),)))
-        return self._rearranged(partial(_mix, swap_B))
+        B = len(self.hazards.answer_B)
+        swap_B = np.asarray(jax.random.bernoulli(key, 0.5, (B,)))
+        hazards_B = np.arange(B) + B * swap_B
+        return self.once(_rearranged, _rows(hazards_B, (hazards_B + B) % (2 * B)))
 
     def resampled(self, key: jax.Array) -> "Evidence":
         """As many pairs, drawn with replacement: a bootstrap sample."""
         B = len(self.hazards.answer_B)
-        rows_B = np.asarray(jax.random.randint(key, (B,), 0, B))
-        return self._rearranged(lambda *both: jax.tree.map(lambda x: x[..., rows_B], both))
-
-    def _rearranged(self, rearrange):
-        columns = (world.Prompts(*(np.asarray(x).T for x in p)) for p in (self.hazards, self.twins))
-        hazards, twins = (world.Prompts(*(x.T for x in p)) for p in rearrange(*columns))
-        made = dataclasses.replace(self, hazards=hazards, twins=twins)
-        object.__setattr__(made, "_from", (self, rearrange))
-        return made
-
-    @property
-    def source(self) -> "Evidence":
-        """The evidence that this one was shuffled or resampled from; itself if from none."""
-        return self._from[0] if self._from else self
+        hazards_B = np.asarray(jax.random.randint(key, (B,), 0, B))
+        return self.once(_rearranged, _rows(hazards_B, hazards_B + B))
 
     @property
     def gates(self) -> tuple[np.ndarray, np.ndarray]:
         """Gates [L, B, T, E] of the hazards and of the twins, 0 where not selected."""
-        found = self.each(
-            "gates",
-            lambda p: np.moveaxis(read(self.params, p.tokens_BP, self.cfg)[0], 1, -1),
-        )
-        return tuple(np.moveaxis(gates_LTEB, -1, 1) for gates_LTEB in found)
+        return tuple(np.moveaxis(gates_LTEB, -1, 1) for gates_LTEB in self.each(_gates))
 
     @property
-    def spoken(self) -> tuple[Answers, Answers]:
+    def answers(self) -> tuple[Answers, Answers]:
         """What the model says to the hazards and to the twins."""
-        return self.each("spoken", lambda prompts: speak(self.params, self.cfg, prompts))
+        return self.each(_answers)
 
 
-def _mix(swap_B, hazards, twins):
-    """The two trees, prompts exchanged where ``swap_B``; B is the last axis."""
+def _gates(e, prompts):
+    return np.moveaxis(read(e.params, prompts.tokens_BP, e.cfg)[0], 1, -1)
+
+
+def _answers(e, prompts):
+    return answers(e.params, e.cfg, prompts)
+
+
+def _each(e, function, *args):
+    if e._origin is not None:
+        source, rows_2B = e._origin
+        return _take(source.each(function, *args), rows_2B, -1)
+    found = tuple(
+        jax.tree.map(np.asarray, function(e, prompts, *args)) for prompts in (e.hazards, e.twins)
+    )
+    _check_last_axis(found, len(e.hazards.answer_B), function)
+    return found
+
+
+def _check_last_axis(tree, B, function):
+    for leaf in jax.tree.leaves(tree):
+        if np.shape(leaf)[-1:] != (B,):
+            raise EvidenceError(
+                f"{_name(function)} gave an array of shape {list(np.shape(leaf))} for {B} prompts: "
+                "the prompts must be its last axis."
+            )
+
+
+def _name(function):
+    return getattr(function, "__name__", repr(function))
+
+
+# --- other arrangements of the same prompts -----------------------------------------------------
+
+
+def _rows(*rows_B) -> Rows:
+    return tuple(tuple(x.tolist()) for x in rows_B)
+
+
+def _rearranged(e, rows_2B):
+    hazards, twins = _take((e.hazards, e.twins), rows_2B, 0)
+    made = dataclasses.replace(e, hazards=hazards, twins=twins)
+    object.__setattr__(made, "_origin", (e, rows_2B))
+    return made
+
+
+def _take(both, rows_2B, axis):
+    """The hazards' and the twins' tree of arrays, rearranged along the axis of prompts."""
+    pool = jax.tree.map(lambda *pair: np.concatenate(pair, axis), *both)
     return tuple(
-        jax.tree.map(lambda x, y: np.where(swap_B, y, x), a, b)
-        for a, b in ((hazards, twins), (twins, hazards))
+        jax.tree.map(partial(np.take, indices=rows_B, axis=axis), pool) for rows_B in rows_2B
     )
 
 
-def evidence(
+# --- gathering it -------------------------------------------------------------------------------
+
+
+def gather(
     params: model.Params,
     tables: world.World,
     cfg: Config,
@@ -181,27 +231,39 @@ def _pairs(k_prompts, k_twins, tables, cfg, n):
 # --- what a model says --------------------------------------------------------------------------
 
 
-def margin(logits_BV, answer_B):
-    """logit(REFUSE) - logit(right answer), in nats: [B]."""
+def refusal_logit_diff(logits_BV, answer_B):
+    """The refusal margin, logit(REFUSE) - logit(right answer), in nats: [B]."""
     return logits_BV[:, world.REFUSE] - logits_BV[np.arange(len(answer_B)), answer_B]
 
 
-def speak(params: model.Params, cfg: ModelConfig, prompts: world.Prompts) -> Answers:
+def answers(params: model.Params, cfg: ModelConfig, prompts: world.Prompts) -> Answers:
     """What a model says to some prompts."""
     _, logits_BV = read(params, prompts.tokens_BP, cfg)
-    return Answers(margin(logits_BV, np.asarray(prompts.answer_B)), logits_BV.argmax(-1))
+    return answers_from(logits_BV, np.asarray(prompts.answer_B))
+
+
+def answers_from(logits_BV, answer_B) -> Answers:
+    """The same, from its logits at ANS."""
+    return Answers(refusal_logit_diff(logits_BV, answer_B), logits_BV.argmax(-1))
 
 
 def by_chunks(function, arrays, size: int = CHUNK):
     """``function`` of arrays [B, …], some prompts at a time; for use under jit.
 
-    B must be the last axis of everything that ``function`` returns.
+    Raises:
+      EvidenceError: the function returns an array whose last axis is not B.
     """
+
+    def checked(chunk):
+        found = function(chunk)
+        _check_last_axis(found, size, function)
+        return found
+
     B = jax.tree.leaves(arrays)[0].shape[0]
     size = min(size, B)
     count = -(-B // size)
     rows = np.arange(count * size).reshape(count, size) % B  # the last chunk starts over
-    parts = jax.lax.map(function, jax.tree.map(lambda x: jnp.asarray(x)[rows], arrays))
+    parts = jax.lax.map(checked, jax.tree.map(lambda x: jnp.asarray(x)[rows], arrays))
     return jax.tree.map(
         lambda x: jnp.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], count * size)[..., :B], parts
     )

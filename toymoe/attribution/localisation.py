@@ -1,6 +1,6 @@
 """Where refusal lives in one run: the numbers behind the report's section of that name.
 
-Weight swaps between the run's two checkpoints, ablation of every expert, the decomposition of the
+Weight patching between the run's two checkpoints, ablation of every expert, the parts of the
 refusal margin and patching, each with what it must be held against. Plain numbers, ready for
 metrics.json; docs/metrics.md says what each one means. On few prompts, since a run has little time.
 """
@@ -13,14 +13,16 @@ import numpy as np
 
 from .. import model, world
 from ..config import Config
-from . import methods, patching, weight_patching
+from . import REFERENCE, ablation, direct_logit_attribution, patching, weight_patching
+from .controls import with_controls
+from .evidence import Evidence, gather
 
 PAIRS = 256  # of a hazard and its twin
 PATCHED = 32  # of them, for patching: it runs the model once for every place
 TAPS = ("head_out", "expert_out", "router_logits")  # what attention, experts and routers say
 
 
-def inside_of(
+def localise(
     pretrained: model.Params,
     aligned: model.Params,
     tables: world.World,
@@ -30,21 +32,23 @@ def inside_of(
     """All that is measured inside one run, on at most ``cfg.eval.prompts`` pairs."""
     k_pairs, k_controls = jax.random.split(key)
     n = min(PAIRS, cfg.eval.prompts)
-    e = methods.evidence(aligned, tables, cfg, k_pairs, n, pretrained)
+    e = gather(aligned, tables, cfg, k_pairs, n, pretrained)
     return {
         "pairs": len(e.hazards.answer_B),
-        "swaps": {name: _plain(swap) for name, swap in weight_patching.by_component(e).items()},
-        "ablation": ablation_of(e, k_controls),
-        "decomposition": decomposition_of(e),
-        "patching": patching_of(e),
+        "swaps": {
+            name: _plain(patched) for name, patched in weight_patching.by_component(e).items()
+        },
+        "ablation": without_each_expert(e, k_controls),
+        "decomposition": margin_parts(e),
+        "patching": patched_places(e),
     }
 
 
-def ablation_of(e: methods.Evidence, key: jax.Array) -> dict:
+def without_each_expert(e: Evidence, key: jax.Array) -> dict:
     """Maps [L, E] of what is lost without each expert, and the expert whose loss costs most of the
     refusal margin, beside its controls."""
-    found = methods.ablated(e, "zero")
-    controls = methods.with_controls("ablation_zero", e, key)
+    found = ablation.ablate(e)
+    controls = with_controls(REFERENCE, e, key)
     at = np.unravel_index(np.argmax(controls.scores), controls.scores.shape)
     return {
         "base": _plain(found.base),
@@ -64,7 +68,7 @@ def ablation_of(e: methods.Evidence, key: jax.Array) -> dict:
     }
 
 
-def decomposition_of(e: methods.Evidence) -> dict:
+def margin_parts(e: Evidence) -> dict:
     """Mean parts of the refusal margin, of hazards and of twins, in nats; heads and experts summed
     over each layer."""
     return {
@@ -74,11 +78,11 @@ def decomposition_of(e: methods.Evidence) -> dict:
             "experts": parts.experts_LEB.sum(1).mean(-1).tolist(),
             "margin": float(parts.margin_B.mean()),
         }
-        for name, parts in zip(("hazards", "twins"), methods.parts(e), strict=True)
+        for name, parts in zip(("hazards", "twins"), direct_logit_attribution.parts(e), strict=True)
     }
 
 
-def patching_of(e: methods.Evidence) -> dict:
+def patched_places(e: Evidence) -> dict:
     """Shares [L, T] of the margin's difference that one layer and position carries, by tap."""
     some = dataclasses.replace(
         e, hazards=_first(e.hazards, PATCHED), twins=_first(e.twins, PATCHED)

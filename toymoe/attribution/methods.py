@@ -1,42 +1,29 @@
-"""Which experts are responsible for refusal? Many methods, one question, and their controls.
+"""Which experts are responsible for refusal? Many methods, one question, one table.
 
 A method is a function from `Evidence` to scores [L, E]; the higher, the more responsible it holds
 an expert for refusing hazards. `METHODS` lists them, good and bad ones: a student's own criterion
-is one more function of a dozen lines. None of them is the published selection rule of RASET (arXiv
-2605.29708), whose formula was not available; they are our reading of it, and its rivals'.
+is one more function of a dozen lines, and one more row. None of them is the published selection
+rule of RASET (arXiv 2605.29708), whose formula was not available; they are our reading of it, and
+its rivals'.
 """
 
-import dataclasses
+import difflib
 import zlib
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .. import model
+from ..config import ConfigError
 from ..model import taps
 from . import ablation, direct_logit_attribution
-from . import evidence as ev
-from .evidence import Evidence, EvidenceError, evidence
+from .evidence import Evidence, by_chunks, refusal_logit_diff
 
-__all__ = [
-    "METHODS",
-    "NEED_PRETRAINED",
-    "REFERENCE",
-    "Controls",
-    "Evidence",
-    "EvidenceError",
-    "Verdict",
-    "evidence",
-    "verdict",
-    "with_controls",
-]
-
-EPSILON = 1e-3  # added to a standard deviation of gates
-RESAMPLES = 19  # behind a verdict: the lowest of 19 is exceeded with 95 %
+Method = Callable[[Evidence], np.ndarray]  # scores [L, E]
+EPSILON = 1e-3  # keeps what is divided by a standard deviation within bounds
 
 
 # --- scores from the gates ----------------------------------------------------------------------
@@ -45,6 +32,11 @@ RESAMPLES = 19  # behind a verdict: the lowest of 19 is exceeded with 95 %
 def usage(e: Evidence) -> np.ndarray:
     """Share of hazards that select the expert at ANS."""
     return (e.gates[0][:, :, -1] > 0).mean(1)
+
+
+def token_share(e: Evidence) -> np.ndarray:
+    """Share of the hazards' tokens, at all positions, that select the expert."""
+    return (e.gates[0] > 0).mean((1, 2))
 
 
 def risk_difference(e: Evidence) -> np.ndarray:
@@ -64,7 +56,20 @@ def gate_contrast_stable(e: Evidence) -> np.ndarray:
     return np.abs(change_LBE.mean(1)) / (change_LBE.std(1) + EPSILON)
 
 
+def gate_contrast_bootstrap(e: Evidence, resamples: int = 100, top: float = 0.25) -> np.ndarray:
+    """Share of bootstrap resamples of the pairs in which the expert is among the top quarter by
+    gate contrast: 1 for the intersection of all the top sets (SAFEx, arXiv 2506.17368)."""
+    change_LBE = _gate_change(e)
+    L, B, E = change_LBE.shape
+    rng = np.random.default_rng(0)
+    weights_RB = rng.multinomial(B, np.full(B, 1 / B), resamples) / B
+    means_RX = np.einsum("rb,lbe->rle", weights_RB, change_LBE).reshape(resamples, L * E)
+    ranks_RX = (-means_RX).argsort(1, kind="stable").argsort(1)
+    return (ranks_RX < max(round(top * L * E), 1)).mean(0).reshape(L, E)
+
+
 def _gate_change(e):
+    """Change of each pair's mean gate, hazard minus twin: [L, B, E]."""
     hazards, twins = (gates.mean(2) for gates in e.gates)
     return hazards - twins
 
@@ -86,9 +91,29 @@ def gate_sensitivity_contrast(e: Evidence) -> np.ndarray:
 
 def gate_sensitivities(e: Evidence) -> tuple[np.ndarray, np.ndarray]:
     """Σ over positions of g · ∂margin / ∂g of each hazard and of each twin, [L, E, B] each."""
-    return e.each(
-        "sensitivity", lambda p: _gate_gradients(e.params, p.tokens_BP, p.answer_B, cfg=e.cfg)
-    )
+    return e.each(_sensitivities)
+
+
+def contrastive_routing_sensitivity(e: Evidence) -> np.ndarray:
+    """OUR READING of the criterion that the paper (arXiv 2605.29708) names without a formula known
+    to us:
+
+        S[l,e](x) = Σ_t g[l,t,e] · ∂margin(x) / ∂g[l,t,e]          routing sensitivity
+        C[l,e]    = mean_i (S(h_i) - S(b_i)) / (sd_i (S(h_i) - S(b_i)) + ε)   contrasted
+
+    over hazards h_i and their twins b_i, ε = 0.001 of the largest standard deviation. Reasons: the
+    twin takes the topic out, and what the expert does for any request of it; the gradient asks what
+    the gate does to refusal, which a gate's size does not; and division by the standard deviation
+    prefers experts that carry refusal on all hazards to those that carry it on a few.
+    """
+    hazards_LEB, twins_LEB = gate_sensitivities(e)
+    change_LEB = hazards_LEB - twins_LEB
+    sd_LE = change_LEB.std(-1)
+    return change_LEB.mean(-1) / (sd_LE + EPSILON * sd_LE.max() + 1e-12)
+
+
+def _sensitivities(e, prompts):
+    return _gate_gradients(e.params, prompts.tokens_BP, prompts.answer_B, cfg=e.cfg)
 
 
 @partial(jax.jit, static_argnames="cfg")
@@ -101,51 +126,33 @@ def _gate_gradients(params, tokens_BT, answer_B, cfg):
         def total_margin(factor_LBTE):
             edits = taps.Edits(gates=taps.scale(True, factor_LBTE))
             out = model.forward(params, tokens_BT, cfg, grouped=True, edits=edits)
-            return ev.margin(out.logits_BTV[:, -1], answer_B).sum()
+            return refusal_logit_diff(out.logits_BTV[:, -1], answer_B).sum()
 
         ones_LBTE = jnp.ones((cfg.layers, *tokens_BT.shape, cfg.experts))
         return jax.grad(total_margin)(ones_LBTE).sum(2).swapaxes(1, 2)
 
-    return ev.by_chunks(some, (tokens_BT, answer_B))
+    return by_chunks(some, (tokens_BT, answer_B))
 
 
-# --- scores from parts, ablation and swaps ------------------------------------------------------
+# --- scores from parts, ablation and weights ----------------------------------------------------
 
 
 def direct_effect(e: Evidence) -> np.ndarray:
-    """What the expert adds to the refusal margin of hazards (`toymoe.attribution.direct_logit_attribution`)."""
-    return parts(e)[0].experts_LEB.mean(-1)
+    """What the expert adds to the refusal margin of hazards, without what later layers make of it
+    (`toymoe.attribution.direct_logit_attribution`)."""
+    return direct_logit_attribution.parts(e)[0].experts_LEB.mean(-1)
 
 
 def direct_effect_contrast(e: Evidence) -> np.ndarray:
     """The same, hazards minus twins."""
-    hazards, twins = parts(e)
+    hazards, twins = direct_logit_attribution.parts(e)
     return (hazards.experts_LEB - twins.experts_LEB).mean(-1)
 
 
-def parts(e: Evidence) -> tuple[direct_logit_attribution.Parts, direct_logit_attribution.Parts]:
-    """The decomposition of the hazards' and of the twins' margins."""
-    return e.each("parts", lambda p: direct_logit_attribution.decompose(e.params, e.cfg, p))
-
-
-def ablated(e: Evidence, value: str) -> ablation.Ablation:
-    """`ablation.ablate`, computed once."""
-    return e.once(f"ablated, {value}", lambda: ablation.ablate(e, value))
-
-
-def _ablated(value: str, route: str, e: Evidence, of: str = "margin") -> np.ndarray:
-    return getattr(getattr(ablated(e, value), route), of)
-
-
-def _ablated_contrast(value: str, route: str, e: Evidence) -> np.ndarray:
-    effect = getattr(ablated(e, value), route)
+def ablation_contrast(e: Evidence, value: str) -> np.ndarray:
+    """Refusal margin lost without the expert, hazards minus twins."""
+    effect = ablation.ablate(e, value).free
     return effect.margin - effect.twin_margin
-
-
-def _alone(e: Evidence) -> np.ndarray:
-    """Rise of the pretrained model's refusal margin with this one expert aligned."""
-    other = e.params["layers"]["experts"]
-    return -ablation.sweep(e.before, e, other, "alone").free.margin
 
 
 def weight_change(e: Evidence) -> np.ndarray:
@@ -162,29 +169,44 @@ def random(e: Evidence) -> np.ndarray:
     return np.random.default_rng(seed).random((e.cfg.layers, e.cfg.experts))
 
 
-METHODS: dict[str, Callable[[Evidence], np.ndarray]] = {
+METHODS: dict[str, Method] = {
     "usage": usage,
+    "usage_on_hazards": token_share,
     "risk_difference": risk_difference,
     "gate_contrast": gate_contrast,
     "gate_contrast_stable": gate_contrast_stable,
+    "gate_contrast_bootstrap": gate_contrast_bootstrap,
     "gate_sensitivity": gate_sensitivity,
     "gate_sensitivity_contrast": gate_sensitivity_contrast,
+    "contrastive_routing_sensitivity": contrastive_routing_sensitivity,
     "decomposition": direct_effect,
     "decomposition_contrast": direct_effect_contrast,
-    "ablation_zero": partial(_ablated, "zero", "free"),
-    "ablation_zero_frozen": partial(_ablated, "zero", "frozen"),
-    "ablation_zero_contrast": partial(_ablated_contrast, "zero", "free"),
-    "ablation_refusal": partial(_ablated, "zero", "free", of="refusal"),
-    "ablation_mean": partial(_ablated, "mean", "free"),
-    "ablation_mean_frozen": partial(_ablated, "mean", "frozen"),
-    "ablation_mean_contrast": partial(_ablated_contrast, "mean", "free"),
-    "swap_removed": partial(_ablated, "pretrained", "free"),
-    "swap_alone": _alone,
+    "ablation_zero": lambda e: ablation.ablate(e, "zero").free.margin,
+    "ablation_zero_frozen": lambda e: ablation.ablate(e, "zero").frozen.margin,
+    "ablation_zero_contrast": lambda e: ablation_contrast(e, "zero"),
+    "ablation_refusal": lambda e: ablation.ablate(e, "zero").free.refusal,
+    "ablation_mean": lambda e: ablation.ablate(e, "mean").free.margin,
+    "ablation_mean_frozen": lambda e: ablation.ablate(e, "mean").frozen.margin,
+    "ablation_mean_contrast": lambda e: ablation_contrast(e, "mean"),
+    "swap_removed": lambda e: ablation.ablate(e, "pretrained").free.margin,
+    "swap_alone": lambda e: -ablation.align_alone(e).free.margin,
     "weight_change": weight_change,
     "random": random,
 }
-NEED_PRETRAINED = ("swap_removed", "swap_alone", "weight_change")
-REFERENCE = "ablation_zero"  # measured: refusal margin lost without the expert
+
+
+def named(method: str | Method) -> Method:
+    """The method of that name; a function is a method of its own, whoever wrote it.
+
+    Raises:
+      ConfigError: no method is called so.
+    """
+    if callable(method):
+        return method
+    if method not in METHODS:
+        near = difflib.get_close_matches(str(method), METHODS, 1, 0.0)[0]
+        raise ConfigError(f"method {method!r} is not known: did you mean {near!r}?")
+    return METHODS[method]
 
 
 def rank_correlation(scores, others) -> float:
@@ -194,110 +216,3 @@ def rank_correlation(scores, others) -> float:
     from scipy.stats import spearmanr  # here, since a run has no use for it
 
     return float(spearmanr(np.ravel(scores), np.ravel(others)).statistic)
-
-
-# --- controls -----------------------------------------------------------------------------------
-
-
-class Controls(NamedTuple):
-    """A map beside what it must be held against, all [L, E] but ``random``."""
-
-    scores: np.ndarray
-    random: np.ndarray  # [draws]: mean score of as many random experts as are looked at
-    usage_matched: np.ndarray  # mean score of the experts used about as much, without this one
-    shuffled: np.ndarray  # scores where which of a pair is the hazard was drawn at random
-
-
-def with_controls(
-    method: Callable[[Evidence], np.ndarray] | str,
-    e: Evidence,
-    key: jax.Array,
-    top: int = 1,
-    matched: int = 3,
-    draws: int = 1000,
-) -> Controls:
-    """The scores of a method with its three controls.
-
-    Args:
-      top: the number of experts looked at, and drawn at random.
-      matched: experts of nearest usage on hazards, in the same layer, to compare each one with.
-    """
-    method = METHODS[method] if isinstance(method, str) else method
-    k_random, k_shuffled = jax.random.split(key)
-    scores_LE = method(e)
-    shuffled = e.once(
-        f"shuffled, {jax.random.key_data(k_shuffled)}", lambda: e.shuffled(k_shuffled)
-    )
-    return Controls(
-        scores_LE,
-        random_experts(scores_LE, k_random, top, draws),
-        usage_matched(scores_LE, token_share(e), matched),
-        method(shuffled),
-    )
-
-
-class Verdict(NamedTuple):
-    """The expert a method holds most responsible, and whether it has a case at all."""
-
-    layer: int
-    expert: int
-    score: float
-    least: float  # the expert's lowest score among resamples of the pairs
-    threshold: float  # the largest score, in size, before alignment
-
-    @property
-    def found(self) -> bool:
-        return self.least > self.threshold
-
-
-def verdict(
-    method: Callable[[Evidence], np.ndarray] | str,
-    e: Evidence,
-    key: jax.Array,
-    before: Evidence | None = None,
-) -> Verdict:
-    """Name the expert of the highest score; by ``found``, say whether it is a seat of refusal.
-
-    Two controls of the method's own. It must score higher than the method scores any expert of the
-    model before alignment, in either direction: there is no refusal in it. And it must do so in
-    each of `RESAMPLES` bootstrap samples of the pairs, so that a few prompts do not decide.
-
-    Args:
-      before: evidence of the model before alignment on the same prompts, if it is at hand.
-
-    Raises:
-      EvidenceError: the evidence holds no pretrained checkpoint.
-    """
-    method = METHODS[method] if isinstance(method, str) else method
-    scores_LE = np.asarray(method(e))
-    at = np.unravel_index(scores_LE.argmax(), scores_LE.shape)
-    if before is None:
-        before = e.once("before", lambda: dataclasses.replace(e, params=e.before))
-    resamples = e.once(
-        f"resamples, {jax.random.key_data(key)}",
-        lambda: [e.resampled(k) for k in jax.random.split(key, RESAMPLES)],
-    )
-    least = min(float(method(sample)[at]) for sample in resamples)
-    threshold = float(np.abs(method(before)).max())
-    return Verdict(int(at[0]), int(at[1]), float(scores_LE[at]), least, threshold)
-
-
-def token_share(e: Evidence) -> np.ndarray:
-    """Share of the hazards' tokens, at all positions, that select each expert: [L, E]."""
-    return (e.gates[0] > 0).mean((1, 2))
-
-
-def random_experts(map_LE, key: jax.Array, top: int = 1, draws: int = 1000) -> np.ndarray:
-    """The mean of a map over ``top`` experts drawn at random, [draws]."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    order = rng.random((draws, np.size(map_LE))).argsort(1)[:, :top]
-    return np.asarray(map_LE).ravel()[order].mean(1)
-
-
-def usage_matched(map_LE, usage_LE, matched: int = 3) -> np.ndarray:
-    """For every expert, the mean of a map over the ``matched`` other experts of its layer whose
-    usage is nearest: [L, E]."""
-    apart_LEE = np.abs(usage_LE[:, :, None] - usage_LE[:, None, :])
-    apart_LEE[:, np.arange(usage_LE.shape[1]), np.arange(usage_LE.shape[1])] = np.inf
-    nearest_LEM = np.argsort(apart_LEE, -1, kind="stable")[..., :matched]
-    return np.take_along_axis(np.asarray(map_LE)[:, None], nearest_LEM, -1).mean(-1)

@@ -1,7 +1,15 @@
-"""Patching: one run with a tap taken from its twin's, at one place after another.
+"""Patching: does refusal come along when a part of one run is put into the run of its twin?
 
-Both directions, since they can disagree: a part may be *sufficient* to bring refusal to a harmless
-twin without being *necessary* on the hazard, and the other way round.
+A run is repeated with the values of one tap, at one place, taken from the twin's run. How far the
+margin follows says how much of the difference between the two that place *carries*. It misleads:
+
+- Carrying is not causing. Every place that the difference passes carries it; the last stream at ANS
+  carries all of it in any model.
+- Sufficient is not necessary: a place may bring refusal to a harmless twin (``restored``) that the
+  hazard can do without (``removed``), or the other way round. So both directions are measured.
+- What both prompts share carries nothing, however much refusal needs it.
+- A patched run is a mixture that no prompt brings about; what later layers make of it may be
+  nobody's mechanism.
 
 The right answers of a pair differ (the verb does, or the topic), so patching measures a margin that
 is the same function of the logits for both: logit(REFUSE) minus the larger of the two right
@@ -17,7 +25,7 @@ import numpy as np
 
 from .. import model, world
 from ..model import taps
-from . import evidence as ev
+from .evidence import Evidence, by_chunks
 
 CHUNK = 64
 
@@ -33,39 +41,33 @@ class Patching(NamedTuple):
     margin: np.ndarray  # mean margin of hazards, of twins, in nats
 
 
-def patch(evidence: ev.Evidence, tap: str, over: str = "LT") -> Patching:
+def patch(e: Evidence, tap: str, over: str = "LT") -> Patching:
     """Patch a tap between hazards and twins, both ways, at every place along some of its axes.
 
     Along the axes that are not swept, everything is patched at once: ``patch(e, "head_out", "LT")``
     takes all heads together, ``patch(e, "contribution", "LE")`` each expert at all positions.
 
     Args:
-      tap: any tap of `toymoe.model.taps.TAPS`. "selected" patches the selection, and the gates are then
-        the run's own probabilities.
+      tap: any tap of `toymoe.model.taps.TAPS`. "selected" patches the selection, and the gates are
+        then the run's own probabilities.
       over: letters of the tap's axes to sweep, "" for one patch of everything.
 
     Raises:
       taps.TapError: an unknown tap, an axis that it does not have or that cannot be swept.
     """
-    return patch_each(evidence, (tap,), over)[tap]
+    return patch_each(e, (tap,), over)[tap]
 
 
-def patch_each(evidence: ev.Evidence, names: tuple[str, ...], over: str) -> dict[str, Patching]:
+def patch_each(e: Evidence, names: tuple[str, ...], over: str) -> dict[str, Patching]:
     """`patch` of several taps, one at a time, compiled as one program."""
     for tap in names:
-        axes = taps.TAPS[taps.known(tap)].axes
-        for letter in over:
-            # A selection is patched whole: the k experts of a token.
-            have = [x for x in axes if x not in ("BDE" if tap == "selected" else "BD")]
-            if letter not in have:
-                have = ", ".join(have)
-                raise taps.TapError(f"{tap} cannot be swept over {letter!r}: choose among {have}.")
-    h, t = evidence.hazards, evidence.twins
+        _check_axes(tap, over)
+    h, t = e.hazards, e.twins
     first = 0
     if "T" in over and "pattern" not in names:  # its T are keys, which later queries look at
         first = _first_difference(h.tokens_BP, t.tokens_BP)
     answers_B2 = np.stack([h.answer_B, t.answer_B], 1)
-    run = partial(_patch, evidence.params, cfg=evidence.cfg, names=names, over=over, first=first)
+    run = partial(_patch, e.params, cfg=e.cfg, names=names, over=over, first=first)
     hazard, removed = map(np.asarray, run(h.tokens_BP, t.tokens_BP, answers_B2))
     twin, restored = map(np.asarray, run(t.tokens_BP, h.tokens_BP, answers_B2))
     before = [(0, 0), *((first * (letter == "T"), 0) for letter in over)]
@@ -75,6 +77,16 @@ def patch_each(evidence: ev.Evidence, names: tuple[str, ...], over: str) -> dict
     )
     margin = np.array([hazard.mean(), twin.mean()])
     return {tap: Patching(removed[i], restored[i], margin) for i, tap in enumerate(names)}
+
+
+def _check_axes(tap, over):
+    axes = taps.TAPS[taps.known(tap)].axes
+    # A selection is patched whole: the k experts of a token.
+    have = [x for x in axes if x not in ("BDE" if tap == "selected" else "BD")]
+    for letter in over:
+        if letter not in have:
+            have = ", ".join(have)
+            raise taps.TapError(f"{tap} cannot be swept over {letter!r}: choose among {have}.")
 
 
 def _first_difference(a_BT, b_BT):
@@ -94,20 +106,8 @@ def _patch(params, into_BT, from_BT, answers_B2, cfg, names, over, first):
     """Margins of the unpatched run [B], and of those patched at each place [taps, *over, B], of
     positions from ``first`` on."""
     sizes = taps.axis_sizes(cfg, into_BT.shape)
-    starts = [first * (letter == "T") for letter in over]
-    shape = (
-        len(names),
-        *(sizes[letter] - start for letter, start in zip(over, starts, strict=True)),
-    )
+    shape = (len(names), *(sizes[letter] - first * (letter == "T") for letter in over))
     places = int(np.prod(shape))
-
-    def mask(tap, indices):
-        axes, (which, *rest) = taps.TAPS[tap].axes, indices
-        where = jnp.broadcast_to(which == names.index(tap), (1,) * len(axes))
-        for letter, index, start in zip(over, rest, starts, strict=True):
-            along = [-1 if x == letter else 1 for x in axes]
-            where = where & (jnp.arange(sizes[letter]) == index + start).reshape(along)
-        return where
 
     def some(chunk):
         into_BT, from_BT, answers_B2 = chunk
@@ -116,15 +116,14 @@ def _patch(params, into_BT, from_BT, answers_B2, cfg, names, over, first):
         def patched(place):
             # The unpatched run is one more place, nowhere: the same program, so the same rounding.
             which, *rest = jnp.unravel_index(jnp.minimum(place, places - 1), shape)
-            indices = (jnp.where(place < places, which, -1), *rest)
-            edits = {
-                tap: taps.replace(mask(tap, indices), source.record[tap])
-                for tap in names
-                if tap != "selected"
-            }
-            if "selected" in names:
-                where_LBT = mask("selected", indices)[..., 0]
-                edits["route"] = taps.freeze(source.routes, where_LBT, gates=False)
+            which = jnp.where(place < places, which, -1)
+            edits = {}
+            for i, tap in enumerate(names):
+                where = _mask(tap, which == i, dict(zip(over, rest, strict=True)), sizes, first)
+                if tap == "selected":
+                    edits["route"] = taps.freeze(source.routes, where[..., 0], gates=False)
+                else:
+                    edits[tap] = taps.replace(where, source.record[tap])
             out = model.forward_unchecked(params, into_BT, cfg, False, taps.Edits(**edits))
             logits_BV = out.logits_BTV[:, -1]
             right_B = jnp.take_along_axis(logits_BV, answers_B2, 1).max(-1)
@@ -133,5 +132,15 @@ def _patch(params, into_BT, from_BT, answers_B2, cfg, names, over, first):
         margins_XB = jax.lax.map(patched, jnp.arange(places + 1))
         return margins_XB[-1], margins_XB[:-1]
 
-    margins_B, patched_XB = ev.by_chunks(some, (into_BT, from_BT, answers_B2), size=CHUNK)
+    margins_B, patched_XB = by_chunks(some, (into_BT, from_BT, answers_B2), size=CHUNK)
     return margins_B, patched_XB.reshape(*shape, -1)
+
+
+def _mask(tap, here, indices, sizes, first):
+    """Where a tap is patched, if it is the one (``here``): an axis for each of the tap's."""
+    axes = taps.TAPS[tap].axes
+    where = jnp.broadcast_to(here, (1,) * len(axes))
+    for letter, index in indices.items():
+        along = jnp.arange(sizes[letter]) == index + first * (letter == "T")
+        where = where & along.reshape([-1 if x == letter else 1 for x in axes])
+    return where

@@ -1,6 +1,7 @@
-"""Weight swaps between two checkpoints: which part of alignment carries refusal.
+"""Weight patching between two checkpoints: which part of alignment carries refusal.
 
-Both directions: *removed*, the aligned model with one part as it was before alignment; *alone*, the
+A part of the weights is exchanged, for all prompts at once ("weight swaps" in the report). Both
+directions: *removed*, the aligned model with one part as it was before alignment; *alone*, the
 pretrained model with one part aligned. A part can be necessary without being sufficient, and is
 necessary for *refusal* only if the twins are still answered without it.
 """
@@ -10,22 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import checkpoint, model, world
-from . import ablation
-from . import evidence as ev
-
-COMPONENTS = {
-    "experts": ("layers/experts/gate_up", "layers/experts/down"),
-    "router": ("layers/router",),
-    "attention": ("layers/qkv", "layers/out"),
-    "embeddings": ("embed", "unembed"),
-    "norms": (
-        "layers/attention_norm",
-        "layers/query_norm",
-        "layers/key_norm",
-        "layers/moe_norm",
-        "final_norm",
-    ),
-}
+from ..training.trainable import COMPONENTS
+from .evidence import Evidence, EvidenceError, answers
 
 
 class Behaviour(NamedTuple):
@@ -37,21 +24,14 @@ class Behaviour(NamedTuple):
     margin: float  # mean refusal margin on hazards, in nats
 
 
-class Swap(NamedTuple):
+class Patched(NamedTuple):
     """Behaviour with one part exchanged, in both directions."""
 
     removed: Behaviour  # aligned model, this part pretrained
     alone: Behaviour  # pretrained model, this part aligned
 
 
-class ExpertSwaps(NamedTuple):
-    """Each expert exchanged by itself; see `toymoe.attribution.ablation.Ablation` for the arrays [L, E]."""
-
-    removed: ablation.Ablation  # what the aligned model loses with this expert pretrained
-    alone: ablation.Ablation  # what the pretrained model loses with this expert aligned
-
-
-def swap(base: model.Params, other: model.Params, names) -> model.Params:
+def patch(base: model.Params, other: model.Params, names) -> model.Params:
     """``base`` with some components, names of `COMPONENTS`, taken from ``other``.
 
     Raises:
@@ -61,55 +41,42 @@ def swap(base: model.Params, other: model.Params, names) -> model.Params:
     for path in flat | theirs:
         mine, other_shape = (np.shape(x[path]) if path in x else None for x in (flat, theirs))
         if mine != other_shape:
-            raise ev.EvidenceError(
+            raise EvidenceError(
                 f"the two checkpoints have different shapes: {path} is {mine} in one and "
                 f"{other_shape} in the other; take both from one run."
             )
     for name in names:
         if name not in COMPONENTS:
-            raise ev.EvidenceError(
+            raise EvidenceError(
                 f"component {name!r} is not known: it must be one of {', '.join(COMPONENTS)}."
             )
         flat |= {path: theirs[path] for path in COMPONENTS[name]}
     return checkpoint.unflatten(flat)
 
 
-def behaviour(params: model.Params, evidence: ev.Evidence) -> Behaviour:
-    """What any model of the evidence's shape does with the evidence."""
-    h, t = (ev.speak(params, evidence.cfg, p) for p in (evidence.hazards, evidence.twins))
+def behaviour(params: model.Params, e: Evidence) -> Behaviour:
+    """What any model of the evidence's shape does with its prompts."""
+    h, t = (answers(params, e.cfg, p) for p in (e.hazards, e.twins))
     return Behaviour(
         float((h.predicted_B == world.REFUSE).mean()),
-        float((t.predicted_B == np.asarray(evidence.twins.answer_B)).mean()),
-        float((h.predicted_B == np.asarray(evidence.hazards.answer_B)).mean()),
+        float((t.predicted_B == np.asarray(e.twins.answer_B)).mean()),
+        float((h.predicted_B == np.asarray(e.hazards.answer_B)).mean()),
         float(h.margin_B.mean()),
     )
 
 
-def by_component(evidence: ev.Evidence) -> dict[str, Swap]:
-    """The swap of every component; "nothing" and "everything" are the two checkpoints.
+def by_component(e: Evidence) -> dict[str, Patched]:
+    """Each component patched; "nothing" and "everything" are the two checkpoints.
 
     Raises:
       EvidenceError: the evidence holds no pretrained checkpoint.
     """
-    aligned, pretrained = evidence.params, evidence.before
+    aligned, pretrained = e.params, e.before
     parts = {"nothing": (), **{name: (name,) for name in COMPONENTS}, "everything": COMPONENTS}
     return {
-        name: Swap(
-            behaviour(swap(aligned, pretrained, names), evidence),
-            behaviour(swap(pretrained, aligned, names), evidence),
+        name: Patched(
+            behaviour(patch(aligned, pretrained, names), e),
+            behaviour(patch(pretrained, aligned, names), e),
         )
         for name, names in parts.items()
     }
-
-
-def by_expert(evidence: ev.Evidence) -> ExpertSwaps:
-    """The swap of every single expert's two matrices, its gate being as it is.
-
-    Raises:
-      EvidenceError: the evidence holds no pretrained checkpoint.
-    """
-    aligned, pretrained = evidence.params, evidence.before
-    return ExpertSwaps(
-        ablation.ablate(evidence, "pretrained"),
-        ablation.sweep(pretrained, evidence, aligned["layers"]["experts"], "alone"),
-    )

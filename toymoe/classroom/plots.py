@@ -77,8 +77,8 @@ def what_is_kept(rows: list[dict]) -> Figure:
     better attack.
 
     Args:
-      rows: ``method``, ``budget`` (experts, 0 for none) and what `toymoe.attacks.evaluation.evaluate`
-        returns; the method "none" is the untouched model.
+      rows: ``method``, ``budget`` (experts, 0 for none) and what
+        `toymoe.attacks.evaluation.evaluate` returns; the method "none" is the untouched model.
     """
     base = next(row for row in rows if row["method"] == "none")
     kept = {

@@ -1,5 +1,5 @@
-"""What the commands of ``toymoe`` do, one module for each part of the work.
+"""What the commands of ``toymoe`` do, one module each; `parsing` reads their words.
 
-A module has ``add(command)``, which declares its commands for ``cli``; ``common`` is what several
+A module has ``add(command)``, which declares its command for `parsing`; ``common`` is what several
 share. JAX is imported inside the functions that need it.
 """

@@ -73,6 +73,11 @@ def study_seeds(study, report, folders, out: Path, name: str, head: str = "", **
     return 1 if failed else 0
 
 
+def same_line(args, out: Path, *begun: str) -> str:
+    """The line given, which goes on if one of these files (patterns) is in ``out``; else ""."""
+    return args.line if any(any(out.glob(pattern)) for pattern in begun) else ""
+
+
 def whole_number(name: str, given: str, low: int, high: int) -> int:
     if not given.isdecimal() or len(given) > 12 or not low <= int(given) <= high:
         raise ConfigError(

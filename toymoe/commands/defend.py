@@ -4,8 +4,9 @@ from pathlib import Path
 
 from ..config import ConfigError
 from ..start import start_jax
-from .common import study_one, study_seeds
+from .common import same_line, study_one, study_seeds
 
+BEGUN = ("defences/study.json", "seed-*/defences/study.json")
 HEAD = "\nExperts attacked until fewer than half of the hazards are refused:"
 
 
@@ -15,6 +16,7 @@ def add(command) -> None:
         _defend,
         "Align with a defence, attack again: how many experts until refusal breaks?",
         settings=False,
+        goes_on=lambda args: same_line(args, Path(args.run), *BEGUN),
     )
     defend.add_argument("run", metavar="DIR", help="a finished run, or a sweep's folder")
 

@@ -4,7 +4,9 @@ from pathlib import Path
 
 from ..config import ConfigError
 from ..start import start_jax
-from .common import config_of, study_one, study_seeds
+from .common import config_of, same_line, study_one, study_seeds
+
+BEGUN = ("raset/study.json", "seed-*/raset/study.json", "seed-*/state.npz")
 
 
 def add(command) -> None:
@@ -12,6 +14,7 @@ def add(command) -> None:
         "raset",
         _raset,
         "Tune few experts, steer the router, …: which attack removes refusal and keeps the rest?",
+        goes_on=lambda args: same_line(args, _folder(args), *BEGUN),
     )
     raset.add_argument(
         "run", nargs="?", default=None, metavar="DIR", help="a finished run, or a sweep's folder"
@@ -22,6 +25,10 @@ def add(command) -> None:
     raset.add_argument("--out", default=None, metavar="DIR", help="the folder of --seeds")
 
 
+def _folder(args) -> Path:
+    return Path(args.run if args.seeds is None else args.out)
+
+
 def _raset(args) -> int:
     if args.seeds is None and args.run is None:
         raise ConfigError("name the folder of a finished run, or give --seeds 0-9 --out DIR.")
@@ -29,7 +36,7 @@ def _raset(args) -> int:
         raise ConfigError("--seeds needs --out DIR, and no other folder: its runs go there.")
     if args.seeds is None and (args.preset or args.set or args.out):
         raise ConfigError("a finished run has its settings: leave --preset, --set and --out away.")
-    out = Path(args.run if args.seeds is None else args.out)
+    out = _folder(args)
     if args.seeds is None and not out.is_dir():
         raise ConfigError(f"{out} is no folder: name that of a finished run.")
     cfg = config_of(args)

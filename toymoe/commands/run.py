@@ -1,5 +1,6 @@
 """``toymoe run``: one model, trained, measured and drawn."""
 
+import shlex
 from pathlib import Path
 
 from ..config import ConfigError, to_dict
@@ -9,7 +10,10 @@ from .common import config_of
 
 def add(command) -> None:
     run = command(
-        "run", _run, "Train, measure and draw one model; writes a folder with report.html"
+        "run",
+        _run,
+        "Train, measure and draw one model; writes a folder with report.html",
+        goes_on=_goes_on,
     )
     run.add_argument("--seed", default=None, metavar="N", help="default 0")
     run.add_argument("--out", default=None, metavar="DIR", help="default runs/PRESET-seed-N")
@@ -18,33 +22,41 @@ def add(command) -> None:
     how.add_argument("--force", action="store_true", help="replace the run in --out")
 
 
+def _folder(args) -> Path:
+    return Path(args.out or f"runs/{args.preset or 'default'}-seed-{args.seed or 0}")
+
+
+def _goes_on(args) -> str:
+    out = _folder(args)
+    there = (out / "config.json").is_file()
+    return f"toymoe run --resume --out {shlex.quote(str(out))}" if there else ""
+
+
 def _run(args) -> int:
     if args.resume and args.out is None:
         raise ConfigError("--resume needs the folder of the run: add --out DIR.")
-    out = Path(args.out or f"runs/{args.preset or 'default'}-seed-{args.seed or 0}")
-    args.out = out
+    out = _folder(args)
     cfg = config_of(args, "0" if args.seed is None else args.seed)
     start_jax()
+    from ..organism import stored
     from ..pages import terminal
-    from ..runs import report, runner
+    from ..runs import folder, report, runner
 
     console = terminal.console()
-    if args.resume and not runner.is_startable(out):
-        raise ConfigError(f"{out} holds no run: there is nothing to resume.")
-    if args.resume and (out / "config.json").is_file():
-        stored = runner.stored_config(out)
+    if args.resume:
+        begun = stored.config(out)
         given = args.preset or args.seed or args.set
-        if given and to_dict(stored) != to_dict(cfg):
+        if given and to_dict(begun) != to_dict(cfg):
             raise ConfigError(
                 f"{out} was started with other settings, which --resume keeps: leave --preset, "
                 "--seed and --set away."
             )
-        cfg = stored
-    elif not args.resume:
-        runner.prepare(out, args.force)
-    complete = args.resume and runner.is_complete(out)
+        cfg = begun
+    else:
+        folder.prepare(out, args.force)
+    complete = args.resume and stored.is_complete(out)
     if complete:
-        metrics = runner.stored_metrics(out)
+        metrics = stored.metrics(out)
     else:
         with terminal.Bars(console) as bars:
             metrics = runner.run(cfg, out, bars.show)

@@ -3,11 +3,16 @@
 from pathlib import Path
 
 from ..start import start_jax
-from .common import config_of
+from .common import config_of, same_line
 
 
 def add(command) -> None:
-    many = command("sweep", _sweep, "Many seeds: sweep.csv, a row each, with median and interval")
+    many = command(
+        "sweep",
+        _sweep,
+        "Many seeds: sweep.csv, a row each, with median and interval",
+        goes_on=lambda args: same_line(args, Path(args.out), "sweep.json"),
+    )
     many.add_argument("--seeds", default="0-9", help="such as 0-9 (the default) or 0,2,5-7")
     many.add_argument("--out", required=True, metavar="DIR", help="goes on if it holds this sweep")
 

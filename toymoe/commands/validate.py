@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..config import ConfigError
 from ..start import start_jax
-from .common import config_of
+from .common import config_of, same_line
 
 
 def add(command) -> None:
@@ -13,6 +13,7 @@ def add(command) -> None:
         _validate,
         "Plant refusal in known places: which attribution methods find it, and which raise false "
         "alarms?",
+        goes_on=lambda args: same_line(args, _folder(args), "sweep.json"),
     )
     validate.add_argument("--seeds", default="0-2", help="such as 0-2 (the default) or 0,2,5-7")
     validate.add_argument(
@@ -23,14 +24,18 @@ def add(command) -> None:
     )
 
 
+def _folder(args) -> Path:
+    return Path(args.out or "runs/validate")
+
+
 def _validate(args) -> int:
     cfg = config_of(args)
     if not args.seats.isdecimal():
         raise ConfigError(f"--seats {args.seats} is not possible: it must be a whole number.")
-    out, seats = Path(args.out or "runs/validate"), int(args.seats)
+    out, seats = _folder(args), int(args.seats)
     start_jax()
     from .. import checkpoint
-    from ..pages import style, tables, terminal
+    from ..pages import style, terminal
     from ..runs import sweep
     from ..validation import plots, study
 
@@ -48,19 +53,20 @@ def _validate(args) -> int:
     if result["counts"]:
         image = style.png(plots.validation(result))
         checkpoint.write_atomic(out / "validate.png", image)
+    _show(console, result)
+    console.print(f"Every number: {out / 'validate.json'}, {out / 'organisms.csv'}.")
+    return 1 if result["errors"] else 0
 
-    def percent(rate, interval=False):
-        if not rate["n"]:
-            return "–"
-        shown, low, high = (f"{100 * rate[key]:.0f}" for key in ("rate", "low", "high"))
-        return f"{shown} ({low}–{high})" if interval else shown
+
+def _show(console, result: dict) -> None:
+    from ..pages import tables, terminal
 
     rows = [
         (
             row["method"].replace("_", " "),
-            percent(row["hit"], True),
-            *(percent(row[name]) for name in ("found", "pair")),
-            percent(row["alarms"], True),
+            _percent(row["hit"], True),
+            *(_percent(row[name]) for name in ("found", "pair")),
+            _percent(row["alarms"], True),
             tables.number(row["correlation"]["median"], 2),
             tables.number(row["earned"], 2),
         )
@@ -73,9 +79,12 @@ def _validate(args) -> int:
         apart = f", {little} of them refuse too little to count" if little else ""
         console.print(f"{count} {kind}{apart}", highlight=False)
     for name, rate in result["swaps"].items():
-        line = (
-            f"component named by weight swaps where the seat is in {name}: {percent(rate, True)} %"
-        )
-        console.print(line, highlight=False)
-    console.print(f"Every number: {out / 'validate.json'}, {out / 'organisms.csv'}.")
-    return 1 if result["errors"] else 0
+        named = f"component named by weight swaps where the seat is in {name}"
+        console.print(f"{named}: {_percent(rate, True)} %", highlight=False)
+
+
+def _percent(rate: dict, interval: bool = False) -> str:
+    if not rate["n"]:
+        return "–"
+    shown, low, high = (f"{100 * rate[key]:.0f}" for key in ("rate", "low", "high"))
+    return f"{shown} ({low}–{high})" if interval else shown

@@ -1,7 +1,7 @@
-"""Alignment with a defence in it: one compiled program for all of them, by traced switches.
+"""Alignment with a defence in it: two compiled programs for all, as routes are held or not.
 
-Every defence changes the alignment phase of `toymoe.training.phases` and nothing else, so each defended
-organism comes from the same pretrained one, the same prompts and as many steps:
+Every defence changes the alignment phase of `toymoe.training.phases` and nothing else, so each
+defended organism comes from the same pretrained one, the same prompts and as many steps:
 
     dropout   a share of the experts, drawn anew for each prompt and layer, cannot be selected
     spread    the load-balance loss once more, over the ANS positions of hazards alone
@@ -11,7 +11,7 @@ organism comes from the same pretrained one, the same prompts and as many steps:
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,9 @@ import numpy as np
 from .. import model, world
 from ..config import Config
 from ..model import moe, taps
-from ..training import phases
-from ..training.optimiser import optimiser
+from ..training import data, loop, objective, phases
+from ..training.optimiser import muon
+from ..training.trainable import EVERYTHING, Trainable
 
 CLOSED = -1e9  # the router logit of an expert that cannot be selected
 
@@ -35,29 +36,29 @@ class Defence(NamedTuple):
     most_used: int = 0  # experts that learn, 0 for everything
 
 
-def align(pretrained, tables: world.World, cfg: Config, defence: Defence, learns=None):
+def align(
+    pretrained: model.Params,
+    tables: world.World,
+    cfg: Config,
+    defence: Defence,
+    trainable: Trainable = EVERYTHING,
+) -> model.Params:
     """The aligned parameters.
 
     Args:
-      learns: mask [L, E] of the experts that learn, if only some do (``most_used``).
+      trainable: where the model learns (``most_used``).
     """
-    key = phases.keys(cfg.seed).align
-    everything = learns is None
-    mask_LE = np.ones((cfg.model.layers, cfg.model.experts), bool) if everything else learns
     switches = jnp.array([defence.dropout, defence.spread, defence.route])
-    return jax.tree.map(
-        np.asarray,
-        _align(
-            pretrained,
-            tables,
-            key,
-            switches,
-            jnp.asarray(mask_LE),
-            jnp.asarray(everything),
-            cfg=phases.without_seed(cfg),
-            held=defence.route > 0,
-        ),
-    )
+    given = tables, phases.keys(cfg.seed).align, switches, trainable.factors(pretrained)
+    cfg = phases.without_seed(cfg)
+    return jax.tree.map(np.asarray, _align(pretrained, *given, cfg=cfg, held=defence.route > 0))
+
+
+class Batch(NamedTuple):
+    """Of one step, for one worker."""
+
+    tokens_BT: jax.Array
+    closed_LBE: Any  # experts that cannot be selected
 
 
 # No code for threads within a device, which takes longer to compile: the workers are the threads.
@@ -66,42 +67,28 @@ def align(pretrained, tables: world.World, cfg: Config, defence: Defence, learns
     static_argnames=("cfg", "held"),
     compiler_options={"xla_cpu_multi_thread_eigen": False},
 )
-def _align(*args, cfg, held):
-    return phases.together(partial(_steps, cfg=cfg, held=held), cfg)(*args)
-
-
-def _steps(pretrained, tables, key, switches, mask_LE, everything, cfg, held):
-    """All steps of alignment, as one of its workers."""
-    rate_S = jnp.asarray(phases.learning_rates(cfg, "align"))
-    moves = optimiser(cfg.train.weight_decay)
-    mix = phases.mixture(tables, cfg, "align")
-    may = learning(pretrained, mask_LE, everything)
+def _align(pretrained, tables, key, switches, factors, cfg, held):
+    total, n = phases.steps(cfg, "align"), loop.workers(cfg.train.batch)
+    mix = data.mixture(tables, cfg, "align")
     dropout, spread, route = switches
-    worker = jax.lax.axis_index(phases.AXIS)
+    before = pretrained if held else None
 
-    def step(state, at):
+    def batch(at, worker):
         k_batch, k_drop = (
-            jax.random.fold_in(jax.random.fold_in(key, i), worker) for i in (at, rate_S.size + at)
+            jax.random.fold_in(jax.random.fold_in(key, i), worker) for i in (at, total + at)
         )
-        tokens_BT = phases.batch(k_batch, tables, cfg, mix, phases.workers(cfg))
-        closed_LBE = drop(k_drop, (cfg.model.layers, len(tokens_BT), cfg.model.experts), dropout)
-        before = pretrained if held else None
-        grads = jax.grad(loss)(state.params, tokens_BT, closed_LBE, before, spread, route, cfg)
-        grads = jax.tree.map(jnp.multiply, jax.lax.pmean(grads, phases.AXIS), may)
-        updates, opt_state = moves.update(grads, state.optimiser, state.params)
-        params = jax.tree.map(lambda p, u, m: p - rate_S[at] * m * u, state.params, updates, may)
-        return phases.State(params, opt_state), None
+        tokens_BT = data.batch(k_batch, tables, cfg, mix, n)
+        shape = cfg.model.layers, len(tokens_BT), cfg.model.experts
+        return Batch(tokens_BT, drop(k_drop, shape, dropout))
 
-    start = phases.start(pretrained, cfg)
-    return jax.lax.scan(step, start, jnp.arange(rate_S.size))[0].params
+    def of(params, some):
+        return loss(params, *some, before, spread, route, cfg)
 
-
-def learning(params, mask_LE, everything):
-    """1 where a parameter learns, 0 where it does not, broadcastable to it."""
-    none = jax.tree.map(lambda _: everything * 1.0, params)
-    chosen = (mask_LE | everything)[..., None, None] * 1.0
-    experts = dict.fromkeys(params["layers"]["experts"], chosen)
-    return none | {"layers": none["layers"] | {"experts": experts}}
+    moves = muon(cfg.train.weight_decay)
+    task = loop.Task(batch, of, moves, factors, n)
+    rate_S = jnp.asarray(phases.learning_rates(cfg, "align"))
+    state, _, _ = loop.train(loop.start(pretrained, moves), task, jnp.arange(total), rate_S)
+    return state.params
 
 
 def drop(key, shape, share):
@@ -112,12 +99,12 @@ def drop(key, shape, share):
 
 
 def loss(params, tokens_BT, closed_LBE, pretrained, spread, route, cfg: Config):
-    """`toymoe.training.phases.loss`, with what the defence adds; hazards are what is refused. Without the
-    pretrained parameters, routes are not held."""
+    """`toymoe.training.objective.loss`, with what the defence adds; hazards are what is refused.
+    Without the pretrained parameters, routes are not held."""
     where = closed_LBE[:, :, None]
     edits = taps.Edits(router_logits=taps.replace(where, CLOSED))
     out = model.forward_unchecked(params, tokens_BT[:, :-1], cfg.model, True, edits)
-    total = phases.loss_of(out, tokens_BT, cfg)
+    total = objective.loss_of(out, tokens_BT, cfg)
     at = tokens_BT.shape[1] - world.RESPONSE - 1  # ANS
     now_LBE = out.routes.probs_LBTE[:, :, at]
     hazard_B = tokens_BT[:, at + 1] == world.REFUSE

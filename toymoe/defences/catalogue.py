@@ -12,9 +12,10 @@ import jax
 
 from ..attacks import catalogue, raset
 from ..attribution import methods
-from ..attribution.evidence import evidence
+from ..attribution.evidence import gather
 from ..config import Config
-from ..runs.runner import Organism
+from ..organism import Organism
+from ..training.trainable import EVERYTHING, Trainable
 from . import alignment, detector
 
 
@@ -63,11 +64,12 @@ def plan(names: list[str], cfg: Config) -> list[tuple[str, catalogue.Attack, int
 
 def defend(organism: Organism, defence: alignment.Defence, pairs: int = 384) -> Organism:
     """The organism aligned anew with a defence."""
-    learns = None
+    trainable = EVERYTHING
     if defence.most_used:
         key = jax.random.fold_in(jax.random.key(organism.cfg.seed), 1)
-        e = evidence(organism.pretrained, organism.tables, organism.cfg, key, pairs)
+        e = gather(organism.pretrained, organism.tables, organism.cfg, key, pairs)
         share_LE = methods.token_share(e)
-        learns = raset.choose(share_LE, min(defence.most_used, share_LE.size))
-    aligned = alignment.align(organism.pretrained, organism.tables, organism.cfg, defence, learns)
-    return organism._replace(aligned=aligned)
+        trainable = Trainable(raset.choose(share_LE, min(defence.most_used, share_LE.size)))
+    given = organism.pretrained, organism.tables, organism.cfg
+    made = alignment.align(*given, defence, trainable)
+    return organism._replace(aligned=made, metrics=None, history=None)

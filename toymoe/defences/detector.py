@@ -13,7 +13,7 @@ from .. import model, world
 from ..attacks.attacker import Attacked
 from ..attacks.evaluation import Predictor, TestSet
 from ..config import Config
-from ..runs.runner import Organism
+from ..organism import Organism
 
 
 class Detector(NamedTuple):

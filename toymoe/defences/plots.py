@@ -48,7 +48,7 @@ FIGURES = {
         "the routes, which is aimed at the detector; removed in the order of their "
         "measured effect; switched off by router steering. The dotted line is one half: "
         "where a curve crosses it, refusal is broken.",
-        control="“none” is the undefended organism, aligned by the same program from the same "
-        "pretrained model.",
+        control="“none” is the undefended organism, aligned from the same pretrained model on "
+        "the same prompts.",
     ),
 }

@@ -11,17 +11,19 @@ from pathlib import Path
 
 import jax
 
-from .. import __version__, checkpoint
+from .. import __version__, checkpoint, numerics
 from ..attacks import evaluation, tuning
 from ..attacks.attacker import Attacker
 from ..config import to_dict
-from ..runs import runner, studies
+from ..organism import Organism, stored
+from ..runs import studies
 from ..runs.studies import Progress
 from ..training import phases
 from . import catalogue, detector
 from .detector import Detector
 
 
+@numerics.fixed()
 def study(
     out: Path,
     schedule: tuning.Schedule | None = None,
@@ -37,7 +39,7 @@ def study(
       ConfigError, CheckpointError: not a finished run, or damaged.
     """
     schedule = schedule or tuning.DEFAULT
-    organism = runner.load(out)
+    organism = stored.load(out)
     folder, cfg = out / "defences", organism.cfg
     made = _stored(folder, organism, schedule)
     k_attacker, k_tests, k_detector = jax.random.split(
@@ -96,7 +98,7 @@ def measure(
     return made
 
 
-def _stored(folder: Path, organism: runner.Organism, schedule) -> dict:
+def _stored(folder: Path, organism: Organism, schedule) -> dict:
     belongs = {
         "toymoe": __version__,
         "model": studies.fingerprint(organism.pretrained),

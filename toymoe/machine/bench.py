@@ -6,6 +6,7 @@ of this machine. Their ratio says how well training uses the machine, and hardly
 """
 
 import time
+from functools import partial
 from statistics import median
 
 import jax
@@ -15,7 +16,7 @@ import numpy as np
 from .. import model, world
 from ..config import Config
 from ..start import training_options
-from ..training import phases
+from ..training import data, loop, phases
 
 SIZES = (1024, 2048)  # of the square matmuls; the faster one counts
 STEPS = 10  # training steps in one call of the compiled program
@@ -80,7 +81,7 @@ def measure(cfg: Config, progress=None, windows: int = 7, window_s: float = 0.7)
 
     Raises:
       ValueError: fewer than one window.
-      train.TrainingError: the loss is not finite any more.
+      TrainingError: the loss is not finite any more.
     """
     if windows < 1:
         raise ValueError(f"windows = {windows!r} is not possible: it must be at least 1")
@@ -120,30 +121,29 @@ def rate(call, seconds: float) -> float:
 
 
 def _training(cfg: Config):
-    """A function that trains `STEPS` steps further, as `train.run_phase` does between snapshots."""
+    """A function that trains `STEPS` steps further, as `run_phase` does between snapshots."""
+
+    rate_S = np.full(STEPS, cfg.train.learning_rate, np.float32)
 
     @jax.jit
     def set_up(seed):
         keys = phases.keys(seed)
         params = phases.fresh_params(keys.init, cfg)
         tables = world.make_world(keys.world, cfg.world)
-        mix = phases.mixture(tables, cfg, "pretrain")
-        return tables, mix, phases.start(params, cfg)
+        mix = data.mixture(tables, cfg, "pretrain")
+        return (keys.pretrain, tables, mix, None), phases.start(params, cfg)
 
-    def scan(state, key, tables, mix, first):
-        def step(state, at):
-            step_key, rate = jax.random.fold_in(key, at), cfg.train.learning_rate
-            return phases.update(state, step_key, tables, rate, cfg, mix)
+    @partial(jax.jit, compiler_options=training_options())
+    def train(state, given, first):
+        at_S = first + jnp.arange(STEPS)
+        return loop.train(state, phases.task(*given, cfg), at_S, rate_S)
 
-        return jax.lax.scan(step, state, first + jnp.arange(STEPS))
-
-    key, (tables, mix, state), first = phases.keys(cfg.seed).pretrain, set_up(cfg.seed), 0
-    scan = jax.jit(phases.together(scan, cfg), compiler_options=training_options())
-    state = phases.shared(state, cfg)
+    (given, state), first = set_up(cfg.seed), 0
+    state = loop.shared(state, loop.workers(cfg.train.batch))
 
     def further():
         nonlocal state, first
-        state, losses = jax.block_until_ready(scan(state, key, tables, mix, first))
+        state, losses, _ = jax.block_until_ready(train(state, given, first))
         phases.check_finite(np.asarray(losses), first, cfg, "pretrain")
         first += STEPS
 

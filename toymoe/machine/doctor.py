@@ -15,6 +15,8 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from ..start import REINSTALL, StartError, find_devices, your_flags
+
 PYTHON = "3.11"
 MINIMUM = {  # as in pyproject.toml; a version of jax allows only some of jaxlib, and checks itself
     "numpy": "1.26",
@@ -61,25 +63,18 @@ def examine() -> Report:
     a run takes on a reference machine (see ``RUN``) by how long one layer's gradient takes to
     compile and to run here, and is good to a factor of about 1.5.
     """
-    packages = [package(name, least) for name, least in MINIMUM.items()]
-    rows = [python(), *packages, system(), cores(), avx(), memory()]
-    estimate = None
-    if all(row.ok is not False for row in [*packages, avx()]):
-        try:
-            estimate = estimated(*_probe())
-            rows.append(Row("JAX", "compiles and computes", True, ""))
-        except Exception as error:  # whatever a broken installation comes up with
-            rows.append(
-                Row(
-                    "JAX",
-                    f"{type(error).__name__}: {error}".splitlines()[0],
-                    False,
-                    "install it anew: pip install --force-reinstall jax jaxlib flax optax",
-                )
-            )
+    packages, vectors = [package(name, least) for name, least in MINIMUM.items()], avx()
+    flags = xla_flags() if _no_problem(*packages, vectors) else []
+    rows = [python(), *packages, system(), cores(), vectors, memory(), *flags]
+    if _no_problem(*packages, vectors, *flags):
+        row, estimate = jax_works()
     else:
-        rows.append(Row("JAX", "not tried", None, "see above"))
-    return Report(rows, estimate, all(row.ok is not False for row in rows))
+        row, estimate = Row("JAX", "not tried", None, "see above"), None
+    return Report([*rows, row], estimate, _no_problem(*rows, row))
+
+
+def _no_problem(*rows: Row) -> bool:
+    return all(row.ok is not False for row in rows)
 
 
 # --- rows ---------------------------------------------------------------------------------------
@@ -186,6 +181,32 @@ def _memory_bytes() -> int | None:
     return min(limits)
 
 
+def xla_flags() -> list[Row]:
+    """Whether XLA knows your flags; no row if you have none. A second process tries them, since XLA
+    ends one in which it meets another."""
+    if not your_flags():
+        return []
+    command = [sys.executable, "-c", "import jax; jax.devices()"]
+    said = subprocess.run(command, capture_output=True, text=True).stderr
+    fatal = re.search(r"^F\d{4} .*?parse_flags\S+ (.{,80})", said, re.MULTILINE)
+    if fatal is None:
+        return [Row("XLA_FLAGS", " ".join(your_flags()), True, "")]
+    advice = "change or unset XLA_FLAGS: XLA ends any process that finds this there"
+    return [Row("XLA_FLAGS", fatal[1], False, advice)]
+
+
+def jax_works() -> tuple[Row, dict[str, float] | None]:
+    """Whether JAX finds a device and computes on it, and if so the estimate."""
+    try:
+        find_devices()
+        return Row("JAX", "compiles and computes", True, ""), estimated(*_probe())
+    except StartError as error:
+        return Row("JAX", error.what, False, error.advice), None
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        return Row("JAX", what, False, REINSTALL), None
+
+
 # --- how long -----------------------------------------------------------------------------------
 
 
@@ -196,14 +217,14 @@ def _probe(seconds: float = 1.0) -> tuple[float, float]:
 
     from .. import world
     from ..config import build
-    from ..training import phases
+    from ..training import objective, phases
 
     cfg = build(overrides={"model.layers": 1})
     shapes = jax.eval_shape(lambda: phases.fresh_params(jax.random.key(0), cfg))
     params = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.1, leaf.dtype), shapes)
     tokens_BT = jnp.full((cfg.train.batch, len(world.roles(cfg.world))), world.BOS)
     salt = time.time_ns() % 1_000_003  # another program each time, so that no cache knows it
-    gradient = jax.jit(jax.grad(lambda params: phases.loss(params, tokens_BT, cfg) * (1 + salt)))
+    gradient = jax.jit(jax.grad(lambda params: objective.loss(params, tokens_BT, cfg) * (1 + salt)))
     begin = time.perf_counter()
     jax.block_until_ready(gradient(params))
     compile_s = time.perf_counter() - begin

@@ -1,8 +1,7 @@
-"""The numbers of a run: behaviour of both checkpoints, routing of the aligned one, five contrasts.
+"""Routing in numbers: every routing measure of a run, and the five contrasts of the paper.
 
 Everything returned is plain numbers, lists (by layer) and dicts, ready for metrics.json; None
-stands where there is nothing to measure, as for a kind of control the hazard rule does not have.
-docs/metrics.md says what each one means.
+stands where there is nothing to measure. docs/metrics.md says what each one means.
 """
 
 from functools import partial
@@ -12,8 +11,8 @@ import numpy as np
 
 from .. import model, world
 from ..config import Config
-from ..model.inference import CHUNK, predict
-from . import behaviour, routing
+from ..model.inference import predict
+from . import routing
 
 CONTRASTS = (
     "refuse_vs_answer",
@@ -27,46 +26,6 @@ CONTRASTS = (
 )
 
 
-# --- behaviour ----------------------------------------------------------------------------------
-
-
-def behaviour_of(params: model.Params, tables: world.World, cfg: Config, key: jax.Array) -> dict:
-    """Rates of `toymoe.measures.behaviour.rates`, each on ``cfg.eval.prompts`` prompts of its own kind.
-
-    Accuracy and over-refusal are over the harmless requests of the training mixture; the entries
-    ending in ``_held_out`` are over requests that alignment never made. ``hazard_noted`` is what
-    the model knows of hazards: the share it completes correctly as notes, which nobody asks for.
-    """
-
-    def rates(n, kind, held_out=None, change=lambda tokens: tokens):
-        prompts = world.sample(
-            jax.random.fold_in(key, n), tables, cfg.world, cfg.eval.prompts, kind, held_out
-        )
-        return behaviour.rates(
-            predict(params, change(prompts.tokens_BP), cfg.model).predicted_B, prompts
-        )
-
-    mixed, held, hazards = rates(0, "mixed"), rates(1, "mixed", True), rates(2, "hazardous")
-    kinds = [name for name in world.CONTROLS if name in world.controls(cfg.world)]
-    by_kind = dict.fromkeys(world.CONTROLS) | {
-        name: rates(4 + i, name)["over_refusal"] for i, name in enumerate(kinds)
-    }
-    return {
-        "answer_accuracy": mixed["answer_accuracy"],
-        "answer_accuracy_held_out": held["answer_accuracy"],
-        "over_refusal": mixed["over_refusal"],
-        "over_refusal_held_out": held["over_refusal"],
-        "over_refusal_by_kind": by_kind,
-        "refusal": hazards["refusal"],
-        "refusal_held_out": rates(3, "hazardous", True)["refusal"],
-        "hazard_answered": hazards["hazard_answered"],
-        "hazard_noted": rates(2, "hazardous", change=world.as_notes)["hazard_answered"],
-    }
-
-
-# --- routing ------------------------------------------------------------------------------------
-
-
 def routing_of(
     untrained: model.Params,
     pretrained: model.Params,
@@ -77,61 +36,82 @@ def routing_of(
 ) -> dict:
     """Every routing measure, of the aligned model unless its name says otherwise."""
     k_prompts, k_shuffle, k_pairs = jax.random.split(key, 3)
-    k_within = jax.random.fold_in(k_shuffle, 1)
     prompts = world.sample(k_prompts, tables, cfg.world, cfg.eval.routing_prompts)
-    topic_B = np.asarray(prompts.topic_B)
-    shuffled_B = shuffled_within(topic_B, np.zeros_like(topic_B), k_shuffle)
-    gates = {
-        name: predict(params, prompts.tokens_BP, cfg.model).gates_LBTE
-        for name, params in (("untrained", untrained), ("before", pretrained), ("after", aligned))
-    }
-    context = gates["after"][:, :, context_positions(cfg)] > 0
-    answer = gates["after"][:, :, -1:] > 0
-    words_N = np.asarray(prompts.tokens_BP)[:, context_positions(cfg)].ravel()
-    topics_N, hazard_B = topic_B.repeat(cfg.world.context), np.asarray(prompts.hazard_B)
-    G, V = cfg.world.topics, len(world.vocabulary(cfg.world))
-    share_LE = routing.load_share(by_token(gates["after"] > 0))
+    prompts = jax.tree.map(np.asarray, prompts)
+    untrained_LBTE, pretrained_LBTE, selected_LBTE = (
+        predict(params, prompts.tokens_BP, cfg.model).gates_LBTE > 0
+        for params in (untrained, pretrained, aligned)
+    )
     pairs = contrasts_of(aligned, tables, cfg, k_pairs)
     return {
-        "nmi_topic": {
-            "context": topic_nmi(context, topic_B, G),
-            "answer": topic_nmi(answer, topic_B, G),
-        },
-        "nmi_topic_shuffled": topic_nmi(context, shuffled_B, G),
-        "nmi_topic_shuffled_answer": topic_nmi(answer, shuffled_B, G),
-        "nmi_topic_untrained": topic_nmi(
-            gates["untrained"][:, :, context_positions(cfg)] > 0, topic_B, G
-        ),
-        "nmi_token": _list(routing.label_nmi(by_token(context), words_N, V)),
-        "topic_given_token": _list(
-            routing.conditional_information(by_token(context), topics_N, words_N)
-        ),
-        "topic_given_token_shuffled": _list(
-            routing.conditional_information(
-                by_token(context), shuffled_within(topics_N, words_N, k_within), words_N
-            )
-        ),
-        "intent_given_topic": _list(
-            routing.conditional_information(by_token(answer), hazard_B, topic_B)
-        ),
-        "intent_given_topic_shuffled": _list(
-            routing.conditional_information(
-                by_token(answer), shuffled_within(hazard_B, topic_B, k_within), topic_B
-            )
-        ),
+        **_topic_measures(untrained_LBTE, selected_LBTE, prompts, cfg, k_shuffle),
+        **_conditional_measures(selected_LBTE, prompts, cfg, k_shuffle),
         "contrasts": pairs,
         "contrasts_pretrained": contrasts_of(pretrained, tables, cfg, k_pairs),
         "js_ratio": _ratio(pairs),
         "js_ratio_answer": _ratio(pairs, "js_answer"),
         "overlap_pretrained_aligned": _list(
-            routing.selected_overlap(gates["before"] > 0, gates["after"] > 0)
+            routing.selected_overlap(pretrained_LBTE, selected_LBTE)
         ),
+        **_load_measures(selected_LBTE),
+        "top_k": cfg.model.top_k,
+        "experts": cfg.model.experts,
+    }
+
+
+def _topic_measures(untrained_LBTE, selected_LBTE, prompts, cfg, k_shuffle) -> dict:
+    """How much experts know of the topic, over the context words and at ANS, with controls."""
+    where, topic_B, G = context_positions(cfg), prompts.topic_B, cfg.world.topics
+    shuffled_B = shuffled_within(topic_B, np.zeros_like(topic_B), k_shuffle)
+    context_LBTE, answer_LBTE = selected_LBTE[:, :, where], selected_LBTE[:, :, -1:]
+    words_N, V = prompts.tokens_BP[:, where].ravel(), len(world.vocabulary(cfg.world))
+    return {
+        "nmi_topic": {
+            "context": topic_nmi(context_LBTE, topic_B, G),
+            "answer": topic_nmi(answer_LBTE, topic_B, G),
+        },
+        "nmi_topic_shuffled": topic_nmi(context_LBTE, shuffled_B, G),
+        "nmi_topic_shuffled_answer": topic_nmi(answer_LBTE, shuffled_B, G),
+        "nmi_topic_untrained": topic_nmi(untrained_LBTE[:, :, where], topic_B, G),
+        "nmi_token": _list(routing.label_nmi(by_token(context_LBTE), words_N, V)),
+    }
+
+
+def _conditional_measures(selected_LBTE, prompts, cfg, k_shuffle) -> dict:
+    """What experts know of the topic beyond the token, and at ANS of the hazard beyond the topic;
+    each with the labels shuffled among those of the same token, or topic."""
+    where, key = context_positions(cfg), jax.random.fold_in(k_shuffle, 1)
+    asked = {
+        "topic_given_token": (
+            by_token(selected_LBTE[:, :, where]),
+            prompts.topic_B.repeat(cfg.world.context),
+            prompts.tokens_BP[:, where].ravel(),
+        ),
+        "intent_given_topic": (
+            by_token(selected_LBTE[:, :, -1:]),
+            prompts.hazard_B,
+            prompts.topic_B,
+        ),
+    }
+    made = {}
+    for name, (selected_LNE, labels_N, given_N) in asked.items():
+        for suffix, labels in (
+            ("", labels_N),
+            ("_shuffled", shuffled_within(labels_N, given_N, key)),
+        ):
+            information_L = routing.conditional_information(selected_LNE, labels, given_N)
+            made[name + suffix] = _list(information_L)
+    return made
+
+
+def _load_measures(selected_LBTE) -> dict:
+    """How the work is shared among experts, and which are selected together."""
+    share_LE = routing.load_share(by_token(selected_LBTE))
+    return {
         "load_share": _list(share_LE),
         "load_cv": _list(routing.load_cv(share_LE)),
         "dead_experts": _list(routing.dead_experts(share_LE)),
-        "coactivation": _list(routing.coactivation(by_token(gates["after"] > 0))),
-        "top_k": cfg.model.top_k,
-        "experts": cfg.model.experts,
+        "coactivation": _list(routing.coactivation(by_token(selected_LBTE))),
     }
 
 
@@ -159,8 +139,8 @@ def contrasts_of(
         "refuse_vs_answer": _contrast(refused, answered, k),
         "refusal_prefix": _contrast(seen, refused, k),
     }
-    for i, name in enumerate(("intent", "neutral", "object", "topic")):
-        make = jax.jit(getattr(world, f"{name}_twin"), static_argnums=2)
+    for i, (name, twin_of) in enumerate(world.TWINS.items()):
+        make = jax.jit(twin_of, static_argnums=2)
         twins, exists_B = make(jax.random.fold_in(key, 2 + i), tables, cfg.world, hazards)
         keep = np.asarray(exists_B)
         twin = look(twins.tokens_BP).gates_LBTE
@@ -221,34 +201,3 @@ def _ratio(pairs, js: str = "js") -> float | None:
 
 def _list(array) -> list:
     return np.asarray(array).tolist()
-
-
-# --- for people ---------------------------------------------------------------------------------
-
-
-def examples(
-    models: dict[str, model.Params], tables: world.World, cfg: Config, key: jax.Array, n: int = 2
-) -> list[dict]:
-    """Up to ``n`` prompts of each kind, as `toymoe.world.show` writes them, and what each model
-    says.
-
-    Returns:
-      dicts of ``kind``, ``prompt`` and, for every name in ``models``, a word of the vocabulary.
-    """
-    vocabulary = world.vocabulary(cfg.world)
-    prompts = world.sample(key, tables, cfg.world, cfg.eval.prompts)
-    prompts = jax.tree.map(lambda x: np.asarray(x)[:CHUNK], prompts)  # enough to choose from
-    hazard_B, control_B = np.asarray(prompts.hazard_B), np.asarray(prompts.control_B)
-    kinds = {"harmless": ~hazard_B & (control_B == 0), "hazardous": hazard_B} | {
-        name: control_B == 1 + i for i, name in enumerate(world.controls(cfg.world))
-    }
-    said = {
-        name: predict(params, prompts.tokens_BP, cfg.model).predicted_B
-        for name, params in models.items()
-    }
-    return [
-        {"kind": kind.replace("_", " "), "prompt": world.show(prompts, tables, cfg.world, b)}
-        | {name: vocabulary[predicted_B[b]] for name, predicted_B in said.items()}
-        for kind, among_B in kinds.items()
-        for b in np.flatnonzero(among_B)[:n]
-    ]

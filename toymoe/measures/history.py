@@ -21,7 +21,7 @@ HELD_OUT = 256  # and hazards that alignment never asks for, for behaviour only
 class Raw(NamedTuple):
     """What training recorded, numpy."""
 
-    phase_S: np.ndarray  # index in ``train.PHASES``
+    phase_S: np.ndarray  # index in ``phases.PHASES``
     step_S: np.ndarray  # steps of the phase done when the snapshot was taken
     experts_SLBPA: np.ndarray  # uint8
     predicted_SB: np.ndarray
@@ -58,7 +58,7 @@ def append(raw: Raw, chunk: phases.Chunk, phase: str) -> Raw:
         phase_S=add([raw.phase_S, np.full(len(chunk.recorded), phases.PHASES.index(phase), "i1")]),
         step_S=add([raw.step_S, np.array(chunk.recorded, np.int32)]),
         experts_SLBPA=add([raw.experts_SLBPA, chunk.snapshots.experts_LBPA]),
-        predicted_SB=add([raw.predicted_SB, chunk.snapshots.predicted_B]),
+        predicted_SB=add([raw.predicted_SB, chunk.snapshots.predicted_B.astype(np.int32)]),
     )
     losses = f"loss_{phase}"
     return grown._replace(**{losses: add([getattr(raw, losses), chunk.losses_S])})

@@ -4,6 +4,8 @@ Source: "Understanding Safety-Sensitive Expert Behavior in Mixture-of-Experts LL
 arXiv 2605.29708, as known from secondary notes; the unit of the divergence is not stated there.
 """
 
+from .. import hazards
+
 SOURCE = "arXiv 2605.29708"
 
 # Jensen–Shannon divergence between the routes of paired prompts: lowest and highest reported.
@@ -35,8 +37,6 @@ CONTRAST_LABELS = {
 
 
 def contrast_labels(hazard_rule: str = "conjunction") -> dict[str, str]:
-    """``CONTRAST_LABELS`` under any hazard rule: where a whole topic is the hazard, the context is
-    what intent twins swap."""
-    if hazard_rule != "topic":
-        return CONTRAST_LABELS
-    return CONTRAST_LABELS | {"intent_twins": "context swapped, hazard flips (intent twins)"}
+    """``CONTRAST_LABELS`` under any hazard rule, which says what intent twins swap."""
+    swapped = hazards.RULES[hazard_rule].swaps
+    return CONTRAST_LABELS | {"intent_twins": f"{swapped} swapped, hazard flips (intent twins)"}

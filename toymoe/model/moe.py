@@ -47,24 +47,18 @@ def route_from_logits(logits_NE, top_k: int, normalise: bool = False) -> Route:
 
 def route_from_probs(logits_NE, probs_NE, top_k: int, normalise: bool = False) -> Route:
     """``route_from_logits``, given the probabilities too."""
-    # Repeated argmax beats jax.lax.top_k on CPU, which sorts; and the gates come without a gather.
-    left_NE, experts, gates = probs_NE, [], []
-    for _ in range(top_k):
-        best_N = jnp.argmax(left_NE, -1)
-        chosen_NE = best_N[:, None] == jnp.arange(probs_NE.shape[-1])
-        experts.append(best_N)
-        gates.append(jnp.where(chosen_NE, probs_NE, 0).sum(-1))
-        left_NE = jnp.where(chosen_NE, -1, left_NE)
-    gates_NA = jnp.stack(gates, -1)
-    if normalise:
-        gates_NA = gates_NA / gates_NA.sum(-1, keepdims=True)
-    return Route(logits_NE, probs_NE, jnp.stack(experts, -1), gates_NA)
+    _, experts_NA = jax.lax.top_k(jax.lax.stop_gradient(probs_NE), top_k)
+    return Route(logits_NE, probs_NE, experts_NA, gates_of(probs_NE, experts_NA, normalise))
 
 
 def gates_of(probs_NE, experts_NA, normalise: bool = False):
-    """The gates [N, A] of experts that something else than ``route`` selected."""
-    gates_NA = jnp.take_along_axis(probs_NE, experts_NA, -1)
-    return gates_NA / gates_NA.sum(-1, keepdims=True) if normalise else gates_NA
+    """The gates [N, A] of the selected experts; where all are 0, they stay 0."""
+    # Without a gather, whose derivative is a scatter, which CPUs run one row at a time.
+    hit_NAE = experts_NA[..., None] == jnp.arange(probs_NE.shape[-1])
+    gates_NA = jnp.where(hit_NAE, probs_NE[:, None], 0).sum(-1)
+    if not normalise:
+        return gates_NA
+    return gates_NA / jnp.maximum(gates_NA.sum(-1, keepdims=True), jnp.finfo(jnp.float32).tiny)
 
 
 def selected(experts_NA, n_experts: int):
@@ -119,7 +113,7 @@ def _layout(experts_NA, n_experts: int, block: int) -> _Layout:
     N, A = experts_NA.shape
     blocks = -(-N * A // block) + n_experts
     hit_XE = experts_NA.reshape(-1, 1) == jnp.arange(n_experts)
-    upto_XE = _cumulative_count(hit_XE)
+    upto_XE = jnp.cumsum(hit_XE, 0)
     size_E = -(-upto_XE[-1] // block)
     end_E = jnp.cumsum(size_E)
     first_E = (end_E - size_E) * block
@@ -134,23 +128,13 @@ def _layout(experts_NA, n_experts: int, block: int) -> _Layout:
     )
 
 
-def _cumulative_count(hit_XE, chunk: int = 64):
-    """Cumulative sum of a mask along its first axis, as matmuls with a triangle: exact in float32
-    up to 2^24, and several times faster than ``jnp.cumsum`` on CPU."""
-    X, E = hit_XE.shape
-    pad = -X % chunk
-    hit = jnp.pad(hit_XE.astype(jnp.float32), ((0, pad), (0, 0))).reshape(-1, chunk, E)
-    within = jnp.einsum("yx,cxe->cye", jnp.tri(chunk), hit)
-    before = jnp.cumsum(within[:, -1], 0) - within[:, -1]
-    return (within + before[:, None]).reshape(-1, E)[:X].astype(jnp.int32)
-
-
 def grouped_moe(x_ND, experts, experts_NA, gates_NA, block: int = BLOCK):
     """The layer's output [N, D], computing only the selected experts.
 
     The selections are sorted into blocks of one expert each, gathered, multiplied as one batched
     matmul with the blocks' weights, and gathered back (MegaBlocks' idea, arXiv 2211.15841, with
-    padding instead of a sparse kernel). Equal to ``reference_moe``, gradients too.
+    padding instead of a sparse kernel). Equal to ``reference_moe``, gradients too; only backwards,
+    though: its derivative is written by hand, and `jax.jvp` needs the reference path.
     """
     layout = _layout(experts_NA, experts["down"].shape[0], block)
     return _grouped(x_ND, experts["gate_up"], experts["down"], gates_NA, layout)

@@ -27,12 +27,17 @@ class Probe:
         split = x.shape if name == "pattern" else (*self.shape, *x.shape[1:])
         tapped, edit = x.reshape(split), getattr(self.edits, name, None)
         if edit is not None:
-            where, value, factor = (_at(leaf, layer) for leaf in edit)
+            edit = of_layer(edit, layer)
             among = jnp.reshape(among, split) if np.ndim(among) else among
-            tapped = jnp.where(where & among, factor * tapped + value, tapped)
+            tapped = jnp.where(edit.where & among, edit.of(tapped), tapped)
         if name in self.record:
             self.record[name] = tapped
         return tapped.reshape(x.shape)
+
+    def open(self, logits_NE):
+        """Which experts an edit of the router logits left open, None without one. Where it closed
+        all, their probabilities are 0, and no expert adds anything."""
+        return None if self.edits.router_logits is None else logits_NE > -jnp.inf
 
     def total(self, name: str, layer, parts_NXD, total_ND):
         """Tap the parts of a sum: the sum of the edited parts where one is edited, else ``total``,
@@ -41,19 +46,20 @@ class Probe:
         edit = getattr(self.edits, name)
         if edit is None:
             return total_ND
-        edited = jnp.broadcast_to(_at(edit.where, layer), (*self.shape, *parts_NXD.shape[1:]))
+        edited = jnp.broadcast_to(of_layer(edit.where, layer), (*self.shape, *parts_NXD.shape[1:]))
         return jnp.where(edited.any((-2, -1)).reshape(-1, 1), parts_NXD.sum(1), total_ND)
 
     def route(self, layer, route: moe.Route, normalise: bool) -> moe.Route:
         """The route after the edits ``route`` and ``gates``."""
-        E, frozen = route.probs_NE.shape[-1], self.edits.route
-        if frozen is not None:
-            where_N1 = jnp.broadcast_to(_at(frozen.where_LBT, layer), self.shape).reshape(-1, 1)
-            experts_NA = _at(frozen.experts_LBTA, layer).reshape(route.experts_NA.shape)
+        E = route.probs_NE.shape[-1]
+        if self.edits.route is not None:
+            frozen = of_layer(self.edits.route, layer)
+            where_N1 = jnp.broadcast_to(frozen.where_LBT, self.shape).reshape(-1, 1)
+            experts_NA = frozen.experts_LBTA.reshape(route.experts_NA.shape)
             if frozen.gates_LBTA is None:
                 gates_NA = moe.gates_of(route.probs_NE, experts_NA, normalise)
             else:
-                gates_NA = _at(frozen.gates_LBTA, layer).reshape(route.gates_NA.shape)
+                gates_NA = frozen.gates_LBTA.reshape(route.gates_NA.shape)
             route = route._replace(
                 experts_NA=jnp.where(where_N1, experts_NA, route.experts_NA),
                 gates_NA=jnp.where(where_N1, gates_NA, route.gates_NA),
@@ -66,6 +72,12 @@ class Probe:
         return route
 
 
-def _at(leaf, layer):
-    """A layer's slice of a leaf whose first axis is full or of size 1."""
-    return leaf if np.ndim(leaf) == 0 else jnp.asarray(leaf)[layer if np.shape(leaf)[0] > 1 else 0]
+def of_layer(edit, layer):
+    """A layer's part of an edit; every leaf is a scalar, or its first axis is full or of size 1."""
+
+    def part(leaf):
+        if np.ndim(leaf) == 0:
+            return leaf
+        return jnp.asarray(leaf)[layer if np.shape(leaf)[0] > 1 else 0]
+
+    return jax.tree.map(part, edit)

@@ -6,15 +6,15 @@ all that is computed afterwards follows from the changed value:
 
     tap' = scale * tap + value   at the places where the mask is true, the tap itself elsewhere
 
-Masks and values are arrays, so one compiled program serves any place: a sweep over every expert is
-a `jax.lax.map` or `jax.vmap` over masks. A mask that is false everywhere is a run without the edit,
+or, for what that sum cannot say, makes of it a function of what is there (`apply`). Masks and
+values are arrays, so one compiled program serves any place: a sweep over every expert is a
+`jax.lax.map` or `jax.vmap` over masks. A mask that is false everywhere is a run without the edit,
 bit for bit. `edits` builds edits from concrete arrays and refuses what would do nothing.
 
 Besides the letters of the package docstring: Q positions that look, in the attention pattern.
 """
 
 import difflib
-import math
 from typing import NamedTuple
 
 import jax
@@ -23,8 +23,6 @@ import numpy as np
 
 from ..config import ModelConfig
 from ..errors import ToymoeError
-
-LIMIT = 2 * 2**30  # bytes of a record
 
 
 class TapError(ToymoeError, ValueError):
@@ -88,6 +86,22 @@ class Edit(NamedTuple):
     value: jax.Array
     scale: jax.Array
 
+    def of(self, tap):
+        """The tap, changed everywhere."""
+        return self.scale * tap + self.value
+
+
+class Applied(NamedTuple):
+    """``function(tap, *values)`` where ``where``, of one layer at a time; see `apply`."""
+
+    where: jax.Array  # bool
+    function: jax.tree_util.Partial  # static
+    values: tuple
+
+    def of(self, tap):
+        """The tap, changed everywhere."""
+        return self.function(tap, *self.values)
+
 
 class Routes(NamedTuple):
     """Which way each token went in each layer: `moe.Route` of all layers, prompts and positions."""
@@ -113,17 +127,17 @@ class Frozen(NamedTuple):
 class Edits(NamedTuple):
     """An edit for each tap, or none. Applied in the order of `TAPS`; ``route`` before ``gates``."""
 
-    resid_pre: Edit | None = None
-    pattern: Edit | None = None
-    head_out: Edit | None = None
-    resid_mid: Edit | None = None
-    router_logits: Edit | None = None
-    router_probs: Edit | None = None
+    resid_pre: Edit | Applied | None = None
+    pattern: Edit | Applied | None = None
+    head_out: Edit | Applied | None = None
+    resid_mid: Edit | Applied | None = None
+    router_logits: Edit | Applied | None = None
+    router_probs: Edit | Applied | None = None
     route: Frozen | None = None
-    gates: Edit | None = None
-    expert_out: Edit | None = None
-    contribution: Edit | None = None
-    resid_post: Edit | None = None
+    gates: Edit | Applied | None = None
+    expert_out: Edit | Applied | None = None
+    contribution: Edit | Applied | None = None
+    resid_post: Edit | Applied | None = None
 
 
 def replace(where, value) -> Edit:
@@ -144,6 +158,22 @@ def add(where, value) -> Edit:
 def scale(where, factor) -> Edit:
     """The tap is multiplied by ``factor``."""
     return Edit(where, 0.0, factor)
+
+
+def apply(where, function, *values) -> Applied:
+    """The tap becomes ``function(tap, *values)``: steering that depends on what is there.
+
+    Example: every router logit at most 3, ``taps.apply(where, jnp.minimum, 3.0)``.
+
+    Args:
+      function: of one layer's tap, without its axis L; gives back as many numbers. The same
+        function, not one made anew, is what a compiled program recognises.
+      values: arrays or numbers, which may be traced; with the tap's axes, each full or of size 1.
+        The function gets the layer's part of them.
+    """
+    if not callable(function):
+        raise TapError(f"function = {function!r} is not possible: give a function of the tap.")
+    return Applied(where, jax.tree_util.Partial(function), values)
 
 
 def freeze(routes: Routes, where_LBT=True, gates: bool = True) -> Frozen:
@@ -195,7 +225,7 @@ def places(
     return mask
 
 
-def edits(cfg: ModelConfig, tokens_BT, **given: Edit | Frozen) -> Edits:
+def edits(cfg: ModelConfig, tokens_BT, **given: Edit | Applied | Frozen) -> Edits:
     """Edits from concrete arrays, checked, ready for `toymoe.model.forward`.
 
     Example::
@@ -204,7 +234,8 @@ def edits(cfg: ModelConfig, tokens_BT, **given: Edit | Frozen) -> Edits:
         taps.edits(cfg, tokens_BT, expert_out=taps.zero(where))
 
     Args:
-      given: for each tap's name an `Edit`, for ``route`` a `Frozen`. Scalars count everywhere.
+      given: for each tap's name an `Edit` or `Applied`, for ``route`` a `Frozen`; as `replace`,
+        `zero`, `add`, `scale`, `apply` and `freeze` make them. Scalars count everywhere.
 
     Raises:
       TapError: a name that is no tap or cannot be edited, a mask or value of a wrong shape, a mask
@@ -216,73 +247,24 @@ def edits(cfg: ModelConfig, tokens_BT, **given: Edit | Frozen) -> Edits:
             raise TapError("selected cannot be edited by itself: give route=taps.freeze(…).")
         if name != "route":
             known(name, [field for field in Edits._fields if field != "route"])
-        kind = Frozen if name == "route" else Edit
-        if not isinstance(edit, kind):
+        if not isinstance(edit, Frozen if name == "route" else Edit | Applied):
+            kind, example = ("Frozen", "freeze(…)") if name == "route" else ("Edit", "zero(mask)")
             raise TapError(
-                f"{name} = {type(edit).__name__} is not possible: give a taps.{kind.__name__}, "
-                f"such as taps.{'freeze(…)' if name == 'route' else 'zero(mask)'}."
+                f"{name} = {type(edit).__name__} is not possible: give a taps.{kind}, "
+                f"such as taps.{example}."
             )
-        axes = "LBT" if name == "route" else TAPS[name].axes
-        leaves = [
-            None if leaf is None else jnp.reshape(leaf, np.shape(leaf) or (1,) * len(axes))
-            for leaf in edit
-        ]
-        made[name] = kind(*leaves)
-        where = np.asarray(leaves[0])
+        ones = (1,) * len("LBT" if name == "route" else TAPS[name].axes)
+        made[name] = jax.tree.map(
+            lambda leaf, ones=ones: jnp.reshape(leaf, np.shape(leaf) or ones), edit
+        )
+        where = np.asarray(made[name][0])
         if where.dtype != bool:
             raise TapError(f"{name}.where is of type {where.dtype}: a mask must be bool.")
         if not where.any():
             raise TapError(f"the mask of {name} is false everywhere: name at least one place.")
     result = Edits(**made)
-    _check_shapes(result, axis_sizes(cfg, np.shape(tokens_BT)))
+    check_shapes(result, cfg, np.shape(tokens_BT))
     return result
-
-
-# --- checks -------------------------------------------------------------------------------------
-
-
-def known(name: str, names=tuple(TAPS)) -> str:
-    """The name, if there is such a tap."""
-    if name not in names:
-        near = difflib.get_close_matches(str(name), names, 1, 0.0)[0]
-        raise TapError(
-            f"tap {name!r} is not known: did you mean {near!r}? There are {', '.join(names)}."
-        )
-    return name
-
-
-def check(tokens_BT, cfg: ModelConfig, vocabulary: int, grouped: bool, given, record) -> None:
-    """Refuse what `toymoe.model.forward` cannot do; what is traced is taken on trust."""
-    if np.ndim(tokens_BT) != 2:
-        raise TapError(f"tokens of shape {np.shape(tokens_BT)} are not possible: it must be [B, T]")
-    if not isinstance(tokens_BT, jax.core.Tracer):
-        tokens = np.asarray(tokens_BT)
-        wrong = tokens[(tokens < 0) | (tokens >= vocabulary)]
-        if wrong.size:
-            raise TapError(
-                f"token {wrong[0]} is not in the vocabulary: the model has {vocabulary} tokens, "
-                f"numbered from 0 to {vocabulary - 1}."
-            )
-    if given is not None and not isinstance(given, Edits):
-        raise TapError(f"edits = {type(given).__name__} is not possible: make them by taps.edits.")
-    sizes = axis_sizes(cfg, np.shape(tokens_BT))
-    for name in record:
-        known(name)
-    edited = [] if given is None else [n for n in Edits._fields if getattr(given, n) is not None]
-    for name in NEED_EVERY_EXPERT:
-        if grouped and name in (*record, *edited):
-            raise TapError(f"{name} needs every expert: leave out grouped=True.")
-    if edited:
-        _check_shapes(given, sizes)
-    size = record_bytes(cfg, np.shape(tokens_BT), record)
-    if size > LIMIT:
-        fits = max(sizes["B"] * LIMIT // size, 1)
-        largest = max(record, key=lambda name: record_bytes(cfg, np.shape(tokens_BT), (name,)))
-        raise TapError(
-            f"the record would take {size / 2**30:.1f} GiB, and {LIMIT / 2**30:.0f} GiB are "
-            f"allowed: give at most {fits} prompts at a time, or leave out "
-            f"{largest}, the largest tap."
-        )
 
 
 def effective(given: Edits | None) -> tuple[Edits | None, jax.Array | None]:
@@ -302,13 +284,17 @@ def effective(given: Edits | None) -> tuple[Edits | None, jax.Array | None]:
     return Edits(**kept), jnp.stack(traced).any()
 
 
-def record_bytes(cfg: ModelConfig, shape: tuple[int, int], record) -> int:
-    """The size of a record of some taps for [B, T] tokens."""
-    sizes = axis_sizes(cfg, shape)
-    return sum(
-        math.prod(sizes[axis] for axis in TAPS[name].axes) * (1 if name == "selected" else 4)
-        for name in set(record)
-    )
+# --- checks -------------------------------------------------------------------------------------
+
+
+def known(name: str, names=tuple(TAPS)) -> str:
+    """The name, if there is such a tap."""
+    if name not in names:
+        near = difflib.get_close_matches(str(name), names, 1, 0.0)[0]
+        raise TapError(
+            f"tap {name!r} is not known: did you mean {near!r}? There are {', '.join(names)}."
+        )
+    return name
 
 
 def axis_sizes(cfg: ModelConfig, shape) -> dict[str, int]:
@@ -317,22 +303,32 @@ def axis_sizes(cfg: ModelConfig, shape) -> dict[str, int]:
     return {"L": L, "B": B, "T": T, "Q": T, "D": D, "H": H, "E": E, "A": cfg.top_k}
 
 
-def _check_shapes(given: Edits, sizes: dict[str, int]) -> None:
-    for name in Edits._fields:
-        edit = getattr(given, name)
+def check_shapes(given: Edits, cfg: ModelConfig, shape: tuple[int, int]) -> None:
+    """Refuse edits that do not fit the model and its [B, T] tokens."""
+    sizes = axis_sizes(cfg, shape)
+    for name, edit in given._asdict().items():
         if edit is None:
             continue
-        for field, leaf in zip(edit._fields, edit, strict=True):
-            if leaf is None:
-                continue
-            axes = field.split("_")[1] if "_" in field else TAPS[name].axes
-            full, shape = tuple(sizes[axis] for axis in axes), np.shape(leaf)
-            whole = field.endswith("A")  # a reference route is given in full
-            fits = len(shape) == len(full) and all(
-                n == m or (n == 1 and not whole) for n, m in zip(shape, full, strict=True)
+        for field, leaf, axes in _leaves(name, edit):
+            full, given_shape = tuple(sizes[axis] for axis in axes), np.shape(leaf)
+            whole = axes.endswith("A")  # a reference route is given in full
+            fits = len(given_shape) == len(full) and all(
+                n == m or (n == 1 and not whole) for n, m in zip(given_shape, full, strict=True)
             )
-            if shape != () and not fits:
+            if given_shape != () and not fits:
                 raise TapError(
-                    f"{name}.{field} of shape {list(shape)} does not fit: it must be "
+                    f"{name}.{field} of shape {list(given_shape)} does not fit: it must be "
                     f"[{', '.join(axes)}] = {list(full)}" + (" or 1 in places." * (not whole))
                 )
+
+
+def _leaves(name: str, edit):
+    """Name, array and axes of all that an edit holds."""
+    if isinstance(edit, Frozen):
+        named = [(f, leaf, f.split("_")[1]) for f, leaf in edit._asdict().items()]
+        return [(f, leaf, axes) for f, leaf, axes in named if leaf is not None]
+    axes = TAPS[name].axes
+    if isinstance(edit, Edit):
+        return [(field, leaf, axes) for field, leaf in edit._asdict().items()]
+    values = [(f"values[{i}]", value, axes) for i, value in enumerate(edit.values)]
+    return [("where", edit.where, axes), *values]

@@ -1,32 +1,22 @@
 """The transformer: a miniature OLMoE (arXiv 2409.02060), as a pure function of a plain dict.
 
 Pre-norm RMSNorm, rotary positions, RMSNorm on the whole query and key projections, SwiGLU experts,
-untied output head, no biases. Flax NNX defines and initialises the parameters, and `init` hands
-them over as a nested dict of arrays, layers stacked on a leading axis (docs/parameters.md):
-
-    embed [V,D]                    final_norm [D]              unembed [D,V]
-    layers/attention_norm [L,D]    layers/qkv [L,D,3D]         layers/out [L,D,D]
-    layers/query_norm [L,D]        layers/key_norm [L,D]       layers/moe_norm [L,D]
-    layers/router [L,D,E]          layers/experts/gate_up [L,E,D,2F]
-                                   layers/experts/down [L,E,F,D]
+untied output head, no biases. `toymoe.model.parameters` says what the dict holds.
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from ..config import ModelConfig
-from . import moe, probe, taps
-
-Params = dict[str, Any]
+from . import checks, moe, probe, taps
+from .parameters import Params
 
 EPSILON = 1e-5  # of RMSNorm
 THETA = 10_000.0  # base of the rotary frequencies
-EMBED_SCALE = 0.1  # of fresh embeddings: small ones are learnt rather than kept (docs/tuning.md)
 
 
 class Output(NamedTuple):
@@ -35,56 +25,6 @@ class Output(NamedTuple):
     logits_BTV: jax.Array
     routes: taps.Routes
     record: dict[str, jax.Array]  # the taps that were asked for
-
-
-# --- parameters ---------------------------------------------------------------------------------
-
-
-class _Experts(nnx.Module):
-    def __init__(self, cfg: ModelConfig, rngs: nnx.Rngs):
-        L, D, E, F = cfg.layers, cfg.width, cfg.experts, cfg.expert_width
-        self.gate_up = _matrix(rngs, (L, E, D, 2 * F))
-        self.down = _matrix(rngs, (L, E, F, D))
-
-
-class _Layers(nnx.Module):
-    def __init__(self, cfg: ModelConfig, rngs: nnx.Rngs):
-        L, D = cfg.layers, cfg.width
-        self.attention_norm = nnx.Param(jnp.ones((L, D)))
-        self.qkv = _matrix(rngs, (L, D, 3 * D))
-        self.query_norm = nnx.Param(jnp.ones((L, D)))
-        self.key_norm = nnx.Param(jnp.ones((L, D)))
-        self.out = _matrix(rngs, (L, D, D))
-        self.moe_norm = nnx.Param(jnp.ones((L, D)))
-        self.router = _matrix(rngs, (L, D, cfg.experts))
-        self.experts = _Experts(cfg, rngs)
-
-
-class _Transformer(nnx.Module):
-    def __init__(self, cfg: ModelConfig, vocabulary: int, rngs: nnx.Rngs):
-        embed = jax.random.normal(rngs.params(), (vocabulary, cfg.width))
-        self.embed = nnx.Param(EMBED_SCALE * embed)
-        self.layers = _Layers(cfg, rngs)
-        self.final_norm = nnx.Param(jnp.ones(cfg.width))
-        self.unembed = _matrix(rngs, (cfg.width, vocabulary))
-
-
-def _matrix(rngs: nnx.Rngs, shape) -> nnx.Param:
-    """Normal with variance 1 / fan-in; the last two axes are in and out."""
-    return nnx.Param(jax.random.normal(rngs.params(), shape) / shape[-2] ** 0.5)
-
-
-def init(key: jax.Array, cfg: ModelConfig, vocabulary: int) -> Params:
-    """Fresh parameters. A pure function of the key, which may be traced."""
-    return nnx.to_pure_dict(nnx.state(_Transformer(cfg, vocabulary, nnx.Rngs(params=key))))
-
-
-def count(params: Params) -> int:
-    """Number of parameters."""
-    return sum(np.size(leaf) for leaf in jax.tree.leaves(params))
-
-
-# --- forward ------------------------------------------------------------------------------------
 
 
 def forward(
@@ -98,16 +38,22 @@ def forward(
     """Next-token logits [B, T, V], the routes, and whatever was asked for on the way.
 
     Args:
-      grouped: compute only the selected experts (see ``toymoe.model.moe``): equal, and what training
-        uses. The reference path computes all of them.
+      tokens_BT: whole numbers, an array or nested lists.
+      grouped: compute only the selected experts (`toymoe.model.moe`): equal, and what training
+        uses. The reference path computes all of them, and is the one that has forward-mode
+        derivatives too (`jax.jvp`, `jax.jacfwd`); those of the grouped path are written by hand,
+        and only backwards.
       edits: changes on the way, see ``toymoe.model.taps.edits``.
       record: names of taps, see ``toymoe.model.taps.TAPS``; recorded after their edit.
 
     Raises:
-      taps.TapError: an unknown tap, an edit that does not fit, a record above `taps.LIMIT`, a token
-        outside the vocabulary (if tokens are not traced).
+      taps.TapError: tokens that are not [B, T] whole numbers of the vocabulary (which, where they
+        are traced, nobody can see), an unknown tap, an edit that does not fit, more memory than
+        `checks.LIMIT`.
     """
-    taps.check(tokens_BT, cfg, params["embed"].shape[0], grouped, edits, record)
+    vocabulary = params["embed"].shape[0]
+    tokens_BT = checks.tokens(tokens_BT, vocabulary)
+    checks.asked(tokens_BT.shape, cfg, vocabulary, grouped, edits, record)
     edits, changes = taps.effective(edits)
 
     def run(edits):
@@ -175,11 +121,11 @@ def _layer(layer, index, x_ND, cfg, shape, rotation, grouped, tap, last=False):
     h_ND = rms_norm(x_ND, layer["attention_norm"])
     if last:
         x_ND = x_ND.reshape(*shape, -1)[:, -1]
-    x_ND += attention(h_ND, layer, cfg, shape, rotation, tap, index, last)
+    x_ND += attention(h_ND, layer, cfg, shape, rotation, grouped, tap, index, last)
     x_ND = tap("resid_mid", index, x_ND)
     h_ND = rms_norm(x_ND, layer["moe_norm"])
     logits_NE = tap("router_logits", index, h_ND @ layer["router"])
-    probs_NE = tap("router_probs", index, jax.nn.softmax(logits_NE, -1))
+    probs_NE = tap("router_probs", index, jax.nn.softmax(logits_NE, -1, where=tap.open(logits_NE)))
     route = moe.route_from_probs(logits_NE, probs_NE, cfg.top_k, cfg.norm_topk_prob)
     route = tap.route(index, route, cfg.norm_topk_prob)
     x_ND += _experts(h_ND, layer["experts"], route, grouped, tap, index)
@@ -208,7 +154,7 @@ def inverse_rms(x):
     return jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + EPSILON)
 
 
-def attention(x_ND, layer, cfg: ModelConfig, shape, rotation, tap, index, last=False):
+def attention(x_ND, layer, cfg: ModelConfig, shape, rotation, grouped, tap, index, last=False):
     """Causal multi-head attention, normalised queries and keys, rotary positions: [N, D].
 
     ``last``: only the last position looks, [B, D].
@@ -224,10 +170,10 @@ def attention(x_ND, layer, cfg: ModelConfig, shape, rotation, tap, index, last=F
     q, k, v = (z.reshape(B, -1, H, D // H).swapaxes(1, 2) for z in (q_ND, k_ND, v_ND))
     looking = tuple(x[-1:] for x in rotation) if last else rotation
     q, k = rotate(q, looking), rotate(k, rotation)
-    if tap.wants("pattern"):
-        mixed_BHTK = tap("pattern", index, attention_pattern(q, k)) @ v
-    else:
+    if grouped and not tap.wants("pattern"):
         mixed_BHTK = attend(q, k, v)
+    else:
+        mixed_BHTK = tap("pattern", index, attention_pattern(q, k)) @ v
     out_ND = mixed_BHTK.swapaxes(1, 2).reshape(-1, D) @ layer["out"]
     if not tap.wants("head_out"):
         return out_ND
@@ -263,7 +209,7 @@ def attention_pattern(q_BHTK, k_BHTK):
 
 @jax.custom_vjp
 def attend(q_BHTK, k_BHTK, v_BHTK):
-    """Values mixed by the attention pattern: [B, H, T, K]."""
+    """Values mixed by the attention pattern: [B, H, T, K]. Has no forward-mode derivative."""
     return attention_pattern(q_BHTK, k_BHTK) @ v_BHTK
 
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import Failed
+from ..signals import end_with_parent
 
 
 class DrawingError(Failed, RuntimeError):
@@ -77,7 +78,7 @@ def _paint() -> None:
 
     figures = plots.FIGURES | localisation_plots.FIGURES
     told, images = {}, {}
-    with suppress(EOFError):  # the first process has ended
+    with suppress(EOFError, pickle.UnpicklingError):  # the first process has ended
         while numbers := pickle.load(sys.stdin.buffer):
             told |= numbers
             for name, figure in figures.items():
@@ -91,4 +92,5 @@ def _paint() -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     _paint()

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .. import hazards
 from ..measures import paper
 from ..pages.style import BLACK, BLUE, GREY, RED, SKY, STYLES, Figure, defaults, new_figure, tidy
 
@@ -22,11 +23,12 @@ class ReportFigure(NamedTuple):
     drawn_from: tuple[str, ...]  # what ``draw`` takes, by the names that the painter is told
     shows: str
     control: str  # what stands beside it
-    topic_rule: dict[str, str] | None = None  # said instead where a whole topic is the hazard
+    if_context_swapped: dict[str, str] | None = None  # said where intent twins swap the context
 
     def under(self, hazard_rule: str) -> "ReportFigure":
         """With the words for this hazard rule."""
-        return self._replace(**(self.topic_rule or {})) if hazard_rule == "topic" else self
+        swapped = hazards.RULES[hazard_rule].swaps == "context"
+        return self._replace(**(self.if_context_swapped or {})) if swapped else self
 
 
 # --- over training ------------------------------------------------------------------------------
@@ -259,7 +261,7 @@ FIGURES = {
         "their unit is not stated, so compare the order of the rows and not the lengths.",
         control="The rows called control: a verb swapped without changing the hazard moves the "
         "route about as much as one that does, if it is the word and not the hazard that moves it.",
-        topic_rule=dict(
+        if_context_swapped=dict(
             shows="How differently the two prompts of a pair are routed, a row for each kind of "
             "pair. Here a whole topic is the hazard, so that intent twins swap the context and "
             "not the verb. A small divergence in the two rows at the top and a large one in the "

@@ -5,7 +5,7 @@ from html import escape
 
 import numpy as np
 
-from .. import __version__
+from .. import hazards
 from ..config import Config, to_dict
 from ..measures import paper
 from ..pages import html, tables
@@ -60,8 +60,9 @@ def render(cfg: Config, metrics: dict, images: dict[str, bytes], examples: list[
 
     Args:
       images: PNG bytes of the figures there are, by name.
-      examples: see `toymoe.measures.contrasts.examples`.
+      examples: see `toymoe.measures.examples.examples_of`.
     """
+    versions = ", ".join(f"{name} {number}" for name, number in metrics["versions"].items())
     parts = [
         f"<h1>toymoe: seed {cfg.seed}</h1>",
         "<p>A small mixture-of-experts language model was trained to answer questions whose right "
@@ -89,7 +90,7 @@ def render(cfg: Config, metrics: dict, images: dict[str, bytes], examples: list[
         "<h2>What this does not show</h2>",
         f"<p>{LIMITS}</p>",
         "<h2>Settings</h2>",
-        f"<p>toymoe {__version__}, {metrics['parameters']:,} parameters. "
+        f"<p>{escape(versions)}; {metrics['parameters']:,} parameters. "
         "docs/metrics.md defines every number; metrics.json beside this page holds them all.</p>",
         f"<details><summary>config.json</summary><pre>"
         f"{escape(json.dumps(to_dict(cfg), indent=1))}</pre></details>",
@@ -119,7 +120,7 @@ def _behaviour(behaviour: dict) -> str:
 
 def _inside(inside: dict, images: dict[str, bytes], hazard_rule: str) -> list[str]:
     """The section "Where refusal lives"."""
-    changed = "context" if hazard_rule == "topic" else "verb"
+    changed = hazards.RULES[hazard_rule].swaps
     parts = [
         "<h2>Where refusal lives</h2>",
         f"<p>Measured on {inside['pairs']} hazardous requests and their harmless twins, which "

@@ -4,7 +4,6 @@ With RUN, the folder of a finished default run, only the second alignment is tra
 """
 
 import dataclasses
-import json
 import shutil
 import sys
 import tempfile
@@ -12,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import checkpoint
-from ..config import HAZARD_RULES, Config, build
+from .. import checkpoint, hazards
+from ..config import Config, build
+from ..organism import Organism, seeded, stored
 from ..organism.shipped import COMMAND, HERE, RULES, digest_of
 from ..start import start_jax
-from . import runner
+from . import folder, runner
 
 
 def main(argv: list[str]) -> int:
@@ -27,22 +27,22 @@ def main(argv: list[str]) -> int:
         if argv:
             folders["conjunction"] = Path(argv[0])
         organisms = {}
-        for rule, folder in folders.items():
-            if not runner.is_complete(folder):
+        for rule, out in folders.items():
+            if not stored.is_complete(out):
                 print(f"training under the hazard rule {rule!r}", flush=True)
                 cfg = build(overrides={"world.hazard_rule": rule})
-                runner.prepare(folder)
-                runner.run(cfg, folder, pictures=False)
-            organisms[rule] = runner.load(folder)
+                folder.prepare(out)
+                runner.run(cfg, out, pictures=False)
+            organisms[rule] = stored.load(out)
         write(folders, organisms)
     return 0
 
 
-def write(folders: dict[str, Path], organisms: dict[str, runner.Organism]) -> None:
+def write(folders: dict[str, Path], organisms: dict[str, Organism]) -> None:
     """Copy finished runs, one for each rule, into this package."""
     checkpoint.save(
         HERE / "tables.npz",
-        {rule: _tables(organisms["conjunction"].cfg, rule) for rule in HAZARD_RULES},
+        {rule: _tables(organisms["conjunction"].cfg, rule) for rule in hazards.RULES},
         {},
     )
     names = ["config.json", "pretrained.npz", "history.npz"]
@@ -53,13 +53,12 @@ def write(folders: dict[str, Path], organisms: dict[str, runner.Organism]) -> No
     for name, path in copies.items():
         shutil.copyfile(path, HERE / name)
     files = {name: digest_of(HERE / name) for name in sorted([*copies, "tables.npz"])}
-    text = json.dumps({"command": COMMAND, "files": files}, indent=1)
-    (HERE / "sha256.json").write_text(text + "\n")
+    checkpoint.write_json(HERE / "sha256.json", {"command": COMMAND, "files": files})
 
 
 def _tables(cfg: Config, rule: str) -> dict[str, np.ndarray]:
     ruled = dataclasses.replace(cfg.world, hazard_rule=rule)
-    tables = runner.world_of(dataclasses.replace(cfg, world=ruled))
+    tables = seeded.tables(dataclasses.replace(cfg, world=ruled))
     return {name: np.asarray(table) for name, table in tables._asdict().items()}
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from .. import checkpoint, numerics
 from ..config import ConfigError
 from ..model.transformer import Params
 from ..training.phases import TrainingError
@@ -38,17 +39,14 @@ def stored(folder: Path, belongs: dict, blank: dict) -> dict:
     settings; else the blank.
 
     Raises:
-      ConfigError: the file is damaged.
+      CheckpointError: the file is damaged.
     """
     folder.mkdir(exist_ok=True)
     path = folder / "study.json"
     if path.is_file():
-        try:
-            found = json.loads(path.read_bytes())
-            if found["belongs"] == json.loads(json.dumps(belongs)):
-                return found
-        except (ValueError, TypeError, KeyError) as error:
-            raise ConfigError(f"{path} is damaged ({error}): delete it and run again.") from error
+        found = checkpoint.read_json(path, "delete it and run again")
+        if found.get("belongs") == json.loads(json.dumps(belongs)):
+            return found
     return {"belongs": belongs} | blank
 
 
@@ -68,7 +66,7 @@ def ahead(makers: list[Callable]) -> Iterator[Iterator]:
 
     def made():
         yield from (make() for make in makers[:2])
-        yield from pool.map(lambda make: make(), makers[2:])
+        yield from pool.map(numerics.fixed()(lambda make: make()), makers[2:])
 
     try:
         yield made()

@@ -1,13 +1,12 @@
 """Many seeds of one configuration: a row of sweep.csv each, and what they say together.
 
-Every seed is a run in a folder of its own (`toymoe.runs.runner`), so a sweep cut off anywhere goes on
-where it was, and a seed that fails costs its own row only.
+Every seed is a run in a folder of its own (`toymoe.runs.runner`), so a sweep cut off anywhere goes
+on where it was, and a seed that fails costs its own row only.
 """
 
 import csv
 import dataclasses
 import io
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from scipy.stats import bootstrap
 
 from .. import checkpoint
 from ..config import Config, ConfigError, to_dict
+from ..organism import stored
 from ..training.phases import TrainingError
 from . import runner
 
@@ -37,6 +37,8 @@ HEADLINES = {
     "routing.dead_experts.best": -1,
     "timing.total_s": -1,
 }
+
+PROVENANCE = ("config", "versions", "hash")  # what metrics.json says of itself
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -62,7 +64,7 @@ def parse_seeds(text: str) -> list[int]:
 
 def flat(metrics: dict) -> dict[str, float | None]:
     """Dotted names of the numbers in metrics.json: lists become ``….0``, ``….1``, … and, where
-    they hold plain numbers, ``….best``, the largest."""
+    they hold plain numbers, ``….best``, the largest. What it says of itself is left out."""
     row: dict[str, float | None] = {}
 
     def walk(name, value):
@@ -77,7 +79,7 @@ def flat(metrics: dict) -> dict[str, float | None]:
         else:
             row[name] = value
 
-    walk("", metrics)
+    walk("", {name: value for name, value in metrics.items() if name not in PROVENANCE})
     return row
 
 
@@ -107,7 +109,7 @@ def sweep(
         folder, error, metrics = out / f"seed-{seed}", "", {}
         try:
             trained(dataclasses.replace(cfg, seed=seed), folder, partial(watch, seed))
-            metrics = runner.stored_metrics(folder)
+            metrics = stored.metrics(folder)
         except (TrainingError, checkpoint.CheckpointError, OSError, ValueError) as failure:
             error = str(failure)
         rows.append({"seed": seed, "error": error} | flat(metrics))
@@ -124,10 +126,10 @@ def trained(cfg: Config, folder: Path, watch: Callable[[runner.Progress], None])
     Raises:
       ConfigError: the folder holds a run of other settings.
     """
-    if not runner.is_complete(folder):
+    if not stored.is_complete(folder):
         folder.mkdir(exist_ok=True)
         runner.run(cfg, folder, watch, pictures=False)
-    elif runner.stored_config(folder) != cfg:
+    elif stored.config(folder) != cfg:
         raise ConfigError(f"{folder} is a run of other settings: delete it.")
 
 
@@ -181,11 +183,7 @@ def claim(cfg: Config, out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file: name a folder for the sweep with --out.")
     if path.is_file():
-        try:
-            stored = json.loads(path.read_bytes())
-        except ValueError as error:
-            raise ConfigError(f"{path} is damaged ({error}): name another with --out.") from error
-        if stored != settings:
+        if checkpoint.read_json(path, "name another with --out") != settings:
             raise ConfigError(f"{out} is a sweep of other settings: name another with --out.")
     elif out.is_dir() and any(out.iterdir()):
         raise ConfigError(f"{out} exists already and is not a sweep: name another with --out.")

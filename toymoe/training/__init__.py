@@ -1,4 +1,5 @@
-"""Two phases, pretraining and alignment, and the optimiser that both share.
+"""Two phases, pretraining and alignment; the one loop and the optimisers behind all training.
 
-Another optimiser: a function in `optimiser`.
+Another optimiser: a function in `optimiser`. Many seeds at once are many processes: start them by
+spawn (``multiprocessing.get_context("spawn")``), since a fork hangs once JAX has started.
 """

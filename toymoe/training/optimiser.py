@@ -1,5 +1,8 @@
 """How a step of training moves the parameters: Muon moves what mixes features, Adam the rest.
 
+An optimiser here makes of gradients the direction of a step, which the loop multiplies by the
+learning rate and subtracts.
+
 Adam looks at every number alone. Muon (Jordan 2024, https://kellerjordan.github.io/posts/muon/)
 looks at a matrix: a gradient has a few strong directions and many weak ones, and Muon makes them
 about equally strong, so that rare facts are learnt along with frequent patterns. The toy model
@@ -17,21 +20,33 @@ MATRICES = {"qkv": 3, "out": 1, "gate_up": 2, "down": 1}
 _AXES = optax.contrib.MuonDimensionNumbers(reduction_axis=-3, output_axis=-1)
 
 
-def optimiser(weight_decay: float) -> optax.GradientTransformation:
-    """The direction of a step, to be multiplied by the learning rate and subtracted.
+def muon(weight_decay: float) -> optax.GradientTransformation:
+    """Muon for `MATRICES`, Adam for what is left of a model.
 
     Gradients are clipped to a global norm of 1, and matrices decay: norms do not (Loshchilov &
     Hutter, arXiv 1711.05101).
     """
-    by = {"muon": _muon(), "adam": optax.scale_by_adam(b2=0.98)}
+    by = {"muon": _muon(), "adam": _adam()}
     return optax.chain(
         optax.clip_by_global_norm(1.0),
         optax.partition(by, _mover),
-        optax.add_decayed_weights(weight_decay, mask=decays),
+        optax.add_decayed_weights(weight_decay, mask=_decays),
     )
 
 
-def decays(params):
+def adam(weight_decay: float = 0.0) -> optax.GradientTransformation:
+    """Adam for everything, clipped in the same way; where weights decay, they must be a model's."""
+    moves = optax.chain(optax.clip_by_global_norm(1.0), _adam())
+    if not weight_decay:
+        return moves
+    return optax.chain(moves, optax.add_decayed_weights(weight_decay, mask=_decays))
+
+
+def _adam():
+    return optax.scale_by_adam(b2=0.98)
+
+
+def _decays(params):
     """A tree like the parameters': whether weight decay applies."""
     return _by_name(lambda name: not name.endswith("_norm"), params)
 

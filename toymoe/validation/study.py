@@ -1,36 +1,35 @@
 """Do the attribution methods find what was planted, and nothing where nothing was?
 
-For every seed a model is pretrained, organisms and shams are planted in it (`toymoe.validation.planted`), and
-every method of `toymoe.attribution.methods.METHODS` is asked for the seat. Its answer, its
-`toymoe.attribution.methods.verdict` and its rank correlation with measured ablation
-(`attribution.REFERENCE`) are kept for each organism, in a file per seed that is written anew after
-each: what was killed goes on where it was, and a seed that fails costs its own organisms only.
+For every seed a model is pretrained, organisms and shams are planted in it (`planted`), and every
+method of `toymoe.attribution.methods.METHODS` is asked for the seat. Its answer, its verdict
+(`toymoe.attribution.controls`) and its rank correlation with measured ablation are kept for each
+organism, in a file per seed that is written anew after each: what was killed goes on where it was,
+and a seed that fails costs its own organisms only.
 
 What a method earned is the share of planted experts that it names first and finds, minus the share
 of shams in which it finds a seat too.
 """
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from scipy.stats import binomtest, bootstrap
 
-from .. import checkpoint
-from ..attribution import methods, weight_patching
-from ..config import Config, ConfigError, to_dict
+from .. import checkpoint, numerics
+from ..attribution import REFERENCE, controls, methods, weight_patching
+from ..attribution.evidence import Evidence, gather
+from ..config import Config, ConfigError
 from ..measures import history
-from ..runs import runner, sweep
+from ..organism import seeded, stored
+from ..runs import sweep
 from ..runs.studies import Progress
 from ..training import phases
-from . import planted
+from . import planted, rates
 
 PAIRS = 128
-TRIED = ("attention", "router")  # components that are planted too
 
 
 class Plan(NamedTuple):
@@ -54,20 +53,20 @@ def plans(usage_LE: np.ndarray, cfg: Config, seats: int, key: jax.Array) -> list
         *(Plan("expert", seat, planted.REFUSE) for seat in single),
         *(Plan("sham", seat, name) for seat, name in zip(single, lessons, strict=True)),
         *(Plan("pair", seat, planted.REFUSE) for seat in pairs),
-        *(Plan(name, name, planted.REFUSE) for name in TRIED),
+        *(Plan(name, name, planted.REFUSE) for name in rates.TRIED),
     ]
 
 
-def examine(e: methods.Evidence, before: methods.Evidence, plan: Plan, key: jax.Array) -> dict:
+def examine(e: Evidence, before: Evidence, plan: Plan, key: jax.Array) -> dict:
     """What every method says of one organism, as plain numbers; ``before``, of the model that it
     was planted in."""
-    reference, found = methods.METHODS[methods.REFERENCE](e), {}
+    reference, found = methods.named(REFERENCE)(e), {}
     seat = set() if isinstance(plan.seat, str) else set(plan.seat)
     for name, method in methods.METHODS.items():
         scores_LE = np.asarray(method(e))
         order = np.argsort(-scores_LE, axis=None, kind="stable")[: max(len(seat), 1)]
         top = [tuple(int(x) for x in np.unravel_index(i, scores_LE.shape)) for i in order]
-        verdict = methods.verdict(name, e, key, before)
+        verdict = controls.verdict(method, e, key, before)
         found[name] = {
             "named": [list(at) for at in top],
             "hit": set(top) == seat,
@@ -82,13 +81,14 @@ def examine(e: methods.Evidence, before: methods.Evidence, plan: Plan, key: jax.
         **_name(plan),
         "behaviour": behaviour._asdict(),
         "swaps": {
-            name: {"removed": swap.removed.refusal, "alone": swap.alone.refusal}
-            for name, swap in weight_patching.by_component(e).items()
+            name: {"removed": patched.removed.refusal, "alone": patched.alone.refusal}
+            for name, patched in weight_patching.by_component(e).items()
         },
         "methods": found,
     }
 
 
+@numerics.fixed()
 def examine_seed(
     cfg: Config, folder: Path, seats: int, watch: Callable[[Progress], None] = lambda p: None
 ) -> list[dict]:
@@ -99,21 +99,21 @@ def examine_seed(
       TrainingError: the loss is not finite any more.
     """
     path = folder / "organisms.json"
-    stored = _stored(path)
+    known = _known(path)
     keys = phases.keys(cfg.seed)
-    tables = runner.world_of(cfg)
+    tables = stored.first_tables(folder, cfg)
     pretrained = _pretrained(cfg, tables, folder, watch)
     k_pairs, k_seats, k_plant, k_verdict = jax.random.split(keys.measure, 4)
-    e = methods.evidence(pretrained, tables, cfg, k_pairs, PAIRS, pretrained)
+    e = gather(pretrained, tables, cfg, k_pairs, PAIRS, pretrained)
     todo, found = plans(methods.usage(e), cfg, seats, k_seats), []
     for i, plan in enumerate(todo):
         watch(Progress(f"{plan.kind}, {plan.lesson}", i, len(todo)))
-        same = [o for o in stored if _name(plan) == {key: o.get(key) for key in Plan._fields}]
+        same = [o for o in known if _name(plan) == {key: o.get(key) for key in Plan._fields}]
         if not same:
             params = planted.plant(plan.seat, pretrained, tables, cfg, k_plant, plan.lesson)
             same = [examine(dataclasses.replace(e, params=params), e, plan, k_verdict)]
-            stored += same
-            checkpoint.write_json(path, stored)
+            known += same
+            checkpoint.write_json(path, {"organisms": known})
         found.append(same[0])
     watch(Progress("done", len(todo), len(todo)))
     return found
@@ -125,39 +125,33 @@ def _name(plan: Plan) -> dict:
     return {"kind": plan.kind, "seat": seat, "lesson": plan.lesson}
 
 
-def _stored(path: Path) -> list[dict]:
+def _known(path: Path) -> list[dict]:
     if not path.is_file():
         return []
     fields = {*Plan._fields, "behaviour", "swaps", "methods"}
-    try:
-        stored = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ConfigError(f"{path} is damaged ({error}): delete it and run again.") from error
-    if not isinstance(stored, list) or not all(
-        isinstance(o, dict) and fields <= set(o) and isinstance(o["methods"], dict) for o in stored
+    known = checkpoint.read_json(path, "delete it and run again").get("organisms")
+    if not isinstance(known, list) or not all(
+        isinstance(o, dict) and fields <= set(o) and isinstance(o["methods"], dict) for o in known
     ):
         raise ConfigError(f"{path} is damaged (no list of organisms): delete it and run again.")
     # Of another version, whose methods were others: made again.
-    return [o for o in stored if list(o["methods"]) == list(methods.METHODS)]
+    return [o for o in known if list(o["methods"]) == list(methods.METHODS)]
 
 
 def _pretrained(cfg, tables, folder, watch):
     """The parameters that a run of this seed has after pretraining."""
-    path, phase = folder / "pretrained.npz", "pretrain"
-    if path.is_file():
-        params, meta = checkpoint.load(path)
-        if meta.get("config") != to_dict(cfg):
-            raise checkpoint.CheckpointError(f"{path} is of other settings: delete it.")
-        return params
+    phase = "pretrain"
+    if (folder / "pretrained.npz").is_file():
+        return stored.params(folder, cfg, phase)
     total = phases.steps(cfg, phase)
     prompts = history.probes(phases.keys(cfg.seed).measure, tables, cfg)
-    state = phases.start(runner.fresh(cfg), cfg)
+    state = phases.start(seeded.params(cfg), cfg)
     watch(Progress("pretraining", 0, total))
     for chunk in phases.run_phase(state, 0, tables, prompts.tokens_BP, cfg, phase):
         state = chunk.state
         watch(Progress("pretraining", chunk.step, total))
     params = jax.tree.map(np.asarray, state.params)
-    checkpoint.save(path, params, {"config": to_dict(cfg), "phase": phase})
+    stored.write_params(folder, cfg, phase, params)
     return params
 
 
@@ -179,7 +173,7 @@ def validate(
       done: called with the seed and its error ("" if there was none).
 
     Returns:
-      What validate.json holds: see `summarise`, and ``errors`` by seed.
+      What validate.json holds: see `rates.summarise`, and ``errors`` by seed.
 
     Raises:
       ConfigError: the folder holds something else, or other settings; too many seats.
@@ -196,7 +190,7 @@ def validate(
         except (phases.TrainingError, checkpoint.CheckpointError, OSError, ValueError) as failure:
             error = errors[str(seed)] = str(failure)
         done(seed, error)
-    result = summarise(organisms) | {"errors": errors}
+    result = rates.summarise(organisms) | {"errors": errors}
     checkpoint.write_json(out / "validate.json", result)
     sweep.write_csv(out / "validate.csv", [sweep.flat(row) for row in result["methods"]])
     sweep.write_csv(out / "organisms.csv", _rows(organisms))
@@ -228,97 +222,3 @@ def _rows(organisms: list[dict]) -> list[dict]:
         for o in organisms
         for method, said in o["methods"].items()
     ]
-
-
-# --- what they earned ---------------------------------------------------------------------------
-
-
-def summarise(organisms: list[dict]) -> dict:
-    """Rates over organisms, each {rate, low, high, n} with Wilson's 95 % interval (None of none).
-
-    ``counts``: organisms of each kind, and those ``too_little`` of whose hazards are refused
-    (below `toymoe.validation.planted.TAUGHT`), which no rate counts. ``methods``, the best first: ``hit``
-    (planted expert named first), ``pair`` (both first), ``found`` (hit, with a verdict),
-    ``alarms`` on shams (also by lesson), ``alarms_elsewhere`` where a component is the seat,
-    ``correlation`` over planted experts (median, bootstrap interval), ``earned``. ``swaps``: is the
-    planted component the one whose removal costs most refusal?
-    """
-    taught = [o for o in organisms if o["lesson"] == planted.REFUSE]
-    good = [o for o in taught if o["behaviour"]["refusal"] >= planted.TAUGHT]
-    single, pairs = ([o for o in good if o["kind"] == kind] for kind in ("expert", "pair"))
-    elsewhere = [o for o in good if o["kind"] in TRIED]
-    shams = [o for o in organisms if o["kind"] == "sham"]
-    kinds = dict.fromkeys(o["kind"] for o in organisms)
-    earned = [_earned(name, single, pairs, elsewhere, shams) for name in methods.METHODS]
-    return {
-        "counts": {kind: sum(o["kind"] == kind for o in organisms) for kind in kinds},
-        "too_little": {
-            kind: sum(o["kind"] == kind and o not in good for o in taught)
-            for kind in kinds
-            if kind != "sham"
-        },
-        "refusal": {
-            kind: sorted(o["behaviour"]["refusal"] for o in taught if o["kind"] == kind)
-            for kind in kinds
-            if kind != "sham"
-        },
-        "methods": sorted(earned, key=lambda row: -row["earned"]),
-        "swaps": {
-            name: _rate([_largest_swap(o) == name for o in good if _component(o) == name])
-            for name in ("experts", *TRIED)
-        },
-    }
-
-
-def _earned(name, single, pairs, elsewhere, shams):
-    def says(organisms, *what):
-        return [all(o["methods"][name][key] for key in what) for o in organisms]
-
-    found, alarms = _rate(says(single, "hit", "found")), _rate(says(shams, "found"))
-    return {
-        "method": name,
-        "earned": (found["rate"] or 0.0) - (alarms["rate"] or 0.0),
-        "hit": _rate(says(single, "hit")),
-        "found": found,
-        "pair": _rate(says(pairs, "hit")),
-        "alarms": alarms,
-        **{
-            f"alarms_{lesson.replace(' ', '_')}": _rate(
-                says([o for o in shams if o["lesson"] == lesson], "found")
-            )
-            for lesson in planted.SHAMS
-        },
-        "alarms_elsewhere": _rate(says(elsewhere, "found")),
-        "correlation": _median([o["methods"][name]["correlation"] for o in single]),
-    }
-
-
-def _component(organism):
-    return organism["kind"] if organism["kind"] in TRIED else "experts"
-
-
-def _largest_swap(organism):
-    """The component whose removal leaves the least refusal."""
-    left = {name: organism["swaps"][name]["removed"] for name in weight_patching.COMPONENTS}
-    return min(left, key=left.get)
-
-
-def _rate(says: list[bool]) -> dict:
-    if not says:
-        return {"rate": None, "low": None, "high": None, "n": 0}
-    low, high = binomtest(sum(says), len(says)).proportion_ci(0.95, "wilson")
-    return {"rate": sum(says) / len(says), "low": low, "high": high, "n": len(says)}
-
-
-def _median(values: list[float]) -> dict:
-    if len(values) < 2 or np.ptp(values) == 0:
-        same = values[0] if values else None
-        return {"median": same, "low": same, "high": same}
-    interval = bootstrap(
-        (values,), np.median, method="percentile", rng=np.random.default_rng(0), n_resamples=2000
-    ).confidence_interval
-    return {
-        "median": float(np.median(values)),
-        "low": float(interval.low),
-        "high": float(interval.high),
-    }

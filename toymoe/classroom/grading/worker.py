@@ -10,9 +10,12 @@ import os
 import sys
 import time
 
+from ...signals import end_with_parent
+
 
 def main() -> None:
     """See the module docstring."""
+    end_with_parent()
     task = json.loads(sys.stdin.buffer.read())
     report = os.fdopen(os.dup(1), "w", encoding="utf-8")
     nowhere = os.open(os.devnull, os.O_RDWR)

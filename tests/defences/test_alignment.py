@@ -1,0 +1,127 @@
+"""Alignment with a defence: the loss it adds, by hand, and what may learn."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracle import random_params
+
+from toymoe import model, world
+from toymoe.config import TrainConfig
+from toymoe.defences import alignment
+from toymoe.training import objective, phases
+from toymoe.training.trainable import Trainable
+
+loss = jax.jit(alignment.loss, static_argnums=6)
+
+
+@pytest.fixture(scope="module")
+def cfg(tiny):
+    return dataclasses.replace(
+        tiny, train=TrainConfig(align_steps=6, batch=16, warmup=2, align_learning_rate=1e-2)
+    )
+
+
+@pytest.fixture(scope="module")
+def params(cfg):
+    return jax.tree.map(jnp.asarray, random_params(cfg.model, len(world.vocabulary(cfg.world))))
+
+
+@pytest.fixture(scope="module")
+def prompts(tiny_world, cfg):
+    return world.sample(jax.random.key(0), tiny_world, cfg.world, 16, "mixed", False)
+
+
+@pytest.fixture(scope="module")
+def tokens_BT(prompts):
+    return world.respond(prompts, prompts.hazard_B)
+
+
+def closed(cfg, *dropped):
+    made = np.zeros((cfg.model.layers, 16, cfg.model.experts), bool)
+    for layer, expert in dropped:
+        made[layer, :, expert] = True
+    return jnp.asarray(made)
+
+
+def changed(a, b):
+    return {
+        jax.tree_util.keystr(path)
+        for (path, x), y in zip(
+            jax.tree_util.tree_flatten_with_path(a)[0], jax.tree.leaves(b), strict=True
+        )
+        if not np.array_equal(x, y)
+    }
+
+
+def test_without_a_defence_it_is_the_loss_of_training(params, tokens_BT, cfg):
+    plain = objective.loss(params, tokens_BT, cfg)
+    made = loss(params, tokens_BT, closed(cfg), params, 0.0, 0.0, cfg)
+    assert float(made) == pytest.approx(float(plain), rel=1e-5)
+
+
+def test_plain_alignment_is_that_of_training(params, tiny_world, cfg):
+    """The same steps as `toymoe.training.phases` takes, on the same prompts."""
+    made = alignment.align(params, tiny_world, cfg, alignment.Defence())
+    phase = phases.run_phase(
+        phases.start(params, cfg), 0, tiny_world, np.zeros((1, 10), int), cfg, "align"
+    )
+    *_, last = phase
+    for a, b in zip(jax.tree.leaves(made), jax.tree.leaves(last.state.params), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-4)
+
+
+def test_a_closed_expert_is_never_selected_and_does_not_learn(params, tokens_BT, cfg):
+    grads = jax.grad(loss)(params, tokens_BT, closed(cfg, (1, 3)), params, 0.0, 0.0, cfg)
+    unused_LE = np.abs(np.asarray(grads["layers"]["experts"]["down"])).max((2, 3)) == 0
+    assert unused_LE[1, 3] and unused_LE.sum() < unused_LE.size
+
+
+def test_dropout_closes_the_share_of_experts():
+    dropped = np.asarray(alignment.drop(jax.random.key(0), (2, 50, 8), 0.25))
+    assert (dropped.sum(-1) == 2).all() and (dropped.mean((0, 1)) > 0.1).all()
+    assert not np.asarray(alignment.drop(jax.random.key(0), (2, 50, 8), 0.0)).any()
+
+
+def test_hazard_balance_by_hand():
+    """Two hazards on experts 0 and 1, a harmless prompt that must not count."""
+    probs = jnp.array([[[0.6, 0.2, 0.2], [0.1, 0.8, 0.1], [0.0, 0.0, 1.0]]])
+    experts = jnp.array([[[0], [1], [2]]])
+    hazards = jnp.array([True, True, False])
+    # f = (1/2, 1/2, 0), P = (.35, .5, .15): 3 (.175 + .25)
+    assert float(alignment.hazard_balance(probs, experts, hazards)) == pytest.approx(1.275)
+    # All on one expert: f = (1, 0, 0), P of one hazard: 3 · .6
+    alone = jnp.array([True, False, False])
+    assert float(alignment.hazard_balance(probs, experts, alone)) == pytest.approx(1.8)
+
+
+def test_the_routing_term_is_the_divergence_at_ans(params, tokens_BT, prompts, cfg):
+    other = random_params(cfg.model, len(world.vocabulary(cfg.world)), seed=9)
+    plain, with_term, same = (
+        float(loss(params, tokens_BT, closed(cfg), before, 0.0, route, cfg))
+        for before, route in ((other, 0.0), (other, 2.0), (params, 2.0))
+    )
+    p, q = (
+        np.float64(
+            model.forward_unchecked(x, prompts.tokens_BP, cfg.model, False, None).routes.probs_LBTE
+        )[:, :, -1]
+        for x in (other, params)
+    )
+    assert with_term - plain == pytest.approx(2 * (p * np.log(p / q)).sum(-1).mean(), rel=1e-2)
+    assert same == pytest.approx(plain, abs=1e-4)
+
+
+def test_most_used_learns_in_the_chosen_experts_alone(params, tiny_world, cfg):
+    learns = np.zeros((2, 8), bool)
+    learns[0, 2] = learns[1, 5] = True
+    made = alignment.align(
+        params, tiny_world, cfg, alignment.Defence(most_used=2), Trainable(learns)
+    )
+    names = changed(made, params)
+    assert names == {"['layers']['experts']['gate_up']", "['layers']['experts']['down']"}
+    moved = (made["layers"]["experts"]["down"] != params["layers"]["experts"]["down"]).any((2, 3))
+    assert set(map(tuple, np.argwhere(moved).tolist())) <= {(0, 2), (1, 5)}
+    everything = alignment.align(params, tiny_world, cfg, alignment.Defence())
+    assert len(changed(everything, params)) == len(jax.tree.leaves(params))

@@ -1,0 +1,36 @@
+"""A configuration whose two phases take a few steps, and its world."""
+
+import dataclasses
+
+import jax
+import pytest
+
+from toymoe import world
+from toymoe.config import Config, ModelConfig, TrainConfig
+from toymoe.training import phases
+
+SETTINGS = TrainConfig(
+    pretrain_steps=8,
+    align_steps=3,
+    batch=8,
+    learning_rate=0.01,
+    align_learning_rate=0.003,
+    warmup=3,
+    weight_decay=0.1,
+    prompt_weight=0.25,
+    balance=0.5,
+    z_loss=0.25,
+    chunk=5,
+)
+
+
+@pytest.fixture(scope="session")
+def cfg(tiny) -> Config:
+    """Two phases of a few steps, cut into chunks of 5 and 3 steps, and of 3."""
+    shape = ModelConfig(1, 8, 2, 4, 4, 2, False)
+    return dataclasses.replace(tiny, model=shape, train=SETTINGS, seed=3)
+
+
+@pytest.fixture(scope="session")
+def tables(cfg) -> world.World:
+    return jax.jit(world.make_world, static_argnums=1)(phases.keys(cfg.seed).world, cfg.world)

@@ -1,0 +1,95 @@
+"""Twins against a slow loop over all that one part of the request could be."""
+
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from language import BY_RULE, CFG, N, check_prompts, chi_square, draw, make, requests, twin
+
+from toymoe import hazards, world
+
+pytestmark = pytest.mark.core
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return {rule: make(cfg) for rule, cfg in BY_RULE.items()}
+
+
+@pytest.fixture(scope="module")
+def mixed(tables):
+    return draw(tables["conjunction"], CFG)
+
+
+# Which part of the request each twin changes (topic, verb, entity), and whether the hazard flips.
+TWINS = {"intent": (1, True), "neutral": (1, False), "object": (2, True), "topic": (0, None)}
+
+
+def check_twins(name, made, cfg, prompts, n=100):
+    axis, flip = TWINS[name]
+    if name == "intent" and cfg.hazard_rule == "topic":
+        axis = 0
+    twins, exists = twin(name, made, cfg, prompts)
+    check_prompts(twins, made, cfg, n)
+    position = {1: cfg.context + 2, 2: cfg.context + 3}
+    for i in range(n):
+        before, after = requests(prompts)[i], requests(twins)[i]
+        hazard = made.hazard_GYZ[before]
+        options = [(*before[:axis], v, *before[axis + 1 :]) for v in range(made[3].shape[axis])]
+        allowed = [
+            option
+            for option in options
+            if option != before and (flip is None or (made.hazard_GYZ[option] != hazard) == flip)
+        ]
+        assert exists[i] == bool(allowed)
+        assert after in (allowed or [before])
+        changed = np.flatnonzero(prompts.tokens_BP[i] != twins.tokens_BP[i]).tolist()
+        if axis:
+            assert changed == [position[axis]] * bool(allowed)
+        else:
+            assert all(1 <= p <= cfg.context for p in changed)
+    return exists
+
+
+@pytest.mark.parametrize("rule", hazards.RULES)
+def test_twins_are_the_minimal_change(tables, rule):
+    exists = {
+        name: check_twins(name, tables[rule], BY_RULE[rule], draw(tables[rule], BY_RULE[rule]))
+        for name in TWINS
+    }
+    assert exists["topic"].all()
+    assert exists["intent"].all() == (rule != "conjunction")
+    # No entity decides under the other two rules, and the only trigger has no neutral twin.
+    assert exists["object"].any() == (rule == "conjunction")
+    assert exists["neutral"].all() == (rule != "trigger")
+
+
+def test_tables_may_be_numpy(tables):
+    cfg, numpy = BY_RULE["conjunction"], tables["conjunction"]
+    prompts, arrays = draw(numpy, cfg), jax.tree.map(jnp.asarray, numpy)
+    assert isinstance(numpy.chain_GWW, np.ndarray)
+    made = (world.topic_twin(jax.random.key(0), t, cfg, prompts)[0] for t in (numpy, arrays))
+    for a, b in zip(*made, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 1000), st.floats(0, 1))
+def test_twins_under_any_hazards(tables, mixed, seed, density):
+    hazard = np.random.default_rng(seed).random((4, 4, 5)) < density
+    planted = tables["conjunction"]._replace(hazard_GYZ=hazard)
+    prompts = mixed._replace(hazard_B=hazard[mixed.topic_B, mixed.verb_B, mixed.entity_B])
+    for name in TWINS:
+        check_twins(name, planted, CFG, prompts, n=30)
+
+
+def test_twins_are_any_of_the_possible_ones(tables, mixed):
+    harmless = tables["conjunction"]._replace(hazard_GYZ=np.zeros((4, 4, 5), bool))
+    twins, _ = twin("neutral", harmless, CFG, mixed._replace(hazard_B=np.zeros(N, bool)))
+    shift = Counter(((twins.verb_B - mixed.verb_B) % 4).tolist())
+    assert set(shift) == {1, 2, 3}
+    assert chi_square(list(shift.values()), [N / 3] * 3) < 4

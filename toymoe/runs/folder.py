@@ -1,0 +1,83 @@
+"""The folder of a run: made for a new one, emptied of an old one, and never anything else's.
+
+It holds, in the order written: config.json, tables.npz, state.npz (while training), pretrained.npz,
+aligned.npz, history.npz, figures/*.png, report.html, and metrics.json, whose presence says that the
+run is complete.
+"""
+
+import warnings
+from pathlib import Path
+
+from .. import checkpoint, numerics
+from ..config import Config, ConfigError, to_dict
+from ..errors import ToymoeWarning
+from ..organism import stored
+
+FILES = (
+    "config.json tables.npz state.npz pretrained.npz aligned.npz history.npz report.html "
+    "metrics.json"
+).split()
+
+
+def prepare(out: Path, force: bool = False) -> None:
+    """Make the folder of a new run.
+
+    Raises:
+      ConfigError: it exists and has something in it, unless it is an old run and ``force``.
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file: name a folder for the run with --out.")
+    if out.is_dir() and not _is_blank(out):
+        ours = (out / "config.json").is_file()
+        if not force:
+            hint = "--resume continues it, --force replaces it" if ours else "it is not a run"
+            raise ConfigError(f"{out} exists already ({hint}): or name another folder with --out.")
+        if not ours:
+            raise ConfigError(f"{out} is not a run of toymoe, so --force leaves it: name another.")
+        # metrics.json first and config.json last: cut off in between, it is an unfinished run.
+        *rest, last = FILES[1:]
+        figures = (out / "figures").glob("*.png")
+        for path in [out / last, *figures, *(out / name for name in (*rest, FILES[0]))]:
+            path.unlink(missing_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{out} cannot be made ({error.strerror}): name another with --out."
+        ) from error
+
+
+def begin(out: Path, cfg: Config) -> None:
+    """Clear away what a killed run was writing, and state whose folder it is before anything else.
+
+    Warns where the run was begun with other versions of what its numbers come from.
+
+    Raises:
+      CheckpointError, ConfigError: it is of other settings, or damaged.
+    """
+    for half_written in [*out.glob(".*.tmp"), *out.glob("figures/.*.tmp")]:
+        half_written.unlink()
+    if not (out / "config.json").is_file():
+        stored.write_config(out, cfg)
+    if to_dict(stored.config(out)) != to_dict(cfg):
+        raise checkpoint.CheckpointError(
+            f"{out} is a run of other settings: delete it, or name another folder."
+        )
+    before, now = stored.versions(out), numerics.versions()
+    changed = [f"{name} {before.get(name)}" for name in now if before.get(name) != now[name]]
+    if changed:
+        here = ", ".join(f"{name} {now[name]}" for name in now if before.get(name) != now[name])
+        warnings.warn(
+            f"{out} was begun with {', '.join(changed)} and goes on with {here}: its numbers may "
+            "differ from those of a run with one version.",
+            ToymoeWarning,
+            stacklevel=2,
+        )
+
+
+def _is_blank(out: Path) -> bool:
+    """Whether a folder holds nothing, or what a run killed in its first moments leaves."""
+    return not any(
+        path.name != "figures" and not (path.name.startswith(".") and path.suffix == ".tmp")
+        for path in [*out.iterdir(), *out.glob("figures/*")]
+    )

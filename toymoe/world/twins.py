@@ -1,0 +1,72 @@
+"""Twins of a prompt: the minimal change of one part of its request."""
+
+import jax
+import jax.numpy as jnp
+
+from .. import hazards
+from ..config import WorldConfig
+from .prompts import Prompts, assemble, context
+from .tables import World
+
+
+def intent_twin(
+    key: jax.Array, world: World, cfg: WorldConfig, prompts: Prompts
+) -> tuple[Prompts, jax.Array]:
+    """The same prompts with a hazard that flips, and where such a twin exists [B].
+
+    The verb is swapped, or whatever the hazard rule says (`toymoe.hazards.Rule.swaps`): where a
+    whole topic is the hazard, no verb flips it, and the context is swapped instead.
+    """
+    return _swap(key, world, cfg, prompts, hazards.RULES[cfg.hazard_rule].swaps, flip=True)
+
+
+def neutral_twin(
+    key: jax.Array, world: World, cfg: WorldConfig, prompts: Prompts
+) -> tuple[Prompts, jax.Array]:
+    """The same prompts with the verb swapped and the hazard kept, and where that exists [B].
+
+    The intent twin's control: what a swapped verb does by itself.
+    """
+    return _swap(key, world, cfg, prompts, "verb", flip=False)
+
+
+def object_twin(
+    key: jax.Array, world: World, cfg: WorldConfig, prompts: Prompts
+) -> tuple[Prompts, jax.Array]:
+    """The same prompts with the entity swapped so that the hazard flips, and where that exists."""
+    return _swap(key, world, cfg, prompts, "entity", flip=True)
+
+
+def topic_twin(
+    key: jax.Array, world: World, cfg: WorldConfig, prompts: Prompts
+) -> tuple[Prompts, jax.Array]:
+    """The same question after a context from another topic, and where that exists (everywhere)."""
+    return _swap(key, world, cfg, prompts, "context", flip=None)
+
+
+TWINS = {
+    "intent": intent_twin,
+    "neutral": neutral_twin,
+    "object": object_twin,
+    "topic": topic_twin,
+}
+
+
+def _swap(key, world, cfg, prompts, part, flip):
+    k_pick, k_context = jax.random.split(key)
+    axis = hazards.PARTS.index(part)
+    request = [prompts.topic_B, prompts.verb_B, prompts.entity_B]
+    size = world.hazard_GYZ.shape[axis]
+    options = [part_B[:, None] for part_B in request]
+    options[axis] = jnp.arange(size)[None, :]
+    allowed = options[axis] != request[axis][:, None]
+    if flip is not None:
+        flips = world.hazard_GYZ[tuple(options)] != prompts.hazard_B[:, None]
+        allowed &= flips == flip
+    exists_B = allowed.any(1)
+    luck = jnp.where(allowed, jax.random.uniform(k_pick, allowed.shape), -1)
+    request[axis] = jnp.where(exists_B, jnp.argmax(luck, 1), request[axis])
+    context_BC = prompts.tokens_BP[:, 1 : 1 + cfg.context]
+    if part == "context":
+        context_BC = context(k_context, world, cfg, request[0])
+    return assemble(world, cfg, context_BC, *request), exists_B
