@@ -36,9 +36,7 @@ def rounding(slow, params, draws=16):
 
     def farthest():
         moved = jax.tree.map(lambda w: w * (1 + EPS / 2 * rng.choice([-1, 1], w.shape)), params)
-        return jax.tree.map(
-            lambda a, b: np.abs(np.float64(a) - b).max(), slow(moved), expected
-        )
+        return jax.tree.map(lambda a, b: np.abs(np.float64(a) - b).max(), slow(moved), expected)
 
     return jax.tree.map(lambda *moves: 8 * max(moves), *(farthest() for _ in range(draws)))
 
