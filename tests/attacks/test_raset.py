@@ -60,7 +60,6 @@ DRAWING = ("matplotlib", "toymoe.pages", "toymoe.runs.plots", "toymoe.runs.repor
            "toymoe.runs.painter")  # fmt: skip
 
 
-@pytest.mark.xfail(strict=True, reason="Organism still lives in the runner, which draws")
 @pytest.mark.parametrize("imported", ["toymoe.attacks.raset", "toymoe.attacks.catalogue"])
 def test_an_attack_is_imported_without_pages_and_figures(imported):
     code = f"import sys, {imported}; print(*[m for m in {DRAWING} if m in sys.modules])"

@@ -341,42 +341,6 @@ def test_load_cv_of_collapse():
     assert routing.load_cv(routing.load_share(selected)) == pytest.approx([math.sqrt(3)])
 
 
-@few
-@given(seeds)
-def test_matching_recovers_a_planted_permutation(seed):
-    rng = np.random.default_rng(seed)
-    a, planted = rng.random((30, 8)), rng.permutation(8)
-    b = np.empty_like(a)
-    b[:, planted] = 0.5 * a + 3  # correlation ignores scale and offset
-    perm, correlation = routing.match_experts(a, b)
-    np.testing.assert_array_equal(perm, planted)
-    np.testing.assert_allclose(correlation, 1)
-
-
-def test_matching_is_the_best_of_all_permutations():
-    a, b = np.random.default_rng(7).random((2, 6, 5))
-    table = np.corrcoef(a.T, b.T)[:5, 5:]
-    best = max(itertools.permutations(range(5)), key=lambda p: table[range(5), p].sum())
-    perm, correlation = routing.match_experts(a, b)
-    np.testing.assert_array_equal(perm, best)
-    np.testing.assert_allclose(correlation, table[range(5), best])
-    # Taking the best partner for each in turn would have paired some expert twice.
-    assert len(set(table.argmax(1))) < 5
-
-
-def test_constant_profiles_match_nothing():
-    a = np.column_stack([np.full(7, 0.1), np.arange(7), np.zeros(7)])
-    b = np.column_stack([np.arange(7), np.full(7, 0.7), np.full(7, 1 / 3)])
-    perm, correlation = routing.match_experts(a, b)
-    assert perm[1] == 0 and sorted(perm) == [0, 1, 2]
-    np.testing.assert_allclose(correlation, [0, 1, 0], atol=1e-15)
-
-
-def test_matching_needs_equal_shapes():
-    with pytest.raises(ValueError, match=r"\(3, 4\) and \(3, 5\)"):
-        routing.match_experts(np.ones((3, 4)), np.ones((3, 5)))
-
-
 # --- properties ---------------------------------------------------------------------------------
 
 

@@ -1,6 +1,5 @@
 """The shipped organism: small, whole, loadable, and what its metrics say it is."""
 
-import json
 
 import jax
 import numpy as np
@@ -16,12 +15,8 @@ from toymoe.training import phases
 
 
 def test_it_is_whole_and_small():
-    assert shipped.damaged() == []
-    known = json.loads((shipped.HERE / "sha256.json").read_bytes())
     files = [p for p in shipped.HERE.iterdir() if p.suffix in (".npz", ".json")]
-    assert {*known["files"], "sha256.json"} == {p.name for p in files}
     assert sum(p.stat().st_size for p in files) <= 5 * 2**20
-    assert known["command"] == shipped.COMMAND == "python -m toymoe.runs.ship"
 
 
 def test_a_damaged_file_is_found(tmp_path, monkeypatch):
@@ -29,20 +24,18 @@ def test_a_damaged_file_is_found(tmp_path, monkeypatch):
         if path.is_file():
             (tmp_path / path.name).write_bytes(path.read_bytes())
     monkeypatch.setattr(shipped, "HERE", tmp_path)
-    assert shipped.damaged() == []
+    organism.load()
     path = tmp_path / "aligned.npz"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    (tmp_path / "metrics.json").unlink()
-    assert shipped.damaged() == ["aligned.npz", "metrics.json"]
-    with pytest.raises(checkpoint.CheckpointError):
+    with pytest.raises(checkpoint.CheckpointError, match=r"aligned\.npz"):
         organism.load()
 
 
 def test_it_is_of_todays_defaults():
     run = organism.load()
-    assert run.cfg == build(), f"the defaults changed: run `{shipped.COMMAND}`"
+    assert run.cfg == build(), "the defaults changed: run `python -m toymoe.runs.ship`"
     assert model.count(run.aligned) == run.metrics["parameters"]
     assert run.aligned["embed"].shape[0] == len(world.vocabulary(run.cfg.world))
 

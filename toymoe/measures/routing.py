@@ -251,37 +251,3 @@ def dead_experts(share_LE):
     """Number of experts with less than a quarter of the fair share 1/E: int [L]."""
     share_LE = np.asarray(share_LE, float)
     return (share_LE < 0.25 / share_LE.shape[-1]).sum(-1)
-
-
-def _standardise(profile_XE):
-    """Columns with mean 0 and length 1; constant ones become 0."""
-    centred_XE = profile_XE - profile_XE.mean(0)
-    length_E = np.linalg.norm(centred_XE, axis=0)
-    # The mean of equal numbers may be off by rounding, and what remains must not pass for signal.
-    varies_E = length_E > 1e-12 * np.linalg.norm(profile_XE, axis=0)
-    return np.where(varies_E, centred_XE / np.where(varies_E, length_E, 1), 0)
-
-
-def match_experts(a_XE, b_XE):
-    """Pair the experts of two seeds so that their profiles correlate most in total.
-
-    Expert ids mean nothing across seeds; their profiles do. The best pairing is picked from E!
-    many, so it correlates even where there is nothing to find: compare with shuffled rows.
-
-    Args:
-        a_XE, b_XE: one profile per column, such as each expert's share by topic.
-
-    Returns:
-        perm [E] int, the column of b matched with each column of a (``b_XE[:, perm]`` aligns with
-        ``a_XE``), and correlation [E], Pearson's, of each pair; 0 where a column is constant.
-
-    Source: the Hungarian method, Kuhn 1955.
-    """
-    a_XE, b_XE = np.asarray(a_XE, float), np.asarray(b_XE, float)
-    if a_XE.shape != b_XE.shape:
-        raise ValueError(f"profiles need equal shapes [X, E]; got {a_XE.shape} and {b_XE.shape}")
-    from scipy.optimize import linear_sum_assignment  # here, since a run has no use for it
-
-    correlation_EE = _standardise(a_XE).T @ _standardise(b_XE)
-    rows, perm = linear_sum_assignment(correlation_EE, maximize=True)
-    return perm, correlation_EE[rows, perm]

@@ -4,11 +4,10 @@ One model was pretrained and then aligned twice: under the default hazard rule, 
 "topic", where everything in some topics is hazardous. ``python -m toymoe.runs.ship`` makes it anew.
 
     config.json   pretrained.npz   aligned.npz         metrics.json         history.npz
-    tables.npz (of every rule)     aligned_topic.npz   metrics_topic.json   sha256.json
+    tables.npz (of every rule)     aligned_topic.npz   metrics_topic.json
 """
 
 import dataclasses
-import hashlib
 from pathlib import Path
 
 from .. import checkpoint, world
@@ -17,7 +16,6 @@ from .organism import Organism
 
 HERE = Path(__file__).parent
 RULES = {"conjunction": "", "topic": "_topic"}  # hazard rule: what its files' names end with
-COMMAND = "python -m toymoe.runs.ship"
 REMEDY = "install toymoe again"
 
 
@@ -48,14 +46,3 @@ def load(hazard_rule: str) -> Organism:
     )
     metrics = checkpoint.read_json(HERE / f"metrics{end}.json", REMEDY)
     return Organism(cfg, tables, pretrained, aligned, metrics, history)
-
-
-def damaged() -> list[str]:
-    """The files that are not what sha256.json says, empty if all is well."""
-    known = checkpoint.read_json(HERE / "sha256.json", REMEDY)["files"]
-    return [name for name, digest in known.items() if digest_of(HERE / name) != digest]
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal; empty if there is no such file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""

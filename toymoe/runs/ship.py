@@ -14,7 +14,7 @@ import numpy as np
 from .. import checkpoint, hazards
 from ..config import Config, build
 from ..organism import Organism, seeded, stored
-from ..organism.shipped import COMMAND, HERE, RULES, digest_of
+from ..organism.shipped import HERE, RULES
 from ..start import start_jax
 from . import folder, runner
 
@@ -52,8 +52,6 @@ def write(folders: dict[str, Path], organisms: dict[str, Organism]) -> None:
         copies[f"metrics{end}.json"] = folders[rule] / "metrics.json"
     for name, path in copies.items():
         shutil.copyfile(path, HERE / name)
-    files = {name: digest_of(HERE / name) for name in sorted([*copies, "tables.npz"])}
-    checkpoint.write_json(HERE / "sha256.json", {"command": COMMAND, "files": files})
 
 
 def _tables(cfg: Config, rule: str) -> dict[str, np.ndarray]:
