@@ -1,4 +1,4 @@
-"""What lessons call: ``begin`` a notebook, ``check`` a function, ``predict`` and ``compare`` numbers.
+"""What lessons call: ``begin``, ``check`` a function, ``predict`` and ``compare`` numbers.
 
 Another exercise: its check in ``checks/lessonN.py``, and its cell in ``lessons/NN_name.py``.
 """

@@ -1,6 +1,7 @@
 """Studies of finished runs: stored as they grow, and gone on with where they were cut off.
 
-Over many seeds a row each, and a table with medians and intervals. A study is a dict of plain numbers in ``study.json``, in a folder of its own beside the run's files.
+Over many seeds a row each, and a table with medians and intervals. A study is a dict of plain
+numbers in ``study.json``, in a folder of its own beside the run's files.
 """
 
 import hashlib

@@ -1,7 +1,8 @@
 """Mark submissions: several processes at once, each with limits.
 
-Nothing a student hands in can cost another student's marks. This protects against accidents: endless loops, exits, floods of output, a full memory. It is not a
-sandbox: code that means harm can read and delete what you can.
+Nothing a student hands in can cost another student's marks. This protects against accidents:
+endless loops, exits, floods of output, a full memory. It is not a sandbox: code that means harm
+can read and delete what you can.
 """
 
 import contextlib
