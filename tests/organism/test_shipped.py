@@ -1,6 +1,5 @@
 """The shipped organism: small, whole, loadable, and what its metrics say it is."""
 
-
 import jax
 import numpy as np
 import pytest

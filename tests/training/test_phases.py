@@ -164,7 +164,8 @@ def test_a_finished_phase_has_nothing_left(cfg, run):
 @pytest.mark.parametrize("phase", phases.PHASES)
 def test_a_loss_that_is_not_finite_is_an_error(phase, cfg, run):
     name = {"pretrain": "learning_rate", "align": "align_learning_rate"}[phase]
-    cfg = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, **{name: 1e30}))
+    settings = dataclasses.replace(cfg.train, align_steps=8, **{name: 1e30})
+    cfg = dataclasses.replace(cfg, train=settings)
     state = phases.start(run.fresh, cfg)
     with pytest.raises(phases.TrainingError) as error:
         list(phases.run_phase(state, 0, run.tables, run.probe_BP, cfg, phase))
