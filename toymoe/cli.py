@@ -20,7 +20,6 @@ def main(argv: list[str] | None = None) -> int:
       argv: by default this process's, whose signals and output are then looked after, too.
     """
     args = None
-    warnings.formatwarning = _one_line
 
     def hint() -> str:
         line = args and args.goes_on(args)
@@ -28,6 +27,7 @@ def main(argv: list[str] | None = None) -> int:
 
     if argv is None:
         signals.end_at_signals(hint)
+        warnings.formatwarning = _one_line
         for stream in filter(None, (sys.stdout, sys.stderr)):
             stream.reconfigure(errors="replace")  # where a terminal knows no "–", it shows "?"
     try:

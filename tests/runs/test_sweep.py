@@ -234,6 +234,9 @@ def test_other_folders_are_left_alone(swept, small, tmp_path):
         sweep.sweep(other, [0], out)
     with pytest.raises(ConfigError, match="not a sweep"):
         sweep.sweep(small, [0], out / "seed-0")
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "killed" / ".0123.tmp").touch()  # before it said what it is
+    sweep.claim(small, tmp_path / "killed")
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ConfigError, match="is a file"):
         sweep.sweep(small, [0], tmp_path / "file")

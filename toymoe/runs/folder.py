@@ -25,9 +25,7 @@ def prepare(out: Path, force: bool = False) -> None:
     Raises:
       ConfigError: it exists and has something in it, unless it is an old run and ``force``.
     """
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is a file: name a folder for the run with --out.")
-    if out.is_dir() and not _is_blank(out):
+    if out.is_dir() and not is_blank(out):
         ours = (out / "config.json").is_file()
         if not force:
             hint = "--resume continues it, --force replaces it" if ours else "it is not a run"
@@ -39,6 +37,17 @@ def prepare(out: Path, force: bool = False) -> None:
         figures = (out / "figures").glob("*.png")
         for path in [out / last, *figures, *(out / name for name in (*rest, FILES[0]))]:
             path.unlink(missing_ok=True)
+    make(out)
+
+
+def make(out: Path) -> None:
+    """Make a folder for results, where it is not there yet.
+
+    Raises:
+      ConfigError: it cannot be made.
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file: name a folder with --out.")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -75,7 +84,7 @@ def begin(out: Path, cfg: Config) -> None:
         )
 
 
-def _is_blank(out: Path) -> bool:
+def is_blank(out: Path) -> bool:
     """Whether a folder holds nothing, or what a run killed in its first moments leaves."""
     return not any(
         path.name != "figures" and not (path.name.startswith(".") and path.suffix == ".tmp")

@@ -18,7 +18,7 @@ from .. import checkpoint
 from ..config import Config, ConfigError, to_dict
 from ..organism import stored
 from ..training.phases import TrainingError
-from . import runner
+from . import folder, runner
 
 # The quantities of the summary on screen; the sign says which end is the worst.
 HEADLINES = {
@@ -106,10 +106,10 @@ def sweep(
     claim(cfg, out)
     rows = []
     for seed in seeds:
-        folder, error, metrics = out / f"seed-{seed}", "", {}
+        run, error, metrics = out / f"seed-{seed}", "", {}
         try:
-            trained(dataclasses.replace(cfg, seed=seed), folder, partial(watch, seed))
-            metrics = stored.metrics(folder)
+            trained(dataclasses.replace(cfg, seed=seed), run, partial(watch, seed))
+            metrics = stored.metrics(run)
         except (TrainingError, checkpoint.CheckpointError, OSError, ValueError) as failure:
             error = str(failure)
         rows.append({"seed": seed, "error": error} | flat(metrics))
@@ -120,17 +120,17 @@ def sweep(
     return rows, summary
 
 
-def trained(cfg: Config, folder: Path, watch: Callable[[runner.Progress], None]) -> None:
+def trained(cfg: Config, run: Path, watch: Callable[[runner.Progress], None]) -> None:
     """Run one seed in its folder, unless that was done already.
 
     Raises:
       ConfigError: the folder holds a run of other settings.
     """
-    if not stored.is_complete(folder):
-        folder.mkdir(exist_ok=True)
-        runner.run(cfg, folder, watch, pictures=False)
-    elif stored.config(folder) != cfg:
-        raise ConfigError(f"{folder} is a run of other settings: delete it.")
+    if not stored.is_complete(run):
+        run.mkdir(exist_ok=True)
+        runner.run(cfg, run, watch, pictures=False)
+    elif stored.config(run) != cfg:
+        raise ConfigError(f"{run} is a run of other settings: delete it.")
 
 
 def summarise(rows: list[dict], resamples: int = 2000) -> dict[str, dict]:
@@ -180,20 +180,13 @@ def claim(cfg: Config, out: Path) -> None:
     """
     settings = {key: value for key, value in to_dict(cfg).items() if key != "seed"}
     path = out / "sweep.json"
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is a file: name a folder for the sweep with --out.")
     if path.is_file():
         if checkpoint.read_json(path, "name another with --out") != settings:
             raise ConfigError(f"{out} is a sweep of other settings: name another with --out.")
-    elif out.is_dir() and any(out.iterdir()):
+    elif out.is_dir() and not folder.is_blank(out):
         raise ConfigError(f"{out} exists already and is not a sweep: name another with --out.")
     else:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(
-                f"{out} cannot be made ({error.strerror}): name another with --out."
-            ) from error
+        folder.make(out)
         checkpoint.write_json(path, settings)
 
 
