@@ -1,6 +1,7 @@
-"""Fill the tables of INSTRUCTOR.md: ``python -m lessons.instructor SWEEP.csv``.
+"""Fill the tables of INSTRUCTOR.md: ``python -m lessons.instructor SWEEP.csv …``.
 
-The file is what ``toymoe sweep --seeds 0-9 --out DIR`` writes: a row per seed.
+A file is what ``toymoe sweep --seeds 0-9 --out DIR`` writes: a row per seed. Several are of several
+environments, since a seed is another model under another version or on another processor.
 """
 
 import csv
@@ -73,20 +74,21 @@ def fill(text: str, rows: list[dict] | None) -> str:
         if rows is not None and lesson in QUANTITIES:
             text = with_table(text, f"ranges {lesson}", ranges(rows, QUANTITIES[lesson]))
     if rows is not None:
-        text = with_table(
-            text, "seeds", [f"{len(rows)} seeds: {', '.join(r['seed'] for r in rows)}"]
-        )
+        seeds = ", ".join(dict.fromkeys(row["seed"] for row in rows))
+        text = with_table(text, "seeds", [f"{len(rows)} runs, of the seeds {seeds}"])
     return text
 
 
 def main(argv: list[str]) -> int:
     """Rewrite INSTRUCTOR.md."""
-    rows = None
-    if argv:
-        with Path(argv[0]).open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if not row.get("error")]
+    rows = [row for name in argv for row in _rows(Path(name))] or None
     PAGE.write_text(fill(PAGE.read_text("utf-8"), rows), "utf-8", newline="\n")
     return 0
+
+
+def _rows(path: Path) -> list[dict]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if not row.get("error")]
 
 
 if __name__ == "__main__":

@@ -108,8 +108,8 @@ def test_every_row_is_in_one_family_and_every_family_has_rows():
 def test_free_tuning_differs_in_the_routing_term_alone(organism, e, monkeypatch):
     asked = []
 
-    def tune(params, place, prompts, cfg, key, schedule):
-        asked.append((place, schedule))
+    def tune(params, trainable, prompts, cfg, key, schedule):
+        asked.append((trainable, schedule))
         return tuning.Tuned(params, 0, None, [])
 
     monkeypatch.setattr(tuning, "tune", tune)
@@ -121,7 +121,7 @@ def test_free_tuning_differs_in_the_routing_term_alone(organism, e, monkeypatch)
     for method in ("raset", "free_raset"):
         table[method].run(a, n)
     (held, schedule), (free, other) = asked
-    np.testing.assert_array_equal(held.experts_LE, free.experts_LE)
+    np.testing.assert_array_equal(held.experts, free.experts)
     assert schedule.route > 0 and other == dataclasses.replace(schedule, route=0.0)
 
 

@@ -266,7 +266,8 @@ def test_ranges_are_taken_from_a_sweep():
     ]
     filled = instructor.fill(instructor.PAGE.read_text("utf-8"), rows)
     assert (
-        "4 seeds: 0, 1, 2, 3" in filled and "| hazards refused | 0.500 | 0.750 | 1.000 |" in filled
+        "4 runs, of the seeds 0, 1, 2, 3" in filled
+        and "| hazards refused | 0.500 | 0.750 | 1.000 |" in filled
     )
 
 

@@ -74,7 +74,7 @@ def test_chunks_are_appended_in_order(raw):
     assert raw.loss_pretrain.tolist() == [4, 3, 2, 1]
     assert raw.loss_align.tolist() == [0.5, 0.25, 0.125]
     assert raw.experts_SLBPA.shape == (5, 2, M + H, 10, 1)
-    assert [x.dtype for x in raw] == ["i1", "i4", "u1", "i8", "f4", "f4"]
+    assert [x.dtype for x in raw] == ["i1", "i4", "u1", "i4", "f4", "f4"]
 
 
 def test_before_the_first_snapshot_there_is_nothing(tiny, probes):

@@ -227,6 +227,12 @@ def test_all_seeds_failing_still_writes_the_table(small, tmp_path, monkeypatch):
     assert table(tmp_path / "summary.csv") == []
 
 
+def test_a_sweep_killed_before_it_said_what_it_is_can_be_begun(small, tmp_path):
+    (tmp_path / ".0123.tmp").touch()
+    sweep.claim(small, tmp_path)
+    assert (tmp_path / "sweep.json").is_file()
+
+
 def test_other_folders_are_left_alone(swept, small, tmp_path):
     out = swept[0]
     other = dataclasses.replace(small, train=dataclasses.replace(small.train, batch=9))
@@ -234,9 +240,6 @@ def test_other_folders_are_left_alone(swept, small, tmp_path):
         sweep.sweep(other, [0], out)
     with pytest.raises(ConfigError, match="not a sweep"):
         sweep.sweep(small, [0], out / "seed-0")
-    (tmp_path / "killed").mkdir()
-    (tmp_path / "killed" / ".0123.tmp").touch()  # before it said what it is
-    sweep.claim(small, tmp_path / "killed")
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ConfigError, match="is a file"):
         sweep.sweep(small, [0], tmp_path / "file")

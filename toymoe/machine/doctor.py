@@ -18,14 +18,16 @@ from typing import NamedTuple
 from ..start import REINSTALL, StartError, find_devices, your_flags
 
 PYTHON = "3.11"
-MINIMUM = {  # as in pyproject.toml; a version of jax allows only some of jaxlib, and checks itself
-    "numpy": "1.26",
-    "scipy": "1.11",
-    "jax": "0.10",
-    "jaxlib": "0.10",
-    "flax": "0.12",
+# Python 3.11 has its own line of JAX; a version of jax allows only some of jaxlib, and checks itself.
+JAX, FLAX = ("0.10", "0.12.7") if sys.version_info < (3, 12) else ("0.11.1", "0.12.10")
+MINIMUM = {  # as in pyproject.toml
+    "numpy": "2.1",
+    "scipy": "1.15",
+    "jax": JAX,
+    "jaxlib": JAX,
+    "flax": FLAX,
     "optax": "0.2.6",
-    "matplotlib": "3.8",
+    "matplotlib": "3.10",
     "rich": "13",
 }
 MEMORY_GB = 1.5  # what a run of the default preset needs
