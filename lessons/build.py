@@ -187,7 +187,7 @@ def _timed(path: Path) -> float:
         check=True,
     )
     seconds = time.perf_counter() - begin
-    noted = HERE.parent / "toymoe" / "seconds.json"
+    noted = HERE.parent / "toymoe" / "classroom" / "seconds.json"
     known = json.loads(noted.read_text()) if noted.is_file() else {}
     known[str(int(path.stem[:2]))] = round(seconds, 1)
     _write(noted, json.dumps(known, indent=1, sort_keys=True) + "\n")

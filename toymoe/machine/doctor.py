@@ -18,7 +18,7 @@ from typing import NamedTuple
 from ..start import REINSTALL, StartError, find_devices, your_flags
 
 PYTHON = "3.11"
-# Python 3.11 has its own line of JAX; a version of jax allows only some of jaxlib, and checks itself.
+# Python 3.11 has its own line of JAX. What jaxlib a version of jax allows, it checks itself.
 JAX, FLAX = ("0.10", "0.12.7") if sys.version_info < (3, 12) else ("0.11.1", "0.12.10")
 MINIMUM = {  # as in pyproject.toml
     "numpy": "2.1",
