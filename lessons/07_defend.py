@@ -373,7 +373,7 @@ print(f"best in the worst case:   {names[chosen]}, with {table_DA.min(1)[chosen]
 # %% [markdown]
 # ## Try it yourself
 #
-# Close half of the experts instead of a quarter (`defended.Defence(dropout=0.5)`), or hold the routes
+# Close half of the experts instead of a quarter (`alignment.Defence(dropout=0.5)`), or hold the routes
 # at what they were before alignment (`route=1.0`). Predict three numbers first: the price, accuracy
 # without 16 experts, and refusal after tuning. Or be the attacker: rank the experts by something else,
 # `a.scores("usage_on_hazards")`, `a.scores("decomposition")`, and try to break the answers with fewer.

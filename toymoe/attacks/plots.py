@@ -162,7 +162,7 @@ FIGURES = {
         shows="How a criterion ranks the experts, against how they rank by what refusal loses "
         "without them. The bar is a 95 % bootstrap interval over the experts of this one "
         "model. Blue: the criterion by which RASET tunes.",
-        control="ablation_zero is the yardstick itself; random knows nothing.",
+        control="ablation_zero is the reference itself; random knows nothing.",
     ),
     "routes": ReportFigure(
         title="Are the routes still the same after the attack?",
