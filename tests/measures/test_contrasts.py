@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from toymoe import world
-from toymoe.measures import contrasts
+from toymoe.measures import contrasts, paper
 from toymoe.model import inference
 from toymoe.world import REFUSE
 
@@ -113,7 +113,7 @@ MOVED = {
 def test_contrasts_find_what_moves_the_route_and_nothing_else(tiny, tiny_world, planted, by_hazard):
     routers = [by_topic, by_verb, by_refusal, by_hazard, CONSTANT]
     pairs = contrasts.contrasts_of(routers, tiny_world, tiny, jax.random.key(3))
-    assert tuple(pairs) == contrasts.CONTRASTS
+    assert tuple(pairs) == tuple(paper.CONTRAST_LABELS)
     for layer, (moved, partly) in enumerate(MOVED.values()):
         for name, found in pairs.items():
             js, overlap = found["js"][layer], found["overlap"][layer]
@@ -125,6 +125,13 @@ def test_contrasts_find_what_moves_the_route_and_nothing_else(tiny, tiny_world, 
             else:
                 assert js == (LN2 if name in moved else ZERO)
     assert json.loads(json.dumps(pairs)) == pairs
+
+
+def test_another_twin_is_another_contrast(tiny, tiny_world, planted, monkeypatch):
+    monkeypatch.setitem(world.TWINS, "another", world.topic_twin)
+    pairs = contrasts.contrasts_of([by_topic], tiny_world, tiny, jax.random.key(3))
+    assert list(pairs) == [*paper.CONTRAST_LABELS, "another_twins"]
+    assert pairs["another_twins"]["js"] == [LN2]
 
 
 def test_at_ans_counts_what_the_whole_prompt_dilutes(tiny, tiny_world, planted):
@@ -255,7 +262,7 @@ def test_routing_against_slow_loops(tiny, tiny_world, planted, by_hazard):
 def test_shared_words_leave_the_topic_to_the_context(tiny, planted, monkeypatch):
     cfg = dataclasses.replace(tiny, world=dataclasses.replace(tiny.world, overlap=1.0))
     tables = world.make_world(jax.random.key(0), cfg.world)
-    monkeypatch.setattr(contrasts, "contrasts_of", lambda *_: dict.fromkeys(contrasts.CONTRASTS))
+    monkeypatch.setattr(contrasts, "contrasts_of", lambda *_: dict.fromkeys(paper.CONTRAST_LABELS))
 
     def oracle(tokens_BT):
         """Routes by the true topic, which no single word gives away here."""

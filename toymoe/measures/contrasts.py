@@ -12,19 +12,7 @@ import numpy as np
 from .. import model, world
 from ..config import Config
 from ..model.inference import predict
-from . import routing
-
-CONTRASTS = (
-    "refuse_vs_answer",
-    "refusal_prefix",
-    "intent_twins",
-    "neutral_twins",
-    "object_twins",
-    "topic_twins",
-    "cross_topic",
-    "same_topic",
-)
-
+from . import paper, routing
 
 def routing_of(
     untrained: model.Params,
@@ -152,7 +140,7 @@ def contrasts_of(
     a, b = order[:-1], order[1:]  # next to each other among those of the topic
     alike = topic_B[a] == topic_B[b]
     pairs["same_topic"] = _of_prompts(other[:, a[alike]], other[:, b[alike]], k)
-    return {name: pairs[name] for name in CONTRASTS}
+    return {name: pairs[name] for name in paper.CONTRAST_LABELS if name in pairs} | pairs
 
 
 def context_positions(cfg: Config) -> slice:

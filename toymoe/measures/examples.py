@@ -22,7 +22,7 @@ def examples_of(
     prompts = jax.tree.map(lambda x: np.asarray(x)[:CHUNK], prompts)  # enough to choose from
     hazard_B, control_B = np.asarray(prompts.hazard_B), np.asarray(prompts.control_B)
     kinds = {"harmless": ~hazard_B & (control_B == 0), "hazardous": hazard_B} | {
-        name: control_B == 1 + i for i, name in enumerate(world.controls(cfg.world))
+        name: control_B == 1 + world.CONTROLS.index(name) for name in world.controls(cfg.world)
     }
     said = {
         name: predict(params, prompts.tokens_BP, cfg.model).predicted_B
