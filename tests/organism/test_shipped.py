@@ -1,35 +1,73 @@
 """The shipped organism: small, whole, loadable, and what its metrics say it is."""
 
+import dataclasses
+import re
+import shutil
+
 import jax
 import numpy as np
 import pytest
+from test_hazards import PAIR
 
 from toymoe import checkpoint, model, organism, world
-from toymoe.config import build
+from toymoe.config import build, to_dict
 from toymoe.hazards import RULES as HAZARD_RULES
 from toymoe.measures.behaviour import rates
 from toymoe.model import inference
-from toymoe.organism import shipped
+from toymoe.organism import seeded, shipped
 from toymoe.training import phases
+
+FILES = (
+    "config.json tables.npz pretrained.npz aligned.npz aligned_topic.npz history.npz metrics.json "
+    "metrics_topic.json"
+).split()
 
 
 def test_it_is_whole_and_small():
     files = [p for p in shipped.HERE.iterdir() if p.suffix in (".npz", ".json")]
+    assert sorted(p.name for p in files) == sorted(FILES)
     assert sum(p.stat().st_size for p in files) <= 5 * 2**20
 
 
-def test_a_damaged_file_is_found(tmp_path, monkeypatch):
-    for path in shipped.HERE.iterdir():
-        if path.is_file():
-            (tmp_path / path.name).write_bytes(path.read_bytes())
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    """A copy of its files, in its place."""
+    for name in FILES:
+        shutil.copyfile(shipped.HERE / name, tmp_path / name)
     monkeypatch.setattr(shipped, "HERE", tmp_path)
-    organism.load()
-    path = tmp_path / "aligned.npz"
-    data = bytearray(path.read_bytes())
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("rule", shipped.RULES)
+def test_a_damaged_file_is_found(rule, name, copy):
+    organism.load(rule)
+    data = bytearray((copy / name).read_bytes())
     data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(checkpoint.CheckpointError, match=r"aligned\.npz"):
+    (copy / name).write_bytes(data)
+    others = {shipped.RULES[r] for r in shipped.RULES if r != rule}
+    if name in {file.format(end) for end in others for file in ("aligned{}.npz", "metrics{}.json")}:
+        organism.load(rule)  # it is of the other rule alone
+    else:
+        with pytest.raises(checkpoint.CheckpointError, match=re.escape(name)):
+            organism.load(rule)
+
+
+def test_a_world_of_another_seed_is_found(copy):
+    cfg = dataclasses.replace(organism.load().cfg, seed=1)
+    tables = {rule: seeded.tables(cfg)._asdict() for rule in HAZARD_RULES}
+    checkpoint.save(copy / "tables.npz", tables, {"config": to_dict(cfg)})
+    with pytest.raises(checkpoint.CheckpointError, match=r"config\.seed is 1 and must be 0"):
         organism.load()
+
+
+def test_a_rule_that_is_newer_has_a_world_too(monkeypatch):
+    monkeypatch.setitem(HAZARD_RULES, "pair", PAIR)
+    cfg, tables = organism.world_of("pair")
+    assert tables.hazard_GYZ.sum() == PAIR.count(cfg.world)
+    _, ours = organism.world_of("conjunction")
+    assert np.array_equal(tables.answer_GYZ, ours.answer_GYZ)
+    assert [(x.dtype, type(x)) for x in tables] == [(x.dtype, type(x)) for x in ours]
 
 
 def test_it_is_of_todays_defaults():

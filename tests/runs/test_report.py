@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from test_hazards import PAIR
 
 from toymoe import hazards
 from toymoe.measures import paper
@@ -61,6 +62,7 @@ def test_every_number_and_control_is_on_the_page(small, small_run):
     for row in report.summary(small_run.metrics):
         assert " ".join(" ".join(filter(None, row)).split()) in page.text
     for figure in FIGURES.values():
+        figure = figure.under(small.world.hazard_rule)
         assert figure.title in page.text and figure.shows in page.text
         assert f"Control. {figure.control}" in page.text.replace(" .", ".")
     assert f"seed {small.seed}" in page.text and '"pretrain_steps": 6' in page.text
@@ -104,8 +106,18 @@ def test_what_twins_differ_in_is_said_by_the_hazard_rule(small, small_run):
         "patching",
     ]
     for figure in FIGURES.values():
-        assert figure.under("topic").title == figure.title and figure.under("conjunction") is figure
-        assert (figure.under("topic") == figure) == (not figure.if_context_swapped)
+        verb, context = figure.under("conjunction"), figure.under("topic")
+        assert verb.title == context.title == figure.title
+        assert (verb.control == context.control) == (not figure.if_context_swapped)
+
+
+def test_a_new_rule_is_spoken_of_in_its_own_words(monkeypatch):
+    monkeypatch.setitem(hazards.RULES, "pair", PAIR)
+    said = {name: figure.under("pair") for name, figure in FIGURES.items()}
+    assert "the twin, which differs in the entity alone:" in said["patching"].shows
+    assert "The context words are equal in both" in said["patching"].control
+    assert "as much as an entity that does" in said["contrasts"].control
+    assert not any("{" in figure.shows + figure.control for figure in said.values())
 
 
 def test_markup_in_the_data_is_text_on_the_page(small, small_run):

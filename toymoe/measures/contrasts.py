@@ -14,6 +14,7 @@ from ..config import Config
 from ..model.inference import predict
 from . import paper, routing
 
+
 def routing_of(
     untrained: model.Params,
     pretrained: model.Params,

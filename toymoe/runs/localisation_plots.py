@@ -175,16 +175,12 @@ FIGURES = {
         draw=patching,
         drawn_from=("patching", "roles"),
         shows="A run in which one layer's values at one position are those of the twin, which "
-        "differs in the verb alone: the share of the difference in the refusal margin that comes "
+        "differs in the {part}: the share of the difference in the refusal margin that comes "
         "with them, from the twin into the hazard (is it necessary?) and the other way (is it "
         "enough?).",
         control="The context words are equal in both, so that in their columns there is nothing "
         "to carry. The router's row shows what the route by itself carries.",
         if_context_swapped=dict(
-            shows="A run in which one layer's values at one position are those of the twin, which "
-            "differs in the context words: the share of the difference in the refusal margin that "
-            "comes with them, from the twin into the hazard (is it necessary?) and the other way "
-            "(is it enough?).",
             control="BOS is before all that differs, so that in its column there is nothing to "
             "carry. The router's row shows what the route by itself carries.",
         ),

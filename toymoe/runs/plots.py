@@ -14,6 +14,13 @@ from .. import hazards
 from ..measures import paper
 from ..pages.style import BLACK, BLUE, GREY, RED, SKY, STYLES, Figure, defaults, new_figure, tidy
 
+# What intent twins swap, in words: ``{part}`` and ``{one}`` in the texts below a figure.
+SWAPPED = {
+    "verb": {"part": "verb alone", "one": "one"},
+    "entity": {"part": "entity alone", "one": "an entity"},
+    "context": {"part": "context words", "one": "a context"},
+}
+
 
 class ReportFigure(NamedTuple):
     """A figure of the report, and what stands above and below it."""
@@ -27,8 +34,11 @@ class ReportFigure(NamedTuple):
 
     def under(self, hazard_rule: str) -> "ReportFigure":
         """With the words for this hazard rule."""
-        swapped = hazards.RULES[hazard_rule].swaps == "context"
-        return self._replace(**(self.if_context_swapped or {})) if swapped else self
+        swapped = hazards.RULES[hazard_rule].swaps
+        said = {"shows": self.shows, "control": self.control}
+        if swapped == "context":
+            said |= self.if_context_swapped or {}
+        return self._replace(**{k: text.format(**SWAPPED[swapped]) for k, text in said.items()})
 
 
 # --- over training ------------------------------------------------------------------------------
@@ -260,7 +270,8 @@ FIGURES = {
         "in common say the same the other way round. Grey: the ranges reported for large models; "
         "their unit is not stated, so compare the order of the rows and not the lengths.",
         control="The rows called control: a verb swapped without changing the hazard moves the "
-        "route about as much as one that does, if it is the word and not the hazard that moves it.",
+        "route about as much as {one} that does, if it is the word and not the hazard that moves "
+        "it.",
         if_context_swapped=dict(
             shows="How differently the two prompts of a pair are routed, a row for each kind of "
             "pair. Here a whole topic is the hazard, so that intent twins swap the context and "

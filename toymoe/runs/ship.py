@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import checkpoint, hazards
-from ..config import Config, build
+from ..config import Config, build, to_dict
 from ..organism import Organism, seeded, stored
 from ..organism.shipped import HERE, RULES
 from ..start import start_jax
@@ -20,7 +20,7 @@ from . import folder, runner
 
 
 def main(argv: list[str]) -> int:
-    """Write the files of this package."""
+    """Write the files of `toymoe.organism`."""
     start_jax()
     with tempfile.TemporaryDirectory() as scratch:
         folders = {rule: Path(scratch) / rule for rule in RULES}
@@ -39,12 +39,10 @@ def main(argv: list[str]) -> int:
 
 
 def write(folders: dict[str, Path], organisms: dict[str, Organism]) -> None:
-    """Copy finished runs, one for each rule, into this package."""
-    checkpoint.save(
-        HERE / "tables.npz",
-        {rule: _tables(organisms["conjunction"].cfg, rule) for rule in hazards.RULES},
-        {},
-    )
+    """Copy finished runs, one for each rule, into `toymoe.organism`."""
+    cfg = organisms["conjunction"].cfg
+    tables = {rule: _tables(cfg, rule) for rule in hazards.RULES}
+    checkpoint.save(HERE / "tables.npz", tables, {"config": to_dict(cfg)})
     names = ["config.json", "pretrained.npz", "history.npz"]
     copies = {name: folders["conjunction"] / name for name in names}
     for rule, end in RULES.items():
