@@ -14,8 +14,8 @@ from toymoe.config import to_dict
 from toymoe.errors import ToymoeWarning
 from toymoe.machine import bench, doctor
 from toymoe.organism import stored
-from toymoe.pages import terminal
 from toymoe.runs import painter, report, runner
+from toymoe.runs.progress import Bars
 from toymoe.training.phases import TrainingError
 
 pytestmark = pytest.mark.core
@@ -246,14 +246,14 @@ def test_run_then_resume_then_force(capsys, tmp_path, small, small_run, settings
 
 
 def test_ctrl_c_says_how_to_go_on_and_it_does(capsys, tmp_path, small_run, settings, monkeypatch):
-    real = terminal.Bars.show
+    real = Bars.show
 
     def show(bars, progress, seed=None):
         real(bars, progress, seed)
         if (progress.stage, progress.done) == ("align", 3):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(terminal.Bars, "show", show)
+    monkeypatch.setattr(Bars, "show", show)
     assert cli.main(["run", *settings, "--out", "cut"]) == 130
     said = capsys.readouterr().err
     assert said == "toymoe: interrupted: `toymoe run --resume --out cut` goes on.\n"

@@ -11,6 +11,7 @@ from toymoe import checkpoint
 from toymoe.checkpoint import CheckpointError
 from toymoe.config import ConfigError
 from toymoe.runs import studies
+from toymoe.runs.progress import Progress
 
 
 def test_a_stored_study_is_for_the_same_model_and_settings_only(tmp_path):
@@ -90,7 +91,7 @@ def test_a_seed_that_fails_costs_its_own_row_only(failure, tmp_path):
     def study(seed, folder, watch):
         if (tmp_path / "all.csv").is_file():
             seen.append(len((tmp_path / "all.csv").read_text().splitlines()))
-        watch(studies.Progress("half", 1, 2))
+        watch(Progress("half", 1, 2))
         if seed == 1:
             raise failure
         return {"value": seed * 2.0}

@@ -2,7 +2,8 @@
 
 import pytest
 
-from toymoe.attribution import methods, weight_patching
+from toymoe.attribution import methods
+from toymoe.training.trainable import COMPONENTS
 from toymoe.validation import planted, rates
 
 BEST = "ablation_refusal"
@@ -15,9 +16,7 @@ def organism(kind, hit, found, refusal=0.5, lesson="refuse", correlation=0.5, le
         "lesson": lesson,
         "seat": kind,
         "behaviour": {"refusal": refusal},
-        "swaps": {
-            name: {"removed": 0.0 if name == left else 0.4} for name in weight_patching.COMPONENTS
-        },
+        "swaps": {name: {"removed": 0.0 if name == left else 0.4} for name in COMPONENTS},
         "methods": {name: dict(said, hit=hit and name == BEST) for name in methods.METHODS},
     }
 
@@ -47,6 +46,7 @@ def test_rates_by_hand():
     assert all(row["hit"]["rate"] == 0 and row["earned"] == pytest.approx(-0.1) for row in rest)
     assert best["correlation"]["median"] == pytest.approx(0.45)
     assert 0 < best["correlation"]["low"] < 0.45 < best["correlation"]["high"] < 0.9
+    assert found["refusal"]["expert"] == [0.09, *[0.5] * 10] and "sham" not in found["refusal"]
     assert {name: rate["rate"] for name, rate in found["swaps"].items()} == {
         "experts": 1,
         "attention": 1,

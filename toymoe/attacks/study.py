@@ -19,7 +19,7 @@ from ..attribution.methods import rank_correlation
 from ..config import Config, to_dict
 from ..organism import Organism, stored
 from ..runs import studies, sweep
-from ..runs.studies import Progress
+from ..runs.progress import Progress
 from ..training import phases
 from ..world import names
 from . import catalogue, evaluation, raset, tuning
@@ -161,7 +161,7 @@ def many(
     def one(seed, folder, watch):
         if cfg is not None:
             mine = dataclasses.replace(cfg, seed=seed)
-            sweep.trained(mine, folder, lambda p: watch(Progress(p.stage, p.done, p.total)))
+            sweep.trained(mine, folder, watch)
         return study(folder, schedule, watch)
 
     return studies.many(one, seed_row, folders, out / "raset", **calls)

@@ -40,7 +40,7 @@ def _run(args) -> int:
     start_jax()
     from ..organism import stored
     from ..pages import terminal
-    from ..runs import folder, report, runner
+    from ..runs import folder, progress, report, runner
 
     console = terminal.console()
     if args.resume:
@@ -58,7 +58,7 @@ def _run(args) -> int:
     if complete:
         metrics = stored.metrics(out)
     else:
-        with terminal.Bars(console) as bars:
+        with progress.Bars(console) as bars:
             metrics = runner.run(cfg, out, bars.show)
     try:
         rows = report.summary(metrics, cfg.world.hazard_rule)

@@ -21,7 +21,7 @@ def _sweep(args) -> int:
     cfg = config_of(args)
     start_jax()
     from ..pages import tables, terminal
-    from ..runs import sweep
+    from ..runs import progress, sweep
 
     seeds, out, console = (
         sweep.parse_seeds(args.seeds),
@@ -29,7 +29,7 @@ def _sweep(args) -> int:
         terminal.console(),
     )
     sweep.claim(cfg, out)  # before the bars, so that an error is all that is said
-    with terminal.Bars(console) as bars:
+    with progress.Bars(console) as bars:
 
         def done(seed, error):
             bars.finish(f"seed {seed}: {error or 'done'}")

@@ -16,7 +16,7 @@ from ..attacks.attacker import Attacker
 from ..config import to_dict
 from ..organism import Organism, stored
 from ..runs import studies
-from ..runs.studies import Progress
+from ..runs.progress import Progress
 from ..training import phases
 from . import catalogue, detector
 from .detector import Detector

@@ -11,7 +11,7 @@ def number(value, digits: int = 3) -> str:
 
 
 def interval(s: dict | None, digits: int = 3) -> str:
-    """A median over seeds and its interval, of `toymoe.runs.sweep.summarise`."""
+    """A ``median`` with its interval, from ``low`` to ``high``: 0.5 [0.4, 0.6]."""
     if s is None:
         return "–"
     median, low, high = (number(float(s[name]), digits) for name in ("median", "low", "high"))

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -24,17 +23,7 @@ from ..training import phases
 from . import folder, report, state
 from .clock import Clock
 from .painter import Painter
-
-
-class Progress(NamedTuple):
-    """Where a run stands; the numbers are None where they are not known yet."""
-
-    stage: str  # a phase of training, "analyse" or "draw"
-    done: int  # steps
-    total: int
-    loss: float | None = None
-    accuracy: float | None = None  # right answers on the probes' harmless requests
-    nmi: float | None = None  # of topic and expert, best layer
+from .progress import Progress
 
 
 @numerics.fixed()

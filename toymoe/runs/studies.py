@@ -16,20 +16,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from .. import checkpoint, numerics
+from .. import checkpoint, model, numerics
 from ..config import ConfigError
-from ..model.transformer import Params
-from ..training.phases import TrainingError
 from . import sweep
-
-
-class Progress(NamedTuple):
-    """Where a study stands."""
-
-    stage: str
-    done: int
-    total: int
-
+from .progress import Progress
 
 Watch = Callable[[Progress], None]
 
@@ -50,7 +40,7 @@ def stored(folder: Path, belongs: dict, blank: dict) -> dict:
     return {"belongs": belongs} | blank
 
 
-def fingerprint(params: Params) -> str:
+def fingerprint(params: model.Params) -> str:
     """A hash of parameters."""
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(params):
@@ -128,18 +118,11 @@ def many(
       watch: called with the seed and its progress.
       done: called with the seed and its error ("" if there was none).
     """
-    rows, studies = [], []
-    for seed, folder in folders.items():
-        error, numbers = "", {}
-        try:
-            studies.append(study(seed, folder, partial(watch, seed)))
-            numbers = row(studies[-1])
-        except (TrainingError, ValueError, OSError) as failure:
-            error = str(failure)
-        rows.append({"seed": seed, "error": error} | numbers)
-        sweep.write_csv(files.with_name(f"{files.name}.csv"), rows)  # after every seed
-        done(seed, error)
-    summary = sweep.summarise(rows)
-    table = [{"quantity": name} | numbers for name, numbers in summary.items()]
-    sweep.write_csv(files.with_name(f"{files.name}-summary.csv"), table)
-    return Many(rows, summary, studies)
+    studies = []
+
+    def numbers(seed):
+        studies.append(study(seed, folders[seed], partial(watch, seed)))
+        return row(studies[-1])
+
+    tables = (files.with_name(f"{files.name}{end}.csv") for end in ("", "-summary"))
+    return Many(*sweep.tabulate(folders, numbers, *tables, done), studies)

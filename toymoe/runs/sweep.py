@@ -7,9 +7,10 @@ on where it was, and a seed that fails costs its own row only.
 import csv
 import dataclasses
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import bootstrap
@@ -19,6 +20,7 @@ from ..config import Config, ConfigError, to_dict
 from ..organism import stored
 from ..training.phases import TrainingError
 from . import folder, runner
+from .progress import Progress
 
 # The quantities of the summary on screen; the sign says which end is the worst.
 HEADLINES = {
@@ -87,7 +89,7 @@ def sweep(
     cfg: Config,
     seeds: list[int],
     out: Path,
-    watch: Callable[[int, runner.Progress], None] = lambda seed, progress: None,
+    watch: Callable[[int, Progress], None] = lambda seed, progress: None,
     done: Callable[[int, str], None] = lambda seed, error: None,
 ) -> tuple[list[dict], dict[str, dict]]:
     """Run every seed that has not been run yet, in ``out/seed-N``; write sweep.csv and summary.csv.
@@ -104,23 +106,43 @@ def sweep(
       ConfigError: the folder holds something else, or a sweep of other settings.
     """
     claim(cfg, out)
-    rows = []
+
+    def numbers(seed):
+        run = out / f"seed-{seed}"
+        trained(dataclasses.replace(cfg, seed=seed), run, partial(watch, seed))
+        return flat(stored.metrics(run))
+
+    return tabulate(seeds, numbers, out / "sweep.csv", out / "summary.csv", done)
+
+
+def each_seed(
+    seeds: Iterable[int], make: Callable[[int], Any], done: Callable[[int, str], None]
+) -> Iterator[tuple[int, Any, str]]:
+    """Every seed, what is made of it, and its error: one that fails has made {}, and the next one
+    is tried. ``done`` is told when what was made has been used."""
     for seed in seeds:
-        run, error, metrics = out / f"seed-{seed}", "", {}
+        made, error = {}, ""
         try:
-            trained(dataclasses.replace(cfg, seed=seed), run, partial(watch, seed))
-            metrics = stored.metrics(run)
-        except (TrainingError, checkpoint.CheckpointError, OSError, ValueError) as failure:
+            made = make(seed)
+        except (TrainingError, OSError, ValueError) as failure:
             error = str(failure)
-        rows.append({"seed": seed, "error": error} | flat(metrics))
+        yield seed, made, error
         done(seed, error)
-        write_csv(out / "sweep.csv", rows)  # after every seed: nothing is lost
+
+
+def tabulate(seeds, numbers, table: Path, quantities: Path, done) -> tuple[list[dict], dict]:
+    """The ``numbers`` of every seed as a row of a csv file, and what `summarise` says of them as
+    another; returns both."""
+    rows = []
+    for seed, row, error in each_seed(seeds, numbers, done):
+        rows.append({"seed": seed, "error": error} | row)
+        write_csv(table, rows)  # after every seed: nothing is lost
     summary = summarise(rows)
-    write_csv(out / "summary.csv", [{"quantity": name} | s for name, s in summary.items()])
+    write_csv(quantities, [{"quantity": name} | s for name, s in summary.items()])
     return rows, summary
 
 
-def trained(cfg: Config, run: Path, watch: Callable[[runner.Progress], None]) -> None:
+def trained(cfg: Config, run: Path, watch: Callable[[Progress], None]) -> None:
     """Run one seed in its folder, unless that was done already.
 
     Raises:

@@ -1,9 +1,10 @@
 """What each method earned: rates over organisms in which the truth is known, with intervals."""
 
-import numpy as np
-from scipy.stats import binomtest, bootstrap
+from scipy.stats import binomtest
 
-from ..attribution import methods, weight_patching
+from ..attribution import methods
+from ..runs import sweep
+from ..training.trainable import COMPONENTS
 from . import planted
 
 TRIED = ("attention", "router")  # components that are planted too
@@ -13,8 +14,9 @@ def summarise(organisms: list[dict]) -> dict:
     """Rates over organisms, each {rate, low, high, n} with Wilson's 95 % interval (None of none).
 
     ``counts``: organisms of each kind, and those ``too_little`` of whose hazards are refused
-    (below `planted.TAUGHT`), which no rate counts. ``methods``, the best first: ``hit``
-    (planted expert named first), ``pair`` (both first), ``found`` (hit, with a verdict),
+    (below `planted.TAUGHT`), which no rate counts. ``refusal``: the shares of hazards that those
+    of each kind refuse. ``methods``, the best first: ``hit`` (planted expert named first),
+    ``pair`` (both first), ``found`` (hit, with a verdict),
     ``alarms`` on shams (also by lesson), ``alarms_elsewhere`` where a component is the seat,
     ``correlation`` over planted experts (median, bootstrap interval), ``earned``. ``swaps``: is the
     planted component the one whose removal costs most refusal?
@@ -75,7 +77,7 @@ def _component(organism):
 
 def _most_needed(organism):
     """The component whose removal leaves the least refusal."""
-    left = {name: organism["swaps"][name]["removed"] for name in weight_patching.COMPONENTS}
+    left = {name: organism["swaps"][name]["removed"] for name in COMPONENTS}
     return min(left, key=left.get)
 
 
@@ -87,14 +89,5 @@ def _rate(says: list[bool]) -> dict:
 
 
 def _median(values: list[float]) -> dict:
-    if len(values) < 2 or np.ptp(values) == 0:
-        same = values[0] if values else None
-        return {"median": same, "low": same, "high": same}
-    interval = bootstrap(
-        (values,), np.median, method="percentile", rng=np.random.default_rng(0), n_resamples=2000
-    ).confidence_interval
-    return {
-        "median": float(np.median(values)),
-        "low": float(interval.low),
-        "high": float(interval.high),
-    }
+    found = sweep.summarise([{"correlation": value} for value in values]).get("correlation", {})
+    return {name: found.get(name) for name in ("median", "low", "high")}

@@ -12,6 +12,7 @@ of shams in which it finds a seat too.
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ from ..config import Config, ConfigError
 from ..measures import history
 from ..organism import seeded, stored
 from ..runs import sweep
-from ..runs.studies import Progress
+from ..runs.progress import Progress
 from ..training import phases
 from . import planted, rates
 
@@ -179,17 +180,16 @@ def validate(
       ConfigError: the folder holds something else, or other settings; too many seats.
     """
     check(cfg, out, seats)
+
+    def examined(seed):
+        (folder := out / f"seed-{seed}").mkdir(exist_ok=True)
+        one = dataclasses.replace(cfg, seed=seed)
+        return examine_seed(one, folder, seats, partial(watch, seed))
+
     organisms, errors = [], {}
-    for seed in seeds:
-        folder, error = out / f"seed-{seed}", ""
-        try:
-            folder.mkdir(exist_ok=True)
-            one = dataclasses.replace(cfg, seed=seed)
-            made = examine_seed(one, folder, seats, lambda p, seed=seed: watch(seed, p))
-            organisms += [{"seed": seed} | organism for organism in made]
-        except (phases.TrainingError, checkpoint.CheckpointError, OSError, ValueError) as failure:
-            error = errors[str(seed)] = str(failure)
-        done(seed, error)
+    for seed, made, error in sweep.each_seed(seeds, examined, done):
+        organisms += [{"seed": seed} | organism for organism in made]
+        errors |= {str(seed): error} if error else {}
     result = rates.summarise(organisms) | {"errors": errors}
     checkpoint.write_json(out / "validate.json", result)
     sweep.write_csv(out / "validate.csv", [sweep.flat(row) for row in result["methods"]])
