@@ -139,7 +139,7 @@ def test_the_run_s_report_gains_one_section(run, small_run, quick, tmp_path):
     assert "<!-- raset -->" not in before
     made = study.study(run, FAST)
     for _ in range(2):
-        report.into_report(made, page)
+        report.into_report(made, b"image", page)
     after = page.read_text()
     assert after.count("<!-- raset -->") == 1 and after.endswith("</body></html>\n")
     kept = after[: after.index("<!-- raset -->")] + after[after.index("<!-- /raset -->") + 15 :]

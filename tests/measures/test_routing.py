@@ -178,20 +178,15 @@ def test_independent_labels_leave_only_the_bias():
 
 def test_routing_vectors_by_hand():
     gates = np.array([[[[0.6, 0.2, 0.0], [0.0, 0.1, 0.3], [0.9, 0.0, 0.0]]]])
-    # All positions: sums 1.5, 0.3, 0.3 of 2.1. Without the last: 0.6, 0.3, 0.3 of 1.2.
+    # Sums 1.5, 0.3, 0.3 of 2.1; without the last position 0.6, 0.3, 0.3 of 1.2.
     np.testing.assert_allclose(routing.routing_vectors(gates), [[[5 / 7, 1 / 7, 1 / 7]]])
-    masked = routing.routing_vectors(gates, [[True, True, False]])
-    np.testing.assert_allclose(masked, [[[0.5, 0.25, 0.25]]])
+    np.testing.assert_allclose(routing.routing_vectors(gates[:, :, :2]), [[[0.5, 0.25, 0.25]]])
 
 
-def test_masked_positions_do_not_leak():
-    gates = np.array([[[[1.0, 0.0], [np.nan, np.inf]]]])
-    np.testing.assert_array_equal(routing.routing_vectors(gates, [[True, False]]), [[[1, 0]]])
-
-
-def test_prompt_without_positions_is_named():
+def test_prompt_without_gates_is_named():
+    gates = np.ones((2, 2, 3, 4)) * np.array([1, 0])[:, None, None]
     with pytest.raises(ValueError, match=r"prompts \[1\] have no position"):
-        routing.routing_vectors(np.ones((2, 2, 3, 4)), [[True] * 3, [False] * 3])
+        routing.routing_vectors(gates)
 
 
 def test_jensen_shannon_closed_forms():
@@ -291,12 +286,11 @@ def test_contrast_by_hand():
     # Pair 0 is routed alike (JS 0, top-1 equal), pair 1 to different experts (JS ln 2, none).
     a = onehot([[[0, 0], [0, 0]]], 3).astype(float)
     b = onehot([[[0, 0, 2], [1, 1, 2]]], 3).astype(float)
-    where_b = np.array([[True, True, False]] * 2)
-    result = routing.contrast(a, b, 1, where_b=where_b)
+    result = routing.contrast(a, b[:, :, :2], 1)
     assert result.keys() == {"js", "overlap"}
     assert result["js"] == pytest.approx([math.log(2) / 2])
     assert result["overlap"] == pytest.approx([0.5])
-    # Unmasked, b's third position counts: (2/3, 0, 1/3) is no longer (1, 0, 0).
+    # Where b's third position counts, (2/3, 0, 1/3) is no longer (1, 0, 0).
     assert routing.contrast(a, b, 1)["js"][0] > math.log(2) / 2
     with pytest.raises(ValueError, match=r"\(1, 2, 3\) and \(1, 1, 3\)"):
         routing.contrast(a, b[:, :1], 1)

@@ -56,7 +56,7 @@ def test_prepare_replaces_a_run_only_when_told(small_run, tmp_path):
     assert files(tmp_path) == {"notes.txt"}
 
 
-def test_replacing_is_no_trap_when_cut_off(small_run, tmp_path, monkeypatch):
+def test_replacing_is_no_trap_when_cut_off(small, small_run, tmp_path, monkeypatch):
     shutil.copytree(small_run.out, tmp_path, dirs_exist_ok=True)
     real, removed = type(tmp_path).unlink, []
 
@@ -70,7 +70,7 @@ def test_replacing_is_no_trap_when_cut_off(small_run, tmp_path, monkeypatch):
     with pytest.raises(Stop):
         folder.prepare(tmp_path, force=True)
     monkeypatch.undo()
-    assert not stored.is_complete(tmp_path) and stored.config(tmp_path) is not None
+    assert not stored.is_complete(tmp_path) and stored.config(tmp_path) == small
     folder.prepare(tmp_path, force=True)
     assert files(tmp_path) == set()
 

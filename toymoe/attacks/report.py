@@ -94,7 +94,7 @@ def write(made: dict, folder: Path) -> Path:
     numbers = {"correlations": study.rank_correlations(made["criteria"]), "routes": made["routes"]}
     images = _images(numbers | _of_attacks(made, made["rows"]), folder / "figures")
     page = _page(f"seed {made['belongs']['config']['seed']}", table(made["rows"]), images, folder)
-    into_report(made, folder.parent / "report.html")
+    into_report(made, images["pareto"], folder.parent / "report.html")
     return page
 
 
@@ -116,12 +116,12 @@ def _images(numbers: dict, folder: Path) -> dict[str, bytes]:
     return images
 
 
-def into_report(made: dict, page: Path) -> None:
-    """The short version, as a section of the run's own report.html; replaced if it is there."""
+def into_report(made: dict, image: bytes, page: Path) -> None:
+    """The short version, with the image of the Pareto figure, as a section of the run's own
+    report.html; replaced if it is there."""
     if not page.is_file():
         return
-    numbers, figure = _of_attacks(made, made["rows"]), plots.FIGURES["pareto"]
-    image = style.png(figure.draw(*(numbers[n] for n in figure.drawn_from)))
+    figure = plots.FIGURES["pareto"]
     main = max(row["budget"] for row in made["rows"] if row["method"] == "raset")
     few = [row for row in made["rows"] if row["budget"] in (0, main)]
     section = [

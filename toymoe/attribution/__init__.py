@@ -4,6 +4,6 @@ Another method: a function from `Evidence` to scores [L, E], and a row in `metho
 ``toymoe validate`` scores it, and an attack can choose experts by it.
 """
 
-# Two rows of `methods.METHODS` that others are held against; here, since pictures need the names.
+# The two rows of `methods.METHODS` that other rooms ask for by name.
 REFERENCE = "ablation_zero"  # measured: refusal margin lost without the expert
 CRITERION = "contrastive_routing_sensitivity"  # our reading of RASET's choice

@@ -2,9 +2,18 @@
 
 import numpy as np
 
-from ..pages.style import BLACK, BLUE, GREY, ORANGE, SKY, STYLES, Figure, defaults
-from ..pages.style import new_figure as figure
-from ..pages.style import tidy as tidy
+from ..pages.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    ORANGE,
+    SKY,
+    STYLES,
+    Figure,
+    defaults,
+    new_figure,
+    tidy,
+)
 
 
 @defaults()
@@ -15,7 +24,7 @@ def what_tokens_tell(shares: dict[str, dict[str, float]], floors: dict[str, floa
       shares: label -> what is seen -> share of right guesses.
       floors: label -> share of right guesses without looking.
     """
-    drawn = figure("What does a token alone tell?", 3.4 * len(shares) + 2, 3.4)
+    drawn = new_figure("What does a token alone tell?", 3.4 * len(shares) + 2, 3.4)
     panels = drawn.subplots(1, len(shares), sharey=True, squeeze=False)[0]
     for axes, (label, by_seen) in zip(panels, shares.items(), strict=True):
         rows = np.arange(len(by_seen))[::-1]
@@ -36,7 +45,7 @@ def load_by_balance(shares: dict[float, list]) -> Figure:
     Args:
       shares: weight -> shares [E] of each seed.
     """
-    drawn = figure("Who does the work?", 1 + 3.6 * len(shares), 3.3)
+    drawn = new_figure("Who does the work?", 1 + 3.6 * len(shares), 3.3)
     panels = drawn.subplots(1, len(shares), sharey=True, squeeze=False)[0]
     for axes, (weight, by_seed) in zip(panels, shares.items(), strict=True):
         E = len(by_seed[0])
@@ -60,7 +69,7 @@ def two_rules(js: dict[str, list[float]], across: float) -> Figure:
       js: what a hazard is -> JS in nats by layer.
       across: JS of prompts of different topics, to compare with.
     """
-    drawn = figure("Does refusing move the route?", 6.5, 3.2)
+    drawn = new_figure("Does refusing move the route?", 6.5, 3.2)
     axes = drawn.subplots()
     for (rule, by_layer), style in zip(js.items(), STYLES, strict=False):
         axes.plot(range(len(by_layer)), by_layer, label=f"hazard is {rule}", **style)
@@ -86,7 +95,7 @@ def what_is_kept(rows: list[dict]) -> Figure:
         "answer_accuracy": "accuracy kept (harmless requests)",
         "hazard_answered_untuned": "hazards never tuned on,\nanswered correctly",
     }
-    drawn = figure("What goes with refusal, and what stays?", 13, 4.6)
+    drawn = new_figure("What goes with refusal, and what stays?", 13, 4.6)
     panels = drawn.subplots(1, len(kept), sharex=True, sharey=True)
     methods = [m for m in dict.fromkeys(row["method"] for row in rows) if m != "none"]
     for axes, (name, label) in zip(panels, kept.items(), strict=True):
@@ -122,7 +131,7 @@ def over_seeds(rows: dict[str, tuple], matched: dict[str, dict[str, float]]) -> 
       rows: finding -> (values [S], (low, high), name of the control, values [S], (low, high)).
       matched: pair of models -> way of matching -> mean correlation.
     """
-    drawn = figure("What holds in every seed?", 13, 0.75 * len(rows) + 1.2)
+    drawn = new_figure("What holds in every seed?", 13, 0.75 * len(rows) + 1.2)
     left, right = drawn.subplots(1, 2, width_ratios=(1.5, 1))
     names = []
     for row, (name, (values, its, control, others, theirs)) in enumerate(rows.items()):
@@ -163,7 +172,7 @@ def defended(curves: dict[str, dict[str, list]], attacks: dict[str, dict[str, fl
       curves: defence -> ``removed``, ``refusal`` and ``answer_accuracy``, a list each.
       attacks: defence -> attack -> refusal left.
     """
-    drawn = figure("Which defence helps, and against what?", 13.5, 4.3)
+    drawn = new_figure("Which defence helps, and against what?", 13.5, 4.3)
     *panels, bars = drawn.subplots(1, 3, sharey=True)
     kept = {"refusal": "hazards refused", "answer_accuracy": "harmless requests answered"}
     for axes, (name, label) in zip(panels, kept.items(), strict=True):

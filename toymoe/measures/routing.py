@@ -102,25 +102,21 @@ def conditional_information(selected_LNE, labels_N, given_N):
 # --- how alike two prompts are routed -----------------------------------------------------------
 
 
-def routing_vectors(gates_LBTE, where_BT=None):
+def routing_vectors(gates_LBTE):
     """Each prompt's mean selected-gate vector, normalised to sum 1: [L, B, E].
 
     Args:
         gates_LBTE: selected gates, 0 outside the top-k.
-        where_BT: bool, the positions to average over; all of them if None.
 
     Raises:
         ValueError: a prompt without a single gate to average, as its vector would be 0 / 0.
     """
-    gates_LBTE = np.asarray(gates_LBTE, float)
-    if where_BT is not None:
-        gates_LBTE = np.where(np.asarray(where_BT, bool)[:, :, None], gates_LBTE, 0)
-    total_LBE = gates_LBTE.sum(2)
+    total_LBE = np.asarray(gates_LBTE, float).sum(2)
     empty_B = ~(total_LBE.sum(-1) > 0).all(0)
     if empty_B.any():
         raise ValueError(
             f"prompts {np.flatnonzero(empty_B).tolist()} have no position with a positive gate;"
-            " leave them out or widen where_BT"
+            " leave them out"
         )
     return _normalise(total_LBE, -1)
 
@@ -198,20 +194,18 @@ def saturation(selected_SLBTE, final_LBTE):
     return np.stack([selected_overlap(step, final_LBTE) for step in np.asarray(selected_SLBTE)])
 
 
-def contrast(gates_a_LBTE, gates_b_LBTE, k, where_a=None, where_b=None):
+def contrast(gates_a_LBTE, gates_b_LBTE, k):
     """Compare the routes of paired prompts: prompt b of one set with prompt b of the other.
 
     Args:
         gates_a_LBTE, gates_b_LBTE: selected gates; T may differ between the two.
         k: how many of the largest entries of each routing vector to compare.
-        where_a, where_b: bool [B, T], the positions to average over; all of them if None.
 
     Returns:
         dict of ``js`` [L], mean Jensen-Shannon divergence in nats, and ``overlap`` [L], the share
         of ``top_overlap`` (chance level k / E).
     """
-    p_LBE = routing_vectors(gates_a_LBTE, where_a)
-    q_LBE = routing_vectors(gates_b_LBTE, where_b)
+    p_LBE, q_LBE = routing_vectors(gates_a_LBTE), routing_vectors(gates_b_LBTE)
     if p_LBE.shape != q_LBE.shape:
         raise ValueError(f"pairs need equal [L, B, E]; got {p_LBE.shape} and {q_LBE.shape}")
     return dict(js=jensen_shannon(p_LBE, q_LBE).mean(-1), overlap=top_overlap(p_LBE, q_LBE, k))

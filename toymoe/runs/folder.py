@@ -1,8 +1,7 @@
 """The folder of a run: made for a new one, emptied of an old one, and never anything else's.
 
-It holds, in the order written: config.json, tables.npz, state.npz (while training), pretrained.npz,
-aligned.npz, history.npz, figures/*.png, report.html, and metrics.json, whose presence says that the
-run is complete.
+It holds `FILES`, state.npz only while it trains. The presence of metrics.json says that the run is
+complete.
 """
 
 import warnings
@@ -13,9 +12,9 @@ from ..config import Config, ConfigError, to_dict
 from ..errors import ToymoeWarning
 from ..organism import stored
 
-FILES = (
-    "config.json tables.npz state.npz pretrained.npz aligned.npz history.npz report.html "
-    "metrics.json"
+FILES = (  # in the order written
+    "config.json tables.npz state.npz pretrained.npz aligned.npz history.npz figures/*.png "
+    "report.html metrics.json"
 ).split()
 
 
@@ -32,11 +31,9 @@ def prepare(out: Path, force: bool = False) -> None:
             raise ConfigError(f"{out} exists already ({hint}): or name another folder with --out.")
         if not ours:
             raise ConfigError(f"{out} is not a run of toymoe, so --force leaves it: name another.")
-        # metrics.json first and config.json last: cut off in between, it is an unfinished run.
-        *rest, last = FILES[1:]
-        figures = (out / "figures").glob("*.png")
-        for path in [out / last, *figures, *(out / name for name in (*rest, FILES[0]))]:
-            path.unlink(missing_ok=True)
+        # The last one written goes first: cut off in between, it is an unfinished run.
+        for path in [path for name in reversed(FILES) for path in out.glob(name)]:
+            path.unlink()
     make(out)
 
 
@@ -73,12 +70,12 @@ def begin(out: Path, cfg: Config) -> None:
             f"{out} is a run of other settings: delete it, or name another folder."
         )
     before, now = stored.versions(out), numerics.versions()
-    changed = [f"{name} {before.get(name)}" for name in now if before.get(name) != now[name]]
+    changed = [name for name in now if before.get(name) != now[name]]
     if changed:
-        here = ", ".join(f"{name} {now[name]}" for name in now if before.get(name) != now[name])
+        old, new = (", ".join(f"{name} {v.get(name)}" for name in changed) for v in (before, now))
         warnings.warn(
-            f"{out} was begun with {', '.join(changed)} and goes on with {here}: its numbers may "
-            "differ from those of a run with one version.",
+            f"{out} was begun with {old} and goes on with {new}: its numbers may differ from those "
+            "of a run with one version.",
             ToymoeWarning,
             stacklevel=2,
         )
