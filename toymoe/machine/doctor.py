@@ -16,6 +16,7 @@ from statistics import median
 from typing import NamedTuple
 
 from .. import start
+from ..config import Config, build
 from ..start import REINSTALL, StartError, find_devices, your_flags
 
 PYTHON = "3.11"
@@ -201,7 +202,6 @@ def _probe(seconds: float = 1.0) -> tuple[float, float]:
     import jax.numpy as jnp
 
     from .. import world
-    from ..config import build
     from ..training import objective, phases
 
     cfg = build(overrides={"model.layers": 1})
@@ -223,8 +223,6 @@ def _probe(seconds: float = 1.0) -> tuple[float, float]:
 
 def estimated(compile_s: float, step_s: float) -> dict[str, float]:
     """Seconds a run takes where the probe takes these times to compile and to compute."""
-    from ..config import Config
-
     cfg = Config()
     slower, steps = compile_s / REFERENCE["compile_s"], cfg.train.pretrain_steps
     parts = {
