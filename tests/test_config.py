@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import toymoe.config
-from toymoe.config import PRESETS, Config, ConfigError, build, from_dict, setting_names, to_dict
+from toymoe.config import PRESETS, Config, ConfigError, build, defaults, from_dict, to_dict
 
 few = settings(max_examples=25, deadline=None)
 
@@ -89,7 +89,7 @@ def refusal(overrides, **arguments):
 
 
 def test_every_setting_is_in_the_tables():
-    assert set(setting_names()) == {*BOUNDS, *UNBOUNDED}
+    assert set(defaults()) == {*BOUNDS, *UNBOUNDED}
 
 
 @pytest.mark.parametrize("name", BOUNDS)
@@ -205,17 +205,22 @@ def test_unknown_name_gets_the_nearest(typo, near):
         build(overrides={typo: 1})
 
 
+@pytest.mark.parametrize("given", ["[" * 200_000, "[" * 400 + "]" * 400, "9" * 5000])
+def test_what_python_cannot_read_is_refused_in_a_short_sentence(given):
+    assert len(refusal({"world.topics": given})) < 200
+
+
 @pytest.mark.parametrize("name", ["", "§", "world", "world.topics.x"])
 def test_far_names_still_get_a_valid_one(name):
     with pytest.raises(ConfigError) as caught:
         build(overrides={name: 1})
-    assert re.search(r"did you mean '(.*)'\?", str(caught.value))[1] in setting_names()
+    assert re.search(r"did you mean '(.*)'\?", str(caught.value))[1] in defaults()
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_change_what_they_name_and_nothing_else(preset):
     config = build(preset, seed=3)
-    for name in setting_names():
+    for name in defaults():
         expected = PRESETS[preset].get(name, get(Config(seed=3), name))
         assert get(config, name) == expected
 

@@ -52,14 +52,14 @@ def imported(path) -> set[str]:
 
 
 def test_no_room_imports_one_further_down():
-    rooms, count = stages(), 0
+    rooms, crossings = stages(), 0
     assert {name.split(".")[0] for name in modules()} == set(rooms)
     for name, path in modules().items():
         own = name.split(".")[0]
         for other in {module.split(".")[0] for module in imported(path)} - {own}:
             assert rooms.index(other) < rooms.index(own), f"{name} imports {other}"
-            count += 1
-    assert count > 100
+            crossings += 1
+    assert crossings > 100  # from a module to another room: hundreds, so the imports were found
 
 
 def test_no_two_modules_import_each_other():

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from .config import ConfigError
 from .errors import ToymoeError
 
 META, HASH = "__meta__", "__hash__"
@@ -29,6 +30,20 @@ REMEDY = "use another copy, or delete it and train again"
 
 class CheckpointError(ToymoeError, ValueError):
     """One sentence for the reader: what was given, what is allowed, what to do."""
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, where it is not there yet.
+
+    Raises:
+      ConfigError: it cannot be made.
+    """
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"{path} is a file: name a folder.")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be made ({error.strerror}): name another.") from error
 
 
 def write_atomic(path: str | Path, data: bytes) -> None:

@@ -207,21 +207,19 @@ PRESETS = {
 }
 
 
-def setting_names() -> list[str]:
-    """Every dotted name that `build` takes."""
-    return list(_flat(Config()))
+def defaults() -> dict[str, Any]:
+    """Every dotted name that `build` takes, with its default."""
+    return _flat(to_dict(Config()))
 
 
-def _flat(config: Config) -> dict[str, Any]:
-    names = {}
-    for part in dataclasses.fields(config):
-        value = getattr(config, part.name)
-        if dataclasses.is_dataclass(value):
-            for sub in dataclasses.fields(value):
-                names[f"{part.name}.{sub.name}"] = getattr(value, sub.name)
+def _flat(nested: dict) -> dict[str, Any]:
+    flat = {}
+    for part, value in nested.items():
+        if isinstance(value, dict):
+            flat |= {f"{part}.{key}": v for key, v in value.items()}
         else:
-            names[part.name] = value
-    return names
+            flat[part] = value
+    return flat
 
 
 def _cast(name: str, given: Any, like: Any) -> Any:
@@ -229,7 +227,7 @@ def _cast(name: str, given: Any, like: Any) -> Any:
     if isinstance(given, str) and not isinstance(like, str):
         try:  # JSON has no ".5"
             given = float(given) if isinstance(like, float) else json.loads(given.lower())
-        except ValueError:
+        except (ValueError, RecursionError):  # the latter: brackets without end
             pass
     if isinstance(like, float) and type(given) is int and abs(given) < 1e308:
         given = float(given)
@@ -241,7 +239,7 @@ def _cast(name: str, given: Any, like: Any) -> Any:
             float: "a finite number",
             str: "a word",
         }
-        raise ConfigError(f"{name} = {given!r} is not possible: it must be {kind[type(like)]}.")
+        raise ConfigError(f"{name} = {given!r:.80} is not possible: it must be {kind[type(like)]}.")
     return given
 
 
@@ -257,16 +255,16 @@ def build(
         raise ConfigError(
             f"preset {preset!r} is not known: it must be one of {', '.join(PRESETS)}."
         )
-    defaults = _flat(Config())
-    values = defaults | PRESETS[preset] | {"seed": seed}
+    known = defaults()
+    values = known | PRESETS[preset] | {"seed": seed}
     for name, given in (overrides or {}).items():
-        if name not in defaults:
-            near = difflib.get_close_matches(name, defaults, 1, 0.0)[0]
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1, 0.0)[0]
             raise ConfigError(
                 f"setting {name!r} is not known: did you mean {near!r}? "
                 f"`toymoe run --help` lists all settings."
             )
-        values[name] = _cast(name, given, defaults[name])
+        values[name] = _cast(name, given, known[name])
     parts: dict[str, dict] = {"world": {}, "model": {}, "train": {}, "eval": {}}
     for name, value in values.items():
         part, _, key = name.partition(".")
@@ -290,10 +288,4 @@ def from_dict(nested: dict) -> Config:
     """The inverse of `to_dict`; the same checks as `build`."""
     if not isinstance(nested, dict):
         raise ConfigError("a configuration must be a JSON object of settings.")
-    flat = {}
-    for part, value in nested.items():
-        if isinstance(value, dict):
-            flat |= {f"{part}.{key}": v for key, v in value.items()}
-        else:
-            flat[part] = value
-    return build(overrides=flat)
+    return build(overrides=_flat(nested))

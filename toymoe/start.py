@@ -1,10 +1,11 @@
 """How commands and lessons start JAX: flags for XLA, and a cache of compiled programs.
 
 `import toymoe` changes nothing; `start_jax` does, and before JAX first looks for devices, or the
-flags come too late. What you set yourself stays.
+flags come too late. What you set yourself stays. `memory` is how much there is for it.
 """
 
 import os
+import re
 import sys
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
@@ -119,6 +120,25 @@ def start_jax() -> None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def memory() -> int | None:
+    """Bytes of memory this process may use, if the system says: on Linux what is available, and no
+    more than a container allows; elsewhere all there is."""
+    limits = []
+    try:
+        found = re.search(r"^MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(), re.M)
+        limits.append(int(found[1]) * 1024)
+    except (OSError, TypeError):
+        try:
+            limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        except (AttributeError, OSError, ValueError):
+            return None
+    try:
+        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no container, or "max": no limit
+        pass
+    return min(limits)
 
 
 def _usual_cache() -> Path:

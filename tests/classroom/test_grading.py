@@ -208,7 +208,10 @@ def test_feedback_escapes_what_students_write(tmp_path):
     ]
     pages = sheet.write_feedback(tmp_path / "pages", rows)
     assert len(set(pages)) == 2 and all(p.parent == tmp_path / "pages" for p in pages)
-    assert "<script>" not in pages[0].read_text("utf-8")
+    said = pages[0].read_text("utf-8")
+    assert "<script>" not in said and "<h1>../&lt;b&gt;</h1>" in said
+    assert "Lesson 1: 0 of 1 exercises solved." in said
+    assert "<td>✘</td><td>posterior</td><td>wrong</td><td>&lt;script&gt;alert(1)" in said
 
 
 # --- the commands -------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from lessons import build, instructor
 from toymoe.attacks import tuning
 from toymoe.classroom import lesson, notebook
 from toymoe.classroom.checks import LESSONS, lesson_checks
+from toymoe.config import ConfigError
 from toymoe.defences import alignment
 from toymoe.training import phases
 
@@ -170,6 +171,15 @@ def test_the_checks_of_every_lesson_are_listed():
 def test_measured_seconds_are_known_for_every_lesson():
     assert lesson.seconds().keys() == lesson.LESSONS.keys()
     assert lesson.rounded(3.2) == 5 and lesson.rounded(11) == 15
+
+
+@pytest.mark.parametrize("left", [b"", b"{", b"[1]", b'{"one": 2}', b'{"1": []}', b"\xff"])
+def test_damaged_seconds_are_one_sentence_and_missing_ones_are_none(tmp_path, monkeypatch, left):
+    monkeypatch.setattr(lesson, "HERE", tmp_path)
+    assert lesson.seconds() == {}
+    (tmp_path / "seconds.json").write_bytes(left)
+    with pytest.raises(ConfigError, match=r"seconds\.json is damaged: install toymoe again\.$"):
+        lesson.seconds()
 
 
 # --- the build ----------------------------------------------------------------------------------

@@ -62,6 +62,13 @@ def test_what_is_no_sweep_is_one_sentence(tmp_path):
         seeds.collect(tmp_path)
 
 
+@pytest.mark.parametrize("left", [b"", b"{", b"[1]", b"{}", b'{"columns": 3}', b"\xff"])
+def test_a_damaged_table_is_one_sentence(tmp_path, left):
+    (tmp_path / "table.json").write_bytes(left)
+    with pytest.raises(ConfigError, match=r"table\.json is damaged: install toymoe again"):
+        seeds.load(tmp_path / "table.json")
+
+
 def test_the_shipped_table_is_small_and_whole():
     shipped = seeds.load()
     assert seeds.FILE.stat().st_size < 60_000

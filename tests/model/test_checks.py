@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from oracle import random_params
 
-from toymoe import model
+from toymoe import model, start
 from toymoe.config import ConfigError, ModelConfig
-from toymoe.model import checks, parameters, taps
+from toymoe.model import checks, taps
 
 CFG = ModelConfig(layers=1, width=8, heads=2, experts=3, expert_width=3, top_k=1)
 VOCABULARY = 11
@@ -102,17 +102,11 @@ def test_the_estimate_is_what_the_compiler_sets_aside(grouped, optimised):
 
 def test_a_model_that_this_machine_cannot_train_is_refused_beforehand(monkeypatch):
     # 2·108·64 + 64 + 3·(4·64 + 4·64² + 64·18 + 18·3·64·30) parameters, four times, 4 bytes each.
-    parameters_, needed = 378_304, 378_304 * 16
-    monkeypatch.setattr(parameters, "_memory", lambda: needed)
+    count, needed = 378_304, 378_304 * 16
+    monkeypatch.setattr(start, "memory", lambda: needed)
     model.check_size(ModelConfig(), 108)
-    monkeypatch.setattr(parameters, "_memory", lambda: needed - 1)
-    with pytest.raises(ConfigError, match=f"{parameters_:,} parameters takes 0.0 GiB to train"):
+    monkeypatch.setattr(start, "memory", lambda: needed - 1)
+    with pytest.raises(ConfigError, match=f"{count:,} parameters takes 0.0 GiB to train"):
         model.check_size(ModelConfig(), 108)
-    monkeypatch.setattr(parameters, "_memory", lambda: None)
+    monkeypatch.setattr(start, "memory", lambda: None)
     model.check_size(ModelConfig(layers=16, width=1024, experts=256, expert_width=4096), 108)
-
-
-def test_the_memory_of_this_machine_is_known_or_not_asked(monkeypatch):
-    assert parameters._memory() is None or 2**28 < parameters._memory() < 2**50
-    monkeypatch.delattr(parameters.os, "sysconf", raising=False)
-    assert parameters._memory() is None

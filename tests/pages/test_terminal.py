@@ -37,6 +37,15 @@ def test_help_is_given_in_any_encoding():
     assert "steer the router, ?:" in toymoe("ascii", "raset", "--help")
 
 
+@pytest.mark.parametrize("columns", ["0", "00", "100"])
+def test_without_a_width_there_is_a_usual_one(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    console = terminal.console()
+    console.print("text")
+    assert capsys.readouterr().out == "text\n"
+    assert console.width == (int(columns) or 80)
+
+
 def test_brackets_are_text(capsys):
     terminal.console().print("a [b]/run")
     terminal.console(stderr=True).print("[red]")

@@ -170,12 +170,16 @@ def test_the_shortest_training_can_be_drawn():
     given = curves()
     short = {name: curve[[0, 1, 6, 7]] for name, curve in given.items()}
     short |= {"step": np.array([0, 1, 0, 1])}
-    for figure in (
-        plots.film_strip(short, ["alps", "boat", "clay"]),
-        plots.nmi_over_training(short),
-        plots.behaviour_over_training(short),
+    strip = paint(plots.film_strip(short, ["alps", "boat", "clay"]))
+    above = frames(panels(strip)[0], 6)[1]
+    assert above[0] == "pretraining\nafter step 0" and above[-1] == "alignment\nafter step 1"
+    for draw, label, values in (
+        (plots.nmi_over_training, "topic", short["nmi_topic_context"][:, 0]),
+        (plots.behaviour_over_training, "hazardous: refused", short["refusal"]),
     ):
-        paint(figure)
+        found = line(paint(draw(short)).axes[0], label)
+        assert found.get_xdata().tolist() == [0, 1, 1, 2]
+        np.testing.assert_array_equal(found.get_ydata(), values)
 
 
 @pytest.mark.parametrize(
@@ -233,4 +237,4 @@ def test_lists_from_a_file_will_do():
     given = routing(missing=("object_twins",))
     plain = json.loads(json.dumps(given, default=np.ndarray.tolist))
     for draw in (plots.contrasts, plots.load):
-        paint(draw(plain))
+        assert style.png(draw(plain), dpi=40) == style.png(draw(given), dpi=40)

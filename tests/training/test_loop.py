@@ -8,12 +8,14 @@ import numpy as np
 import optax
 import pytest
 
+from toymoe import start
 from toymoe.training import data, loop, objective, phases
 from toymoe.training.optimiser import muon
 
 pytestmark = [pytest.mark.core, pytest.mark.numeric]
 
 SGD = optax.clip_by_global_norm(1.0)  # the direction is the gradient, clipped
+ONE_DEVICE = "--xla_force_host_platform_device_count=1"
 RATES = np.float32([0.5, 0.25, 0.125])
 
 
@@ -80,9 +82,10 @@ def test_workers_are_as_many_as_divide_the_batch():
     assert [loop.workers(batch) for batch in (8, 6, 7, 1)] == [2, 2, 1, 1]
 
 
-@pytest.mark.skipif(len(jax.devices()) < 2, reason="there is one device: XLA_FLAGS says so")
+@pytest.mark.skipif(ONE_DEVICE in start.your_flags(), reason="your XLA_FLAGS ask for one device")
 def test_a_step_is_the_mean_over_workers_on_two_devices_and_on_one(cfg, tables, monkeypatch):
     """Parameters after some steps, beside a loop that adds up the two gradients itself."""
+    assert len(jax.devices()) == 2
     mix, key = data.mixture(tables, cfg, "pretrain"), jax.random.key(5)
     params = jax.jit(phases.fresh_params, static_argnums=1)(jax.random.key(0), cfg)
     moves, begin = muon(cfg.train.weight_decay), phases.start(params, cfg)

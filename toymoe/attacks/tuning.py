@@ -177,11 +177,11 @@ def pool(params, prompts, cfg):
 @partial(jax.jit, static_argnames=("cfg", "batch"))
 def _train(state, given, weights, at_S, rate_S, cfg, batch):
     params, factors, pool, key = given
-    N = pool.tokens_BP.shape[0] // 2
+    hazards = pool.tokens_BP.shape[0] // 2  # and as many harmless prompts
 
     def some(at, worker):
-        rows = jax.random.randint(jax.random.fold_in(key, at), (2, batch), 0, N)
-        rows = (rows + jnp.array([[0], [N]])).ravel()
+        rows = jax.random.randint(jax.random.fold_in(key, at), (2, batch), 0, hazards)
+        rows = (rows + jnp.array([[0], [hazards]])).ravel()
         return jax.tree.map(lambda leaf: leaf[rows], pool)
 
     def of(delta, some):

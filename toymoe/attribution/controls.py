@@ -2,6 +2,8 @@
 
 A map over experts always has a highest point. `with_controls` says what chance, usage and pairs
 without a cause would give; `verdict` says whether the method has a case at all.
+
+Besides the letters of the package docstring: M matched experts.
 """
 
 import dataclasses

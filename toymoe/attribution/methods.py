@@ -5,6 +5,8 @@ an expert for refusing hazards. `METHODS` lists them, good and bad ones: a stude
 is one more function of a dozen lines, and one more row. None of them is the published selection
 rule of RASET (arXiv 2605.29708), whose formula was not available; they are our reading of it, and
 its rivals'.
+
+Besides the letters of the package docstring: R resamples, X experts of all layers (L * E).
 """
 
 import difflib

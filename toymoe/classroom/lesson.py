@@ -8,6 +8,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+from ..config import ConfigError
+from ..start import start_jax
+
 HERE = Path(__file__).parent
 
 
@@ -32,13 +35,17 @@ LESSONS = {
 
 
 def seconds() -> dict[int, float]:
-    """How long a first run of every cell took, by lesson, where the notebooks were built."""
-    known = json.loads((HERE / "seconds.json").read_text()) if _noted() else {}
-    return {int(number): value for number, value in known.items()}
+    """How long a first run of every cell took, by lesson, where the notebooks were built.
 
-
-def _noted() -> bool:
-    return (HERE / "seconds.json").is_file()
+    Raises:
+      ConfigError: the file that says so is damaged.
+    """
+    path = HERE / "seconds.json"
+    try:
+        known = json.loads(path.read_bytes()) if path.is_file() else {}
+        return {int(number): float(value) for number, value in known.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path} is damaged: install toymoe again.") from error
 
 
 def expected(slower: float) -> list[tuple[int, str, int, int | None]]:
@@ -67,8 +74,6 @@ def begin(number: int) -> None:
 
     Says which versions run, and how long the lesson takes.
     """
-    from ..start import start_jax
-
     start_jax()
     if "IPython" in sys.modules:
         _show_figures()

@@ -17,10 +17,10 @@ import numpy as np
 
 from .. import checkpoint
 from ..config import ConfigError
+from ..training.trainable import COMPONENTS
 
 HERE = Path(__file__).parent
 FILE = HERE / "seeds.json"
-PARTS = ("experts", "router", "attention", "embeddings", "norms")
 DIGITS = 4
 COLUMNS = (
     "behaviour.aligned.answer_accuracy",
@@ -32,7 +32,7 @@ COLUMNS = (
     "routing.nmi_topic_shuffled",
     "routing.contrasts.cross_topic.js",
     "routing.contrasts.intent_twins.js",
-    *(f"inside.swaps.{part}.{way}.refusal" for part in PARTS for way in ("removed", "alone")),
+    *(f"inside.swaps.{part}.{way}.refusal" for part in COMPONENTS for way in ("removed", "alone")),
     "inside.ablation.base.margin",
     *(
         f"inside.ablation.top.{name}"
@@ -50,10 +50,17 @@ class Seeds(NamedTuple):
 
 
 def load(path: Path = FILE) -> Seeds:
-    """The shipped table, or another that `write` made."""
-    stored = json.loads(path.read_bytes())
-    columns = {name: np.array(values) for name, values in stored["columns"].items()}
-    return Seeds(stored["seeds"], columns, np.array(stored["topic_expert"]))
+    """The shipped table, or another that `write` made.
+
+    Raises:
+      ConfigError: it is damaged.
+    """
+    try:
+        stored = json.loads(path.read_bytes())
+        columns = {name: np.array(values) for name, values in stored["columns"].items()}
+        return Seeds(stored["seeds"], columns, np.array(stored["topic_expert"]))
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise ConfigError(f"{path} is damaged: install toymoe again, or make it anew.") from error
 
 
 def collect(folder: Path) -> Seeds:

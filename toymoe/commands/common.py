@@ -84,8 +84,3 @@ def whole_number(name: str, given: str, low: int, high: int) -> int:
             f"--{name} {given} is not possible: it must be a whole number from {low} to {high}."
         )
     return int(given)
-
-
-def no_file(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file: name a folder.")

@@ -1,5 +1,6 @@
 """``toymoe doctor``: can this machine run toymoe, and how fast?"""
 
+from ..machine import doctor
 from ..start import set_flags
 
 
@@ -9,7 +10,6 @@ def add(command) -> None:
 
 def _doctor(args) -> int:
     set_flags()  # without importing JAX, which may be what is broken
-    from ..machine import doctor
 
     mark = {True: "ok", False: "PROBLEM", None: "?"}
     try:

@@ -4,7 +4,7 @@ from itertools import count
 from pathlib import Path
 
 from ..config import ConfigError
-from .common import no_file, whole_number
+from .common import whole_number
 
 
 def add(command) -> None:
@@ -41,7 +41,8 @@ def _grade(args) -> int:
     if out.resolve() in [path.resolve() for path in paths]:
         raise ConfigError(f"--out {out} is one of the submissions: name another file.")
     folder = Path(args.feedback) if args.feedback else out.with_name(f"{out.stem}_feedback")
-    no_file(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--feedback {folder} is not possible: it is a file.")
     console, done = terminal.console(), count(1)
     what = f"marking {len(paths)} submissions"
     with console.status(what) as status:

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from ..config import ConfigError
-from .common import no_file, whole_number
+from .common import whole_number
 
 
 def add(command) -> None:
@@ -17,18 +17,14 @@ def add(command) -> None:
 
 
 def _lessons(args) -> int:
-    from ..checkpoint import write_atomic
+    from ..checkpoint import make_folder, write_atomic
     from ..classroom import lesson
 
     seed = None if args.seed is None else whole_number("seed", args.seed, 0, 2**31 - 1)
     folder, books = Path(args.folder), lesson.notebooks()
     if not books:
         raise ConfigError("this installation holds no notebooks: install toymoe again.")
-    no_file(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be made ({error.strerror}): name another.") from error
+    make_folder(folder)
     for book in books:
         target = folder / book.name
         if target.exists():

@@ -6,7 +6,7 @@ import re
 import shlex
 
 from .. import __version__
-from ..config import PRESETS, ConfigError, build, setting_names
+from ..config import PRESETS, ConfigError, defaults
 from . import bench, defend, doctor, grade, lessons, raset, run, sweep, validate
 
 
@@ -48,7 +48,8 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     )
     parser.add_argument("--version", action="version", version=f"toymoe {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    epilog = f"settings and their defaults:\n{_settings()}"
+    lines = (f"  {name} = {x}".lower() for name, x in defaults().items() if name != "seed")
+    epilog = "\n".join(("settings and their defaults:", *lines))
 
     def command(name, function, text, settings=True, goes_on=lambda args: ""):
         sub = commands.add_parser(
@@ -74,15 +75,3 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     for module in (run, sweep, validate, raset, defend, lessons, grade, bench, doctor):
         module.add(command)
     return parser, list(commands.choices)
-
-
-def _settings() -> str:
-    """A line for each setting and its default."""
-    defaults, lines = build(), []
-    for name in setting_names():
-        part, _, key = name.partition(".")
-        if key:
-            value = getattr(getattr(defaults, part), key)
-            shown = str(value).lower() if isinstance(value, bool) else value
-            lines.append(f"  {name} = {shown}")
-    return "\n".join(lines)

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from ..config import ConfigError
 from ..start import start_jax
-from .common import config_of, same_line
+from .common import config_of, same_line, whole_number
 
 
 def add(command) -> None:
@@ -30,9 +29,7 @@ def _folder(args) -> Path:
 
 def _validate(args) -> int:
     cfg = config_of(args)
-    if not args.seats.isdecimal():
-        raise ConfigError(f"--seats {args.seats} is not possible: it must be a whole number.")
-    out, seats = _folder(args), int(args.seats)
+    out, seats = _folder(args), whole_number("seats", args.seats, 1, 10**6)
     start_jax()
     from .. import checkpoint
     from ..pages import style, terminal

@@ -15,6 +15,8 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from .. import start
+from ..config import Config, build
 from ..start import REINSTALL, StartError, find_devices, your_flags
 
 PYTHON = "3.11"
@@ -156,31 +158,13 @@ def _cpu_flags() -> set[str] | None:
 
 def memory() -> Row:
     """Memory, as far as this process may use it."""
-    available = _memory_bytes()
+    available = start.memory()
     if available is None:
         return Row("memory", "unknown", None, f"a run needs {MEMORY_GB} GB")
     gb = available / 1e9
     advice = f"a run needs {MEMORY_GB} GB: close other programs, or use a smaller train.batch"
     ok = gb >= MEMORY_GB
     return Row("memory", f"{gb:.1f} GB available", ok, "" if ok else advice)
-
-
-def _memory_bytes() -> int | None:
-    """Available on Linux, and no more than a container allows; elsewhere all there is."""
-    limits = []
-    try:
-        found = re.search(r"^MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(), re.M)
-        limits.append(int(found[1]) * 1024)
-    except (OSError, TypeError):
-        try:
-            limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-        except (AttributeError, OSError, ValueError):
-            return None
-    try:
-        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):  # no container, or "max": no limit
-        pass
-    return min(limits)
 
 
 def xla_flags() -> list[Row]:
@@ -218,7 +202,6 @@ def _probe(seconds: float = 1.0) -> tuple[float, float]:
     import jax.numpy as jnp
 
     from .. import world
-    from ..config import build
     from ..training import objective, phases
 
     cfg = build(overrides={"model.layers": 1})
@@ -240,8 +223,6 @@ def _probe(seconds: float = 1.0) -> tuple[float, float]:
 
 def estimated(compile_s: float, step_s: float) -> dict[str, float]:
     """Seconds a run takes where the probe takes these times to compile and to compute."""
-    from ..config import Config
-
     cfg = Config()
     slower, steps = compile_s / REFERENCE["compile_s"], cfg.train.pretrain_steps
     parts = {

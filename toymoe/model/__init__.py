@@ -7,22 +7,16 @@ calls it. What `forward` refuses is in `checks`.
 from .parameters import Params, check_size, count, init
 from .transformer import (
     Output,
-    attend,
-    attention_pattern,
     forward,
     forward_unchecked,
     inverse_rms,
     resume,
     rms_norm,
-    rotary,
-    rotate,
 )
 
 __all__ = [
     "Output",
     "Params",
-    "attend",
-    "attention_pattern",
     "check_size",
     "count",
     "forward",
@@ -31,6 +25,4 @@ __all__ = [
     "inverse_rms",
     "resume",
     "rms_norm",
-    "rotary",
-    "rotate",
 ]

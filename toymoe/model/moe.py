@@ -8,7 +8,8 @@ answered. The *grouped* path computes only what was selected, and is what traini
 
     experts = {"gate_up": [E, D, 2F] (gate first), "down": [E, F, D]}
 
-Besides the letters of the package docstring: R rows of the grouped buffer, J blocks of it.
+Besides the letters of the package docstring: J blocks of the grouped buffer, R rows of a block, M
+rows of the buffer (J * R); C selections (N * A); U gate and up side by side (2F); X, Y any axis.
 """
 
 from typing import NamedTuple
@@ -77,7 +78,7 @@ def dense_gates(experts_NA, gates_NA, n_experts: int):
 
 def expert_outputs(x_ND, experts):
     """What every expert says about every token, before its gate: [N, E, D]."""
-    hidden_NEF = _swiglu(jnp.einsum("nd,edf->nef", x_ND, experts["gate_up"]))
+    hidden_NEF = _swiglu(jnp.einsum("nd,edu->neu", x_ND, experts["gate_up"]))
     return jnp.einsum("nef,efd->ned", hidden_NEF, experts["down"])
 
 
@@ -98,8 +99,8 @@ def _swiglu(gate_up):
 class _Layout(NamedTuple):
     """A buffer of rows in blocks of one expert each, and where its rows come from and go to."""
 
-    token_R: jax.Array  # the token in each row; where the row is padding, any token
-    choice_R: jax.Array  # which of the N * A selections it is; where padding, N * A
+    token_M: jax.Array  # the token in each row; where the row is padding, any token
+    choice_M: jax.Array  # which of the N * A selections it is; where padding, N * A
     row_NA: jax.Array  # the row of each selection
     expert_J: jax.Array  # the expert of each block
 
@@ -112,18 +113,18 @@ def _layout(experts_NA, n_experts: int, block: int) -> _Layout:
     """
     N, A = experts_NA.shape
     blocks = -(-N * A // block) + n_experts
-    hit_XE = experts_NA.reshape(-1, 1) == jnp.arange(n_experts)
-    upto_XE = jnp.cumsum(hit_XE, 0)
-    size_E = -(-upto_XE[-1] // block)
+    hit_CE = experts_NA.reshape(-1, 1) == jnp.arange(n_experts)
+    upto_CE = jnp.cumsum(hit_CE, 0)
+    size_E = -(-upto_CE[-1] // block)
     end_E = jnp.cumsum(size_E)
     first_E = (end_E - size_E) * block
-    row_X = jnp.where(hit_XE, upto_XE - 1 + first_E, 0).sum(-1)
-    choice_R = jnp.full(blocks * block, N * A).at[row_X].set(jnp.arange(N * A), unique_indices=True)
+    row_C = jnp.where(hit_CE, upto_CE - 1 + first_E, 0).sum(-1)
+    choice_M = jnp.full(blocks * block, N * A).at[row_C].set(jnp.arange(N * A), unique_indices=True)
     expert_J = (jnp.arange(blocks)[:, None] >= end_E).sum(-1)
     return _Layout(
-        jnp.minimum(choice_R // A, N - 1),
-        choice_R,
-        row_X.reshape(N, A),
+        jnp.minimum(choice_M // A, N - 1),
+        choice_M,
+        row_C.reshape(N, A),
         jnp.minimum(expert_J, n_experts - 1),
     )
 
@@ -141,33 +142,33 @@ def grouped_moe(x_ND, experts, experts_NA, gates_NA, block: int = BLOCK):
 
 
 @jax.custom_vjp
-def _grouped(x_ND, gate_up_EDF, down_EFD, gates_NA, layout):
-    return _grouped_fwd(x_ND, gate_up_EDF, down_EFD, gates_NA, layout)[0]
+def _grouped(x_ND, gate_up_EDU, down_EFD, gates_NA, layout):
+    return _grouped_fwd(x_ND, gate_up_EDU, down_EFD, gates_NA, layout)[0]
 
 
-def _grouped_fwd(x_ND, gate_up_EDF, down_EFD, gates_NA, layout):
+def _grouped_fwd(x_ND, gate_up_EDU, down_EFD, gates_NA, layout):
     J = layout.expert_J.shape[0]
-    x_JRD = x_ND[layout.token_R].reshape(J, -1, x_ND.shape[-1])
-    gate_up_JRF = jnp.einsum("jrd,jdf->jrf", x_JRD, gate_up_EDF[layout.expert_J])
-    out_JRD = jnp.einsum("jrf,jfd->jrd", _swiglu(gate_up_JRF), down_EFD[layout.expert_J])
+    x_JRD = x_ND[layout.token_M].reshape(J, -1, x_ND.shape[-1])
+    gate_up_JRU = jnp.einsum("jrd,jdu->jru", x_JRD, gate_up_EDU[layout.expert_J])
+    out_JRD = jnp.einsum("jrf,jfd->jrd", _swiglu(gate_up_JRU), down_EFD[layout.expert_J])
     out_NAD = out_JRD.reshape(-1, x_ND.shape[-1])[layout.row_NA]
     y_ND = (out_NAD * gates_NA[..., None]).sum(1)
-    return y_ND, (x_JRD, gate_up_JRF, gate_up_EDF, down_EFD, gates_NA, layout)
+    return y_ND, (x_JRD, gate_up_JRU, gate_up_EDU, down_EFD, gates_NA, layout)
 
 
 def _grouped_bwd(saved, dy_ND):
     """By hand, because the derivative of a gather is a scatter, which CPUs run one row at a time;
     knowing both directions of the permutation, every step backwards is a gather too."""
-    x_JRD, gate_up_JRF, gate_up_EDF, down_EFD, gates_NA, layout = saved
+    x_JRD, gate_up_JRU, gate_up_EDU, down_EFD, gates_NA, layout = saved
     J, R, D = x_JRD.shape
-    dy_JRD = dy_ND[layout.token_R].reshape(J, R, D)
-    gate_JR = jnp.append(gates_NA.ravel(), 0)[layout.choice_R].reshape(J, R, 1)  # padding: 0
-    hidden_JRF, swiglu_vjp = jax.vjp(_swiglu, gate_up_JRF)
+    dy_JRD = dy_ND[layout.token_M].reshape(J, R, D)
+    gate_JR1 = jnp.append(gates_NA.ravel(), 0)[layout.choice_M].reshape(J, R, 1)  # padding: 0
+    hidden_JRF, swiglu_vjp = jax.vjp(_swiglu, gate_up_JRU)
     # Before its gate, so that the gate's own gradient falls out: dy · (h W) = h · (dy Wᵀ).
     dhidden_JRF = jnp.einsum("jrd,jfd->jrf", dy_JRD, down_EFD[layout.expert_J])
-    dgate_R = (hidden_JRF * dhidden_JRF).sum(-1).ravel()
-    (dgate_up_JRF,) = swiglu_vjp(gate_JR * dhidden_JRF)
-    dx_JRD = jnp.einsum("jrf,jdf->jrd", dgate_up_JRF, gate_up_EDF[layout.expert_J])
+    dgate_M = (hidden_JRF * dhidden_JRF).sum(-1).ravel()
+    (dgate_up_JRU,) = swiglu_vjp(gate_JR1 * dhidden_JRF)
+    dx_JRD = jnp.einsum("jru,jdu->jrd", dgate_up_JRU, gate_up_EDU[layout.expert_J])
     owner_EJ = (jnp.arange(down_EFD.shape[0])[:, None] == layout.expert_J).astype(x_JRD.dtype)
 
     def weight_gradient(x_JRX, dy_JRY):
@@ -175,9 +176,9 @@ def _grouped_bwd(saved, dy_ND):
 
     return (
         dx_JRD.reshape(-1, D)[layout.row_NA].sum(1),
-        weight_gradient(x_JRD, dgate_up_JRF),
-        weight_gradient(gate_JR * hidden_JRF, dy_JRD),
-        dgate_R[layout.row_NA],
+        weight_gradient(x_JRD, dgate_up_JRU),
+        weight_gradient(gate_JR1 * hidden_JRF, dy_JRD),
+        dgate_M[layout.row_NA],
         None,
     )
 

@@ -10,7 +10,6 @@ stacked on a leading axis (docs/parameters.md):
                                    layers/experts/down [L,E,F,D]
 """
 
-import os
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from .. import start
 from ..config import ConfigError, ModelConfig
 
 Params = dict[str, Any]
@@ -71,24 +71,16 @@ def count(params: Params) -> int:
 
 
 def check_size(cfg: ModelConfig, vocabulary: int) -> None:
-    """Refuse, before anything is allocated, a model that this machine has no memory to train.
+    """Refuse, before anything is allocated, a model that there is no memory to train.
 
     Raises:
-      ConfigError: parameters, gradients and optimiser above the machine's memory, if that is known.
+      ConfigError: parameters, gradients and optimiser above the memory there is, if that is known.
     """
     parameters = count(jax.eval_shape(lambda: init(jax.random.key(0), cfg, vocabulary)))
-    needed, there = 4 * COPIES * parameters, _memory()
+    needed, there = 4 * COPIES * parameters, start.memory()
     if there is not None and needed > there:
         raise ConfigError(
             f"a model of {parameters:,} parameters takes {needed / 2**30:.1f} GiB to train, and "
-            f"this machine has {there / 2**30:.1f} GiB: lower model.width, model.layers, "
+            f"this process may use {there / 2**30:.1f} GiB: lower model.width, model.layers, "
             "model.experts or model.expert_width."
         )
-
-
-def _memory() -> int | None:
-    """Bytes of this machine's memory, if the system says."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None

@@ -34,7 +34,7 @@ class Tap(NamedTuple):
 
     axes: str  # one letter per axis
     meaning: str
-    editing: str  # what an edit there means; empty if there is none
+    editing: str  # what follows from an edit there, or by what it is made
 
 
 TAPS = {

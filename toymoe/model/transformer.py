@@ -116,7 +116,7 @@ def resume(params: Params, x_BTD, cfg: ModelConfig, first: int, routes: taps.Rou
 
 
 def _layer(layer, index, x_ND, cfg, shape, rotation, grouped, tap, last=False):
-    """The residual stream after one layer [N, D], at the last position alone if ``last``."""
+    """The residual stream after one layer [N, D]; of the last positions, so N = B, if ``last``."""
     x_ND = tap("resid_pre", index, x_ND)
     h_ND = rms_norm(x_ND, layer["attention_norm"])
     if last:

@@ -8,7 +8,10 @@ from rich.table import Table
 
 def console(stderr: bool = False) -> Console:
     """A terminal that writes text as it is given: brackets are no markup."""
-    return Console(markup=False, stderr=stderr)
+    made = Console(markup=False, stderr=stderr)
+    if made.width < 1:  # COLUMNS=0, say, in which rich would print nothing
+        made.width = 80
+    return made
 
 
 def table(head, rows) -> Table:

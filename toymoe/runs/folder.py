@@ -34,23 +34,7 @@ def prepare(out: Path, force: bool = False) -> None:
         # The last one written goes first: cut off in between, it is an unfinished run.
         for path in [path for name in reversed(FILES) for path in out.glob(name)]:
             path.unlink()
-    make(out)
-
-
-def make(out: Path) -> None:
-    """Make a folder for results, where it is not there yet.
-
-    Raises:
-      ConfigError: it cannot be made.
-    """
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is a file: name a folder with --out.")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"{out} cannot be made ({error.strerror}): name another with --out."
-        ) from error
+    checkpoint.make_folder(out)
 
 
 def begin(out: Path, cfg: Config) -> None:

@@ -43,7 +43,7 @@ def run(
       What metrics.json holds.
 
     Raises:
-      ConfigError: this machine has no memory for such a model.
+      ConfigError: there is no memory here for such a model.
       CheckpointError: a file of the folder is damaged or belongs to other settings.
       TrainingError: the loss is not finite any more.
       DrawingError: a figure could not be drawn.

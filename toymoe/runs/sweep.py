@@ -208,7 +208,7 @@ def claim(cfg: Config, out: Path) -> None:
     elif out.is_dir() and not folder.is_blank(out):
         raise ConfigError(f"{out} exists already and is not a sweep: name another with --out.")
     else:
-        folder.make(out)
+        checkpoint.make_folder(out)
         checkpoint.write_json(path, settings)
 
 

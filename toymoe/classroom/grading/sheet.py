@@ -1,13 +1,13 @@
 """What marking leaves behind: a table for the teacher, a page for each student."""
 
 import csv
-import html
 import io
 import re
 from collections import Counter
 from pathlib import Path
 
-from ...checkpoint import write_atomic
+from ...checkpoint import make_folder, write_atomic
+from ...pages import html
 from .marking import Row
 
 NOT_A_SANDBOX = (
@@ -32,7 +32,7 @@ def _plain(value):
 
 def write_feedback(folder: Path, rows: list[Row]) -> list[Path]:
     """A page for each student; the files written."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     written, taken = [], set()
     for student, theirs in by_student(rows).items():
         stem = name = re.sub(r"[^\w.-]+", "_", student).strip("._")[:80] or "student"
@@ -57,21 +57,11 @@ def by_student(rows: list[Row]) -> dict[str, list[Row]]:
 
 def page(student: str, rows: list[Row]) -> str:
     """A student's feedback as HTML."""
-    body = "".join(
-        f'<tr class="{"ok" if row.mark else "no"}"><td>{"✔" if row.mark else "✘"}</td>'
-        f"<td><code>{html.escape(row.check)}</code></td><td>{html.escape(row.status)}</td>"
-        f"<td>{html.escape(row.message)}</td></tr>\n"
-        for row in rows
-    )
     points = sum(row.mark for row in rows)
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Feedback</title><style>'
-        "body{font:16px/1.5 system-ui,sans-serif;max-width:48rem;margin:2rem auto;padding:0 1rem}"
-        "table{border-collapse:collapse}td{padding:.4rem .8rem;border-top:1px solid #ddd;"
-        "vertical-align:top}.no td:first-child{font-weight:bold}</style>"
-        f"<h1>{html.escape(student)}</h1><p>Lesson {rows[0].lesson}: {points} of {len(rows)} "
-        f"exercises solved.</p><table>{body}</table></html>\n"
-    )
+    cells = [("✔" if row.mark else "✘", row.check, row.status, row.message) for row in rows]
+    solved = f"<p>Lesson {rows[0].lesson}: {points} of {len(rows)} exercises solved.</p>"
+    parts = [f"<h1>{html.escape(student)}</h1>", solved]
+    return html.page("Feedback", [*parts, html.table(("", "exercise", "result", ""), cells)])
 
 
 def summary(rows: list[Row]) -> list[tuple[str, str, str]]:

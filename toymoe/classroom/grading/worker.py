@@ -11,6 +11,7 @@ import sys
 import time
 
 from ...signals import end_with_parent
+from ...start import set_flags
 
 
 def main() -> None:
@@ -22,7 +23,6 @@ def main() -> None:
     for stream in (0, 1, 2):
         os.dup2(nowhere, stream)
     sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")
-    from ...start import set_flags
     from .. import checks
 
     set_flags()
