@@ -20,8 +20,7 @@ import numpy as np
 from .. import model, world
 from ..config import Config
 from ..model import moe, taps
-from ..training import data, loop, objective, phases
-from ..training.optimiser import muon
+from ..training import data, loop, objective, optimiser, phases
 from ..training.trainable import EVERYTHING, Trainable
 
 CLOSED = -1e9  # the router logit of an expert that cannot be selected
@@ -84,7 +83,7 @@ def _align(pretrained, tables, key, switches, factors, cfg, held):
     def of(params, some):
         return loss(params, *some, before, spread, route, cfg)
 
-    moves = muon(cfg.train.weight_decay)
+    moves = optimiser.of(cfg.train)
     task = loop.Task(batch, of, moves, factors, n)
     rate_S = jnp.asarray(phases.learning_rates(cfg, "align"))
     state, _, _ = loop.train(loop.start(pretrained, moves), task, jnp.arange(total), rate_S)
