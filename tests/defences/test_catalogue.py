@@ -29,8 +29,10 @@ def test_a_small_model_has_no_more_experts_to_learn_in_than_it_has(
 
 def test_every_attack_of_the_defences_is_a_row_of_the_one_table():
     rows = attacks.table(Config())
-    assert set(catalogue.ATTACKS.values()) <= rows.keys()
-    assert set(catalogue.TUNING) | set(catalogue.AIMED) <= catalogue.ATTACKS.keys()
+    assert {met.row for met in catalogue.ATTACKS.values()} <= rows.keys()
+    assert {name for met in catalogue.ATTACKS.values() for name in met.aimed} <= (
+        catalogue.DEFENCES.keys()
+    )
 
 
 def test_no_attack_comes_first_and_one_aimed_elsewhere_not_at_all():
