@@ -4,6 +4,7 @@ import csv
 import importlib
 import json
 import shutil
+from functools import partial
 
 import pytest
 
@@ -29,7 +30,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(catalogue, "DEFENCES", FEW)
     monkeypatch.setattr(catalogue, "BUDGETS", (1, 4))
     monkeypatch.setattr(evaluation, "PROMPTS", 16)
-    monkeypatch.setattr(tuning, "DEFAULT", FAST)
+    monkeypatch.setattr(study, "study", partial(study.study, schedule=FAST))
 
 
 @pytest.fixture(scope="module")

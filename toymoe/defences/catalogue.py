@@ -35,6 +35,7 @@ DEFENCES = {
     "detector": Row(beside=detector.fit),
 }
 BUDGETS = (1, 2, 3, 5, 8, 16)
+PAIRS = 384  # by which the most used experts are found
 
 
 class Met(NamedTuple):
@@ -71,12 +72,12 @@ def plan(names: list[str], cfg: Config) -> list[tuple[str, catalogue.Attack, int
     return [("none", rows["none"], 0), *made]
 
 
-def defend(organism: Organism, defence: alignment.Defence, pairs: int = 384) -> Organism:
+def defend(organism: Organism, defence: alignment.Defence) -> Organism:
     """The organism aligned anew with a defence."""
     trainable = EVERYTHING
     if defence.most_used:
         key = jax.random.fold_in(jax.random.key(organism.cfg.seed), 1)
-        e = gather(organism.pretrained, organism.tables, organism.cfg, key, pairs)
+        e = gather(organism.pretrained, organism.tables, organism.cfg, key, PAIRS)
         share_LE = methods.token_share(e)
         trainable = Trainable(raset.choose(share_LE, min(defence.most_used, share_LE.size)))
     given = organism.pretrained, organism.tables, organism.cfg

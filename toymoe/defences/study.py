@@ -25,7 +25,7 @@ from .detector import Detector
 @numerics.fixed()
 def study(
     out: Path,
-    schedule: tuning.Schedule | None = None,
+    schedule: tuning.Schedule = tuning.DEFAULT,
     watch: studies.Watch = lambda progress: None,
 ) -> dict:
     """Measure every defence on the run in ``out``, or those that were not measured yet.
@@ -37,7 +37,6 @@ def study(
     Raises:
       ConfigError, CheckpointError: not a finished run, or damaged.
     """
-    schedule = schedule or tuning.DEFAULT
     organism = stored.load(out)
     folder, cfg = out / "defences", organism.cfg
     made = _stored(folder, organism, schedule)
@@ -203,11 +202,11 @@ def largest_budget(made: dict) -> int:
     return max(point["budget"] for point in made["points"]["none"])
 
 
-def many(folders: dict[int, Path], out: Path, schedule=None, **calls) -> studies.Many:
+def many(folders: dict[int, Path], out: Path, **calls) -> studies.Many:
     """A study of every seed's run, as `toymoe.runs.studies.many`, with defences.csv and
     defences-summary.csv."""
 
     def one(seed, folder, watch):
-        return study(folder, schedule, watch)
+        return study(folder, watch=watch)
 
     return studies.many(one, seed_row, folders, out / "defences", **calls)
