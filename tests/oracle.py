@@ -102,6 +102,8 @@ def rounding(slow, params, draws=16):
     array is what one rounding costs there. A model of two layers rounds some twenty times, one
     operation after the other: as a random walk that is sqrt(20) = 4.5 times as far, 8 with a
     margin. Nothing here knows which program, compiler or processor computed what is compared.
+    Measured, float32 takes up to .22 of it. In test_taps, where it is 2e-5 for the whole model,
+    gates wrong by one in 10,000 show as 4e-4, and an epsilon of 1e-6 instead of 1e-5 as 1.1e-4.
     """
     rng = np.random.default_rng(0)
     params = jax.tree.map(np.float64, params)

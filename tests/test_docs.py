@@ -54,6 +54,22 @@ def test_contributing_names_files_and_tables_that_there_are():
             assert name in path.read_text("utf-8"), (file, name)
 
 
+def test_every_function_that_the_house_page_names_is_there():
+    named = re.findall(r"`(\w+)\.(\w+)[`(]", (ROOT / "docs" / "house.md").read_text("utf-8"))
+    assert len(named) > 20
+    for module, name in named:
+        paths = (ROOT / "toymoe").rglob(f"{module}.py")
+        assert any(name in _defined(path) for path in paths), f"{module}.{name}"
+
+
+def _defined(path: Path) -> set[str]:
+    """The names that a module defines."""
+    body = ast.parse(path.read_text("utf-8")).body
+    tops = [node.targets[0] if isinstance(node, ast.Assign) else node for node in body]
+    tops = [node.target if isinstance(node, ast.AnnAssign) else node for node in tops]
+    return {getattr(node, "name", None) or getattr(node, "id", None) for node in tops}
+
+
 if __name__ == "__main__":
     text = README.read_text("utf-8")
     README.write_text(TREE.sub(lambda _: tree(), text), "utf-8")

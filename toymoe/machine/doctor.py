@@ -26,7 +26,7 @@ MINIMUM = {  # as in pyproject.toml
     "jax": JAX,
     "jaxlib": JAX,
     "flax": FLAX,
-    "optax": "0.2.6",
+    "optax": "0.2.8",
     "matplotlib": "3.10",
     "rich": "13",
 }
