@@ -44,7 +44,7 @@ def toymoe_call():
     from toymoe.training import optimiser, phases
 
     start.set_flags()
-    phases.muon = optimiser.adam
+    optimiser.of = lambda train: optimiser.adam(train.weight_decay)
     cfg = Config()
     cfg = dataclasses.replace(
         cfg, train=dataclasses.replace(cfg.train, chunk=10, pretrain_steps=1_000_000)

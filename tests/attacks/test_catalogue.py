@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from toymoe.attacks import attacker, catalogue, tuning
-from toymoe.attacks.catalogue import Attack, Family
+from toymoe.attacks.catalogue import Attack
+from toymoe.attacks.family import Family
 from toymoe.config import Config, ConfigError, build
 
 

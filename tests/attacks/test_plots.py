@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from toymoe.attacks import catalogue, plots
+from toymoe.attacks.family import Family
 from toymoe.config import Config, ConfigError
 
 
@@ -32,10 +33,10 @@ ROWS = [
 
 
 FAMILIES = {
-    "untouched": ["none"],
-    "ours": ["raset"],
-    "others": ["random_experts", "steering_off_responses"],
-    "silencing": ["silenced", "expert_directions"],
+    Family.UNTOUCHED: ["none"],
+    Family.RASET: ["raset"],
+    Family.RANDOM: ["random_experts", "steering_off_responses"],
+    Family.SILENCING: ["silenced", "expert_directions"],
 }
 
 
@@ -88,7 +89,7 @@ def test_the_pareto_picture_has_every_attack_and_the_front():
 def test_a_new_row_of_a_known_family_is_in_the_picture(monkeypatch):
     """All that is added is the row: the figure shows its point, in the look of its family."""
     editing = catalogue._editing
-    mine = catalogue.Attack("my_rival", catalogue.Family.STEERING, (3,), lambda a, n: None)
+    mine = catalogue.Attack("my_rival", Family.STEERING, (3,), lambda a, n: None)
     monkeypatch.setattr(catalogue, "_editing", lambda cfg: [*editing(cfg), mine])
     assert ("my_rival", 3) in [(attack.name, n) for attack, n in catalogue.plan(Config())]
     rows = [*ROWS, row("my_rival", 3, 0.6, 0.33)]
@@ -104,6 +105,17 @@ def test_an_attack_of_no_family_is_an_error_and_not_left_out():
     assert "\n" not in str(raised.value)
 
 
+def test_a_look_is_its_familys_whatever_the_order_and_none_is_an_error(monkeypatch):
+    looks = [points(plots.pareto(ROWS, FAMILIES).axes[0])]
+    backwards = dict(reversed(FAMILIES.items()))
+    looks.append(points(plots.pareto(ROWS, backwards).axes[0]))
+    assert looks[0] == looks[1]
+    assert list(plots.LOOKS) == list(Family) == list(catalogue.families(Config()))
+    monkeypatch.delitem(plots.LOOKS, Family.SILENCING)
+    with pytest.raises(ConfigError, match="attack 'silenced' has no family with a look"):
+        plots.pareto(ROWS, FAMILIES)
+
+
 def test_the_picture_shows_every_family_of_the_table():
     families = catalogue.families(Config())
     rows = [row("none", 0, 0.98, 1.0)]
@@ -114,8 +126,8 @@ def test_the_picture_shows_every_family_of_the_table():
 
 
 def test_families_differ_in_grey_too():
-    markers = [marker for _, marker in plots.LOOKS]
-    assert len(set(markers)) == len(markers) >= len(catalogue.Family)
+    markers = [marker for _, marker in plots.LOOKS.values()]
+    assert len(set(markers)) == len(markers) == len(Family)
 
 
 def test_figures_need_no_jax():

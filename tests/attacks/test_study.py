@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from toymoe import checkpoint, cli
 from toymoe.attacks import catalogue, evaluation, raset, report, study, tuning
-from toymoe.attribution import CRITERION
+from toymoe.attribution import CRITERION, methods
 from toymoe.organism import stored
 from toymoe.runs import sweep
 
@@ -74,7 +75,7 @@ def few(cfg):
     return [(attack, n) for attack, n in every(cfg) if attack.name in keep and n in (0, 4)]
 
 
-every = catalogue.plan
+every, criteria = catalogue.plan, raset.studied
 
 
 @pytest.fixture(scope="module")
@@ -92,12 +93,12 @@ def quick(monkeypatch):
     monkeypatch.setattr(catalogue, "plan", few)
     monkeypatch.setattr(catalogue, "BUDGETS", (1, 4))
     monkeypatch.setattr(evaluation, "PROMPTS", 16)
-    monkeypatch.setattr(raset, "STUDIED", (CRITERION, "ablation_zero", "random"))
-    monkeypatch.setattr(study.tuning, "DEFAULT", FAST)
+    monkeypatch.setattr(raset, "studied", lambda: [CRITERION, "ablation_zero", "random"])
+    monkeypatch.setattr(study, "study", partial(study.study, schedule=FAST))
 
 
 def test_one_run_cut_off_goes_on_and_ends_the_same(run, quick, monkeypatch):
-    whole = study.study(run, FAST)
+    whole = study.study(run)
     shutil.rmtree(run / "raset")
     seen = []
 
@@ -107,14 +108,29 @@ def test_one_run_cut_off_goes_on_and_ends_the_same(run, quick, monkeypatch):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        study.study(run, FAST, stop)
+        study.study(run, watch=stop)
     left = json.loads((run / "raset" / "study.json").read_bytes())
     assert 0 < len(left["rows"]) < len(whole["rows"])
-    again = study.study(run, FAST)
+    again = study.study(run)
     assert again == json.loads(json.dumps(whole))
     stages = []
-    assert study.study(run, FAST, lambda p: stages.append(p.stage)) == again
+    assert study.study(run, watch=lambda p: stages.append(p.stage)) == again
     assert "evidence" not in stages
+
+
+def test_a_new_criterion_is_a_row_of_the_methods_also_where_a_study_was_finished(
+    run, quick, monkeypatch
+):
+    before = study.study(run)
+    monkeypatch.setattr(raset, "studied", criteria)
+    monkeypatch.setattr(methods, "METHODS", {n: methods.METHODS[n] for n in before["criteria"]})
+    monkeypatch.setitem(methods.METHODS, "mine", lambda e: methods.usage(e) + 1)
+    monkeypatch.setitem(methods.METHODS, "weight_change", methods.weight_change)
+    made = study.study(run)
+    assert {*made["criteria"]} == {*before["criteria"], "mine"}
+    assert made["rows"] == json.loads(json.dumps(before["rows"]))
+    axes = report.plots.criteria(study.rank_correlations(made["criteria"]), CRITERION).axes[0]
+    assert "mine" in [text.get_text() for text in axes.get_yticklabels()]
 
 
 def test_the_command_writes_table_figures_and_page(run, quick, capsys):
@@ -137,7 +153,7 @@ def test_the_run_s_report_gains_one_section(run, small_run, quick, tmp_path):
     page = Path(shutil.copy(small_run.out / "report.html", tmp_path))
     before = page.read_text()
     assert "<!-- raset -->" not in before
-    made = study.study(run, FAST)
+    made = study.study(run)
     for _ in range(2):
         report.into_report(made, b"image", page)
     after = page.read_text()
@@ -195,10 +211,10 @@ def test_a_folder_without_a_run_and_a_damaged_study_are_errors(run, quick, tmp_p
 
 
 def test_a_study_of_other_parameters_is_not_reused(run, quick):
-    first = study.study(run, FAST)
+    first = study.study(run)
     params, meta = checkpoint.load(run / "aligned.npz")
     params["unembed"] = params["unembed"] + 1
     checkpoint.save(run / "aligned.npz", params, meta)
-    second = study.study(run, FAST)
+    second = study.study(run)
     assert second["belongs"]["model"] != first["belongs"]["model"]
     assert len(second["rows"]) == len(first["rows"])

@@ -25,14 +25,13 @@ def test_controls_by_hand(trained):
 
 
 def test_controls_stand_beside_the_scores(trained):
-    found = controls.with_controls("gate_contrast", trained, jax.random.key(0), top=2)
+    found = controls.with_controls("gate_contrast", trained, jax.random.key(0))
     np.testing.assert_array_equal(found.scores, methods.gate_contrast(trained))
     assert found.random.shape == (1000,) and found.usage_matched.shape == (2, 5)
     # Shuffled: nothing is left but chance.
     assert np.abs(found.shuffled).max() < np.abs(found.scores).max()
     other, again = (
-        controls.with_controls("gate_contrast", trained, jax.random.key(seed), top=2)
-        for seed in (1, 0)
+        controls.with_controls("gate_contrast", trained, jax.random.key(seed)) for seed in (1, 0)
     )
     np.testing.assert_array_equal(again.shuffled, found.shuffled)
     assert (other.shuffled != found.shuffled).any()  # pairs shuffled anew by another key

@@ -79,10 +79,24 @@ def test_a_closed_expert_is_never_selected_and_does_not_learn(params, tokens_BT,
     assert unused_LE[1, 3] and unused_LE.sum() < unused_LE.size
 
 
-def test_dropout_closes_the_share_of_experts():
-    dropped = np.asarray(alignment.drop(jax.random.key(0), (2, 50, 8), 0.25))
-    assert (dropped.sum(-1) == 2).all() and (dropped.mean((0, 1)) > 0.1).all()
-    assert not np.asarray(alignment.drop(jax.random.key(0), (2, 50, 8), 0.0)).any()
+def test_dropout_closes_the_share_of_experts(params, tiny_world, cfg, monkeypatch):
+    """Of 8 experts: 0.25 · 8 = 2, and 0.2 · 8 = 1.6, rounded; for each layer and prompt."""
+    cfg = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, align_steps=5, batch=32))
+    seen = []
+
+    def watched(params, tokens_BT, closed_LBE, *given):
+        jax.debug.callback(lambda x: seen.append(np.asarray(x)), closed_LBE)
+        return loss(params, tokens_BT, closed_LBE, *given)
+
+    monkeypatch.setattr(alignment, "loss", watched)
+    for share, count in ((0.25, 2), (0.2, 2), (0.0, 0)):
+        seen.clear()
+        alignment.align(params, tiny_world, cfg, alignment.Defence(dropout=share))
+        jax.effects_barrier()
+        closed_LXE = np.concatenate(seen, 1)
+        assert closed_LXE.shape == (2, 5 * 32, 8) and (closed_LXE.sum(-1) == count).all()
+        assert (closed_LXE.mean((0, 1)) > 0.1).all() == (count > 0)
+    alignment._align.clear_cache()
 
 
 def test_hazard_balance_by_hand():

@@ -20,17 +20,20 @@ def params(tiny):
 def test_a_small_model_has_no_more_experts_to_learn_in_than_it_has(
     monkeypatch, params, tiny_world, tiny
 ):
+    monkeypatch.setattr(catalogue, "PAIRS", 16)
     monkeypatch.setattr(alignment, "align", lambda *asked: asked[-1])
     organism = Organism(tiny, tiny_world, params, params)
     for most_used, expected in ((3, 3), (99, 16)):
         defence = alignment.Defence(most_used=most_used)
-        assert catalogue.defend(organism, defence, pairs=16).aligned.experts.sum() == expected
+        assert catalogue.defend(organism, defence).aligned.experts.sum() == expected
 
 
 def test_every_attack_of_the_defences_is_a_row_of_the_one_table():
     rows = attacks.table(Config())
-    assert set(catalogue.ATTACKS.values()) <= rows.keys()
-    assert set(catalogue.TUNING) | set(catalogue.AIMED) <= catalogue.ATTACKS.keys()
+    assert {met.row for met in catalogue.ATTACKS.values()} <= rows.keys()
+    assert {name for met in catalogue.ATTACKS.values() for name in met.aimed} <= (
+        catalogue.DEFENCES.keys()
+    )
 
 
 def test_no_attack_comes_first_and_one_aimed_elsewhere_not_at_all():

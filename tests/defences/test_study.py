@@ -1,8 +1,10 @@
 """``toymoe defend``: on one run, cut off, over many seeds; numbers by hand."""
 
 import csv
+import importlib
 import json
 import shutil
+from functools import partial
 
 import pytest
 
@@ -28,7 +30,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(catalogue, "DEFENCES", FEW)
     monkeypatch.setattr(catalogue, "BUDGETS", (1, 4))
     monkeypatch.setattr(evaluation, "PROMPTS", 16)
-    monkeypatch.setattr(tuning, "DEFAULT", FAST)
+    monkeypatch.setattr(study, "study", partial(study.study, schedule=FAST))
 
 
 @pytest.fixture(scope="module")
@@ -108,16 +110,45 @@ def test_a_seed_s_numbers_by_hand():
     assert row["error.held_out"] == 0.25
 
 
-def test_the_table_of_seeds_says_what_was_not_reached(tmp_path):
-    points = {"none": points_of(0.4, 0.2), "proof": points_of(0.9, 0.9)}
-    other = {"none": points_of(0.9, 0.2), "proof": points_of(0.9, 0.9)}
-    folders = {0: points, 1: points, 2: other}
-    made = studies.many(
+def many_of(folders, out):
+    return studies.many(
         lambda seed, points, watch: {"points": points, "detector": {"mixed": 0.0}},
         study.seed_row,
         folders,
-        tmp_path / "defences",
+        out,
     )
+
+
+@pytest.mark.parametrize("tunes", [True, False])
+def test_a_sixth_attack_stands_under_its_own_heading(tunes, monkeypatch, tmp_path):
+    """All that is added is the row; nobody withstands it, and everybody all others."""
+    monkeypatch.setitem(catalogue.ATTACKS, "sixth", catalogue.Met("masked", "closed", tunes))
+    importlib.reload(report)
+    try:
+        points = points_of(0.9, 0.9, tuned_most_used=(0.9, 0.9))
+        for row in points:
+            row["refusal"] = 0.1 if row["attack"] == "sixth" else row["refusal"]
+        made = many_of({0: {"none": points}}, tmp_path / "defences")
+        tables = [
+            (report.SHORT, report.short(made.studies[0])),
+            (report.SHORT, report.short_of_seeds(made)),
+            (report.HEAD, report.table(made.studies[0])),
+            (report.OF_SEEDS, report.table_of_seeds(made)),
+        ]
+        for head, (row,) in tables:
+            cells = dict(zip(head, row, strict=True))
+            own = {"closed", "break: sixth"} | ({"best of these"} if tunes else set())
+            assert {name for name, cell in cells.items() if cell == "1"} == own & set(head)
+            assert [cell for cell in row if cell == ">2"] == [">2"] * row.count(">2") != []
+    finally:
+        monkeypatch.undo()
+        importlib.reload(report)
+
+
+def test_the_table_of_seeds_says_what_was_not_reached(tmp_path):
+    points = {"none": points_of(0.4, 0.2), "proof": points_of(0.9, 0.9)}
+    other = {"none": points_of(0.9, 0.2), "proof": points_of(0.9, 0.9)}
+    made = many_of({0: points, 1: points, 2: other}, tmp_path / "defences")
     none, proof = (
         dict(zip(report.OF_SEEDS, row, strict=True)) for row in report.table_of_seeds(made)
     )

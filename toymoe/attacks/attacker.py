@@ -1,7 +1,7 @@
 """The attacker: one organism, and the evidence, prompts and schedule to attack it with."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import NamedTuple
 
@@ -37,14 +37,13 @@ class Attacker:
     key: jax.Array
     schedule: tuning.Schedule = tuning.DEFAULT
     untuned_GYZ: np.ndarray | None = None  # hazardous requests that are never tuned on
-    _scores: dict[str | Callable, np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(
         cls,
         organism: Organism,
         key: jax.Array,
-        schedule: tuning.Schedule | None = None,
+        schedule: tuning.Schedule = tuning.DEFAULT,
         pairs: int = 384,
         prompts: int = 512,
     ) -> "Attacker":
@@ -54,7 +53,7 @@ class Attacker:
         e = gather(organism.aligned, tables, cfg, k_evidence, pairs, organism.pretrained)
         untuned_GYZ = tuning.untuned(tables, k_untuned)
         data = tuning.data(tables, cfg, k_prompts, prompts, untuned_GYZ=untuned_GYZ)
-        return cls(organism, e, data, k_tune, schedule or tuning.DEFAULT, untuned_GYZ)
+        return cls(organism, e, data, k_tune, schedule, untuned_GYZ)
 
     @property
     def params(self) -> model.Params:
@@ -66,9 +65,7 @@ class Attacker:
 
     def scores(self, criterion: str | Callable) -> np.ndarray:
         """A criterion's score of every expert [L, E], computed once."""
-        if criterion not in self._scores:
-            self._scores[criterion] = np.asarray(methods.named(criterion)(self.evidence))
-        return self._scores[criterion]
+        return np.asarray(self.evidence.once(methods.named(criterion)))
 
     @cached_property
     def risk_differences(self) -> dict[str, np.ndarray]:

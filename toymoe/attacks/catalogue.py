@@ -7,7 +7,6 @@ by name (`toymoe.defences.catalogue`), and the figures show all that was run.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 
 import jax.numpy as jnp
@@ -19,22 +18,10 @@ from ..config import Config, ConfigError
 from ..training.trainable import EVERYTHING, Trainable
 from . import raset, steering
 from .attacker import Attacked, Attacker
+from .family import Family
 
 BUDGETS = (1, 2, 4, 8)
 STEERED = (1, 2, 4, 8, 16)
-
-
-class Family(StrEnum):
-    """Attacks that look alike in a figure; in the order of its legend."""
-
-    UNTOUCHED = "untouched"
-    RASET = "RASET (our reading)"
-    CRITERION = "tuned by another criterion"
-    RANDOM = "random, usage-matched"
-    ELSEWHERE = "tuned elsewhere"
-    FREE = "tuned, routes not held"
-    STEERING = "router steering, masking"
-    SILENCING = "silencing, directions"
 
 
 @dataclass(frozen=True)
@@ -154,10 +141,10 @@ def plan(cfg: Config) -> list[tuple[Attack, int]]:
     return made
 
 
-def families(cfg: Config) -> dict[str, list[str]]:
+def families(cfg: Config) -> dict[Family, list[str]]:
     """The names of the attacks of every family."""
     rows = table(cfg).values()
-    return {str(family): [r.name for r in rows if r.family == family] for family in Family}
+    return {family: [r.name for r in rows if r.family == family] for family in Family}
 
 
 def main_budget(cfg: Config) -> int:

@@ -21,6 +21,9 @@ from ..training.trainable import COMPONENTS, Trainable
 Delta = dict[str, Any]
 
 
+RANK, ATTENTION_RANK = 2, 3  # of experts' matrices, of attention's
+
+
 class LowRank(NamedTuple):
     """The change A B of matrices."""
 
@@ -39,8 +42,8 @@ def fresh(
     key: jax.Array,
     params: model.Params,
     trainable: Trainable,
-    rank: int = 2,
-    attention_rank: int = 3,
+    rank: int = RANK,
+    attention_rank: int = ATTENTION_RANK,
 ) -> Delta:
     """A delta that changes nothing yet, of all experts and attention, or whole (`is_low_rank`)."""
     if not is_low_rank(trainable):
@@ -69,12 +72,9 @@ def merge(params: model.Params, delta: Delta, factors) -> model.Params:
     return jax.tree.map(changed, params, delta, factors)
 
 
-def count(
-    params: model.Params, trainable: Trainable, rank: int = 2, attention_rank: int = 3
-) -> int:
-    """Number of parameters that a delta trains."""
-    key, ranks = jax.random.key(0), (rank, attention_rank)
-    delta = jax.eval_shape(lambda: fresh(key, params, trainable, *ranks))
+def count(params: model.Params, trainable: Trainable, *ranks: int) -> int:
+    """Number of parameters that a delta trains; the ranks are those of `fresh`."""
+    delta = jax.eval_shape(lambda: fresh(jax.random.key(0), params, trainable, *ranks))
     each = jax.tree.map(
         lambda factor, part: np.mean(factor > 0) * sum(x.size for x in jax.tree.leaves(part)),
         trainable.factors(params),
@@ -83,8 +83,6 @@ def count(
     return round(sum(jax.tree.leaves(each)))
 
 
-def share(
-    params: model.Params, trainable: Trainable, rank: int = 2, attention_rank: int = 3
-) -> float:
+def share(params: model.Params, trainable: Trainable, *ranks: int) -> float:
     """`count` as a share of the model's parameters."""
-    return count(params, trainable, rank, attention_rank) / model.count(params)
+    return count(params, trainable, *ranks) / model.count(params)

@@ -6,18 +6,18 @@ from ..config import ConfigError
 from ..pages import style
 from ..pages.style import BLACK, BLUE, GREEN, GREY, ORANGE, RED, SKY, Figure
 from ..runs.plots import ReportFigure
+from .family import Family
 
-# Colour and marker of each family of attacks, in their order.
-LOOKS = (
-    (BLACK, "*"),
-    (BLUE, "o"),
-    (SKY, "h"),
-    (ORANGE, "D"),
-    (GREEN, "^"),
-    (GREY, "v"),
-    (RED, "s"),
-    (BLACK, "x"),
-)
+LOOKS: dict[Family, tuple[str, str]] = {  # colour and marker
+    Family.UNTOUCHED: (BLACK, "*"),
+    Family.RASET: (BLUE, "o"),
+    Family.CRITERION: (SKY, "h"),
+    Family.RANDOM: (ORANGE, "D"),
+    Family.ELSEWHERE: (GREEN, "^"),
+    Family.FREE: (GREY, "v"),
+    Family.STEERING: (RED, "s"),
+    Family.SILENCING: (BLACK, "x"),
+}
 
 
 def front(x, y) -> np.ndarray:
@@ -33,20 +33,20 @@ def front(x, y) -> np.ndarray:
 
 
 @style.defaults()
-def pareto(rows: list[dict], families: dict[str, list[str]]) -> Figure:
+def pareto(rows: list[dict], families: dict[Family, list[str]]) -> Figure:
     """Refusal removed against route kept, against accuracy kept, and against right answers, with
     the Pareto front. Lines join the budgets of one method; a point grows with its budget.
 
     Args:
-      families: the methods of each; the first holds the untouched model alone.
+      families: the methods of each; one is the untouched model alone.
 
     Raises:
-      ConfigError: a method of no family.
+      ConfigError: a method of no family, or of one without a look.
     """
     figure = style.new_figure(FIGURES["pareto"].title, 14, 5.2)
     panels = figure.subplots(1, 3, sharex=True)
     looks = _looks(rows, families)
-    (untouched,) = next(iter(families.values()))
+    (untouched,) = families[Family.UNTOUCHED]
     base = next(row for row in rows if row["method"] == untouched)
     shown = [row for row in rows if row is not base]
     removed = [base["refusal"] - row["refusal"] for row in shown]
@@ -70,7 +70,8 @@ def pareto(rows: list[dict], families: dict[str, list[str]]) -> Figure:
         axes.plot(0, base[quantity], looks[untouched][1], color=BLACK, markersize=14)
         style.tidy(axes, xlabel="refusal removed (share of hazards)", ylabel=label)
         axes.set(xlim=(-0.04, 1.04), ylim=(None if min(kept) > 0.5 else -0.04, 1.03))
-    for family, (colour, marker) in zip(families, LOOKS, strict=False):
+    for family in families:
+        colour, marker = LOOKS[family]
         panels[0].scatter([], [], color=colour, marker=marker, label=family)
     where = dict(loc="outside lower center", ncols=4, frameon=False)
     figure.legend(*panels[0].get_legend_handles_labels(), **where)
@@ -79,16 +80,12 @@ def pareto(rows: list[dict], families: dict[str, list[str]]) -> Figure:
 
 def _looks(rows, families):
     """Colour and marker of every method."""
-    looks = {
-        method: look
-        for methods, look in zip(families.values(), LOOKS, strict=False)
-        for method in methods
-    }
+    looks = {name: LOOKS.get(family) for family, names in families.items() for name in names}
     for row in rows:
-        if row["method"] not in looks:
+        if looks.get(row["method"]) is None:
             raise ConfigError(
                 f"attack {row['method']!r} has no family with a look of its own: give it one in "
-                "`catalogue.table`, and a new family its colour and marker in `plots.LOOKS`."
+                "`catalogue.table`, and a new `Family` its colour and marker in `plots.LOOKS`."
             )
     return looks
 

@@ -9,27 +9,21 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..attribution import CRITERION
+from ..attribution import CRITERION, methods
 from ..config import ConfigError
 from ..training.trainable import Trainable
 from .attacker import Attacked, Attacker
 
-STUDIED = (
-    "contrastive_routing_sensitivity",
-    "gate_contrast",
-    "gate_contrast_stable",
-    "gate_contrast_bootstrap",
-    "risk_difference",
-    "usage",
-    "usage_on_hazards",
-    "gate_sensitivity",
-    "gate_sensitivity_contrast",
-    "decomposition",
-    "decomposition_contrast",
-    "ablation_zero",
-    "ablation_zero_contrast",
-    "random",
-)
+# Methods that are no criteria here: other ways to ablate, and what asks for the pretrained model.
+LEFT_OUT = (
+    "ablation_zero_frozen", "ablation_refusal", "ablation_mean", "ablation_mean_frozen",
+    "ablation_mean_contrast", "swap_removed", "swap_alone", "weight_change",
+)  # fmt: skip
+
+
+def studied() -> list[str]:
+    """The criteria that ``toymoe raset`` compares: all methods but `LEFT_OUT`."""
+    return [name for name in methods.METHODS if name not in LEFT_OUT]
 
 
 def tune(

@@ -57,34 +57,32 @@ def short_of_seeds(made: studies.Many) -> list[tuple]:
     """Rows of ``SHORT`` for a terminal, medians over seeds."""
     return [
         (*head, *(f"{made.summary[f'{key}.{name}']['median']:.3f}" for name in IN_SHORT))
-        for key, head in _attacks(made.summary)
+        for key, head in _attacks(made)
     ]
 
 
-def table_of_seeds(summary: dict[str, dict]) -> list[tuple]:
+def table_of_seeds(made: studies.Many) -> list[tuple]:
     """Rows of ``HEAD``: medians over seeds with their 95 % intervals."""
     rows = []
-    for key, head in _attacks(summary):
+    for key, head in _attacks(made):
         cells = [
-            tables.interval(summary.get(f"{key}.{name}"))
+            tables.interval(made.summary.get(f"{key}.{name}"))
             for name in (
                 "refusal", "refusal_held_out", "hazard_answered", "hazard_answered_untuned",
                 "answer_accuracy", "jaccard_worst",
             )
         ]  # fmt: skip
-        layers = [s["median"] for q, s in summary.items() if q.startswith(f"{key}.js.")]
+        layers = [s["median"] for q, s in made.summary.items() if q.startswith(f"{key}.js.")]
         rows.append((*head, *cells, tables.number(layers)))
     return rows
 
 
-def _attacks(summary):
+def _attacks(made):
     """Of each attack ``method.budget``, which begins its quantities' names, and its first cells."""
-    for name in summary:
-        key, _, quantity = name.rpartition(".")
-        if quantity == "refusal" and key.count(".") == 1:
-            method, budget = key.split(".")
-            share = summary[f"{key}.share"]["median"]
-            yield key, (method.replace("_", " "), budget if budget != "0" else "", f"{share:.2%}")
+    for row in made.studies[0]["rows"]:
+        key = f"{row['method']}.{row['budget']}"
+        share = made.summary[f"{key}.share"]["median"]
+        yield key, (row["method"].replace("_", " "), row["budget"] or "", f"{share:.2%}")
 
 
 def write(made: dict, folder: Path) -> Path:
@@ -154,7 +152,7 @@ def write_seeds(made: studies.Many, folder: Path) -> Path:
     ]
     numbers = {"correlations": correlations} | _of_attacks(made.studies[0], rows)
     what = f"medians over {len(made.studies)} seeds"
-    return _page(what, table_of_seeds(made.summary), _images(numbers, folder), folder)
+    return _page(what, table_of_seeds(made), _images(numbers, folder), folder)
 
 
 def _page(what: str, rows: list[tuple], images: dict[str, bytes], folder: Path) -> Path:

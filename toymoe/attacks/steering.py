@@ -2,7 +2,8 @@
 
 Steering is SteerMoE's (arXiv 2509.09660): at every token and layer z' = log_softmax(z), then
 z'[on] = max z' + 0.01 and z'[off] = min z' - 0.01; selection and gates follow from softmax(z'). The
-other attacks change the parameters once and are then an ordinary model.
+other attacks change the parameters once and are then an ordinary model. Which experts, at which
+budgets: rows of `toymoe.attacks.catalogue`.
 """
 
 from functools import partial
@@ -15,7 +16,7 @@ from .. import model, world
 from ..attribution import evidence as ev
 from ..config import Config, ConfigError
 from ..model import moe, taps
-from ..model.inference import Prediction
+from ..model.inference import Prediction, predict
 
 MARGIN = 0.01  # SteerMoE's ε: just above the best, just below the worst
 
@@ -74,16 +75,10 @@ def risk_difference(evidence: ev.Evidence) -> np.ndarray:
         for refuse in (True, False)
     )
     shares = [
-        np.asarray(_selected(evidence.params, tokens_BT, cfg=evidence.cfg))[:, :, P:-1]
+        predict(evidence.params, tokens_BT, evidence.cfg).gates_LBTE[:, :, P:-1] > 0
         for tokens_BT in (refused, answered)
     ]  # END is never read
     return shares[0].mean((1, 2)) - shares[1].mean((1, 2))
-
-
-@partial(jax.jit, static_argnames="cfg")
-def _selected(params, tokens_BT, cfg):
-    routes = model.forward(params, tokens_BT, cfg, grouped=True).routes
-    return moe.selected(routes.experts_LBTA, cfg.experts)
 
 
 # --- changes of the parameters ------------------------------------------------------------------

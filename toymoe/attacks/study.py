@@ -31,7 +31,7 @@ SHOWN = ("none", "raset", "random_experts", "steering_off_responses")  # routes 
 @numerics.fixed()
 def study(
     out: Path,
-    schedule: tuning.Schedule | None = None,
+    schedule: tuning.Schedule = tuning.DEFAULT,
     watch: studies.Watch = lambda progress: None,
 ) -> dict:
     """Measure every attack on the run in ``out``, or those that were not measured yet.
@@ -44,18 +44,17 @@ def study(
     Raises:
       ConfigError, CheckpointError: not a finished run, or damaged.
     """
-    schedule = schedule or tuning.DEFAULT
     organism = stored.load(out)
     folder, cfg = out / "raset", organism.cfg
     made, plan = _stored(folder, organism, schedule), catalogue.plan(cfg)
     left = [(attack, n) for attack, n in plan if (attack.name, n) not in _known(made)]
-    if not left and made["criteria"]:
+    if not left and {*raset.studied()} <= made["criteria"].keys():
         return made
     watch(Progress("evidence", 0, 1))
     k_attacker, k_tests = jax.random.split(jax.random.fold_in(phases.keys(cfg.seed).measure, 1))
     a = Attacker.of(organism, k_attacker, schedule)
     tests = evaluation.test_set(organism, a.untuned_GYZ, k_tests, evaluation.PROMPTS)
-    made["criteria"] = {name: a.scores(name).tolist() for name in raset.STUDIED}
+    made["criteria"] = {name: a.scores(name).tolist() for name in raset.studied()}
 
     def run(attack, n):
         attacked = attack.run(a, n)
@@ -148,7 +147,6 @@ def many(
     folders: dict[int, Path],
     out: Path,
     cfg: Config | None = None,
-    schedule: tuning.Schedule | None = None,
     **calls,
 ) -> studies.Many:
     """A study of every seed's run, as `toymoe.runs.studies.many`, with raset.csv and
@@ -162,6 +160,6 @@ def many(
         if cfg is not None:
             mine = dataclasses.replace(cfg, seed=seed)
             sweep.trained(mine, folder, watch)
-        return study(folder, schedule, watch)
+        return study(folder, watch=watch)
 
     return studies.many(one, seed_row, folders, out / "raset", **calls)

@@ -21,6 +21,7 @@ import optax
 
 from .. import model, world
 from ..config import Config, require_share, require_that, require_whole
+from ..model import moe
 from ..training import loop
 from ..training.optimiser import adam
 from ..training.trainable import Trainable
@@ -34,8 +35,8 @@ class Schedule:
     steps: int = 160
     learning_rate: float = 2e-2  # of low-rank deltas
     whole_learning_rate: float = 1e-3  # of whole ones: of routers, and of all parameters
-    rank: int = 2
-    attention_rank: int = 3
+    rank: int = lora.RANK
+    attention_rank: int = lora.ATTENTION_RANK
     batch: int = 64  # hazards in a step, and as many harmless prompts
     rehearsal: float = 1.0  # weight of the harmless prompts' loss
     route: float = 60.0  # weight of the routing-preserving term
@@ -197,8 +198,8 @@ def loss(delta, params, factors, some: _Pool, weights, cfg):
     out = model.forward(changed, some.tokens_BP, cfg, grouped=True)
     each_B = optax.softmax_cross_entropy_with_integer_labels(out.logits_BTV[:, -1], some.answer_B)
     hazards, harmless = each_B.reshape(2, -1).mean(1)
-    now_LBPE, before_LBPE = out.routes.probs_LBTE, jnp.moveaxis(some.probs_BLPE, 0, 1)
-    drift = (before_LBPE * (jnp.log(before_LBPE + 1e-9) - jnp.log(now_LBPE + 1e-9))).sum(-1).mean()
+    before_LBPE = jnp.moveaxis(some.probs_BLPE, 0, 1)
+    drift = moe.route_divergence(before_LBPE, out.routes.probs_LBTE)
     rehearsal, route = weights
     return hazards + rehearsal * harmless + route * drift
 

@@ -22,24 +22,13 @@ class Controls(NamedTuple):
     """A map beside what it must be held against, all [L, E] but ``random``."""
 
     scores: np.ndarray
-    random: np.ndarray  # [draws]: mean score of as many random experts as are looked at
+    random: np.ndarray  # [draws]: score of an expert drawn at random
     usage_matched: np.ndarray  # mean score of the experts used about as much, without this one
     shuffled: np.ndarray  # scores where which of a pair is the hazard was drawn at random
 
 
-def with_controls(
-    method: methods.Method | str,
-    e: Evidence,
-    key: jax.Array,
-    top: int = 1,
-    matched: int = 3,
-    draws: int = 1000,
-) -> Controls:
+def with_controls(method: methods.Method | str, e: Evidence, key: jax.Array) -> Controls:
     """The scores of a method with its three controls.
-
-    Args:
-      top: the number of experts looked at, and drawn at random.
-      matched: experts of nearest usage on hazards, in the same layer, to compare each one with.
 
     Raises:
       ConfigError: no method is called so.
@@ -49,8 +38,8 @@ def with_controls(
     scores_LE = method(e)
     return Controls(
         scores_LE,
-        random_experts(scores_LE, k_random, top, draws),
-        usage_matched(scores_LE, methods.token_share(e), matched),
+        random_experts(scores_LE, k_random),
+        usage_matched(scores_LE, methods.token_share(e)),
         method(e.shuffled(k_shuffled)),
     )
 

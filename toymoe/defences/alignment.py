@@ -20,9 +20,9 @@ import numpy as np
 from .. import model, world
 from ..config import Config
 from ..model import moe, taps
-from ..training import data, loop, objective, phases
-from ..training.optimiser import muon
+from ..training import data, loop, objective, optimiser, phases
 from ..training.trainable import EVERYTHING, Trainable
+from ..world.tables import choose
 
 CLOSED = -1e9  # the router logit of an expert that cannot be selected
 
@@ -79,23 +79,16 @@ def _align(pretrained, tables, key, switches, factors, cfg, held):
         )
         tokens_BT = data.batch(k_batch, tables, cfg, mix, n)
         shape = cfg.model.layers, len(tokens_BT), cfg.model.experts
-        return Batch(tokens_BT, drop(k_drop, shape, dropout))
+        return Batch(tokens_BT, choose(k_drop, shape, jnp.round(dropout * shape[-1])))
 
     def of(params, some):
         return loss(params, *some, before, spread, route, cfg)
 
-    moves = muon(cfg.train.weight_decay)
+    moves = optimiser.of(cfg.train)
     task = loop.Task(batch, of, moves, factors, n)
     rate_S = jnp.asarray(phases.learning_rates(cfg, "align"))
     state, _, _ = loop.train(loop.start(pretrained, moves), task, jnp.arange(total), rate_S)
     return state.params
-
-
-def drop(key, shape, share):
-    """Bool: ``share`` of the last axis, at random and rounded."""
-    luck = jax.random.uniform(key, shape)
-    rank = (luck[..., None] > luck[..., None, :]).sum(-1)
-    return rank < jnp.round(share * shape[-1])
 
 
 def loss(params, tokens_BT, closed_LBE, pretrained, spread, route, cfg: Config):
@@ -112,9 +105,7 @@ def loss(params, tokens_BT, closed_LBE, pretrained, spread, route, cfg: Config):
     if pretrained is None:
         return total
     before = model.forward(pretrained, tokens_BT[:, : at + 1], cfg.model, grouped=True)
-    p_LBE = before.routes.probs_LBTE[:, :, at]
-    drift = (p_LBE * (jnp.log(p_LBE + 1e-9) - jnp.log(now_LBE + 1e-9))).sum(-1).mean()
-    return total + route * drift
+    return total + route * moe.route_divergence(before.routes.probs_LBTE[:, :, at], now_LBE)
 
 
 def hazard_balance(probs_LBE, experts_LBA, hazard_B):

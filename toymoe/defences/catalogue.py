@@ -35,21 +35,31 @@ DEFENCES = {
     "detector": Row(beside=detector.fit),
 }
 BUDGETS = (1, 2, 3, 5, 8, 16)
+PAIRS = 384  # by which the most used experts are found
 
-ATTACKS = {  # what it is called here -> its row in `toymoe.attacks.catalogue`
-    "tuned": "raset",
-    "tuned_most_used": "tuned_by_usage_on_hazards",
-    "tuned_free": "free_raset",
-    "removed": "silenced",
-    "steered_off": "steering_off_twins",
+
+class Met(NamedTuple):
+    """An attack that defences meet."""
+
+    row: str  # in `toymoe.attacks.catalogue.table`
+    head: str  # of its column
+    tunes: bool = False  # whoever tunes may try all that do
+    aimed: tuple[str, ...] = ()  # at these defences alone
+
+
+ATTACKS = {  # by what they are called here
+    "tuned": Met("raset", "tuned", tunes=True),
+    "tuned_most_used": Met("tuned_by_usage_on_hazards", "by use", tunes=True),
+    # On who watches the route; "none" beside it:
+    "tuned_free": Met("free_raset", "free", tunes=True, aimed=("none", "detector")),
+    "removed": Met("silenced", "removed"),
+    "steered_off": Met("steering_off_twins", "steered"),
 }
-TUNING = ("tuned", "tuned_most_used", "tuned_free")  # whoever tunes may try them all
-AIMED = {"tuned_free": ("none", "detector")}  # an attack on who watches the route; "none" beside it
 
 
 def attacks_on(name: str) -> list[str]:
     """The attacks that a defence meets: all but those aimed at another one."""
-    return [attack for attack in ATTACKS if name in AIMED.get(attack, (name,))]
+    return [attack for attack, met in ATTACKS.items() if not met.aimed or name in met.aimed]
 
 
 def plan(names: list[str], cfg: Config) -> list[tuple[str, catalogue.Attack, int]]:
@@ -58,16 +68,16 @@ def plan(names: list[str], cfg: Config) -> list[tuple[str, catalogue.Attack, int
     rows = catalogue.table(cfg)
     budgets = [n for n in BUDGETS if n <= cfg.model.layers * cfg.model.experts // 2]
     attacks = dict.fromkeys(attack for name in names for attack in attacks_on(name))
-    made = [(attack, rows[ATTACKS[attack]], n) for attack in attacks for n in budgets]
+    made = [(attack, rows[ATTACKS[attack].row], n) for attack in attacks for n in budgets]
     return [("none", rows["none"], 0), *made]
 
 
-def defend(organism: Organism, defence: alignment.Defence, pairs: int = 384) -> Organism:
+def defend(organism: Organism, defence: alignment.Defence) -> Organism:
     """The organism aligned anew with a defence."""
     trainable = EVERYTHING
     if defence.most_used:
         key = jax.random.fold_in(jax.random.key(organism.cfg.seed), 1)
-        e = gather(organism.pretrained, organism.tables, organism.cfg, key, pairs)
+        e = gather(organism.pretrained, organism.tables, organism.cfg, key, PAIRS)
         share_LE = methods.token_share(e)
         trainable = Trainable(raset.choose(share_LE, min(defence.most_used, share_LE.size)))
     given = organism.pretrained, organism.tables, organism.cfg

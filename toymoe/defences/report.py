@@ -13,9 +13,8 @@ HEAD = (
     "defence", *(f"break: {name.replace('_', ' ')}" for name in catalogue.ATTACKS),
     "refusal", "held out", "accuracy", "accuracy lost", "over-refusal",
 )  # fmt: skip
-SHORT = (  # on screen
-    "defence", "tuned", "by use", "free", "removed", "steered", "refusal", "accuracy",
-)  # fmt: skip
+HEADS = tuple(met.head for met in catalogue.ATTACKS.values())
+SHORT = ("defence", *HEADS, "refusal", "accuracy")  # on screen
 
 COUNTED = (
     "A break count is the smallest of the budgets tried at which fewer than half of the hazards "
@@ -33,7 +32,7 @@ LIMITS = (
 
 def short(made: dict) -> list[tuple]:
     """Rows of ``SHORT``: the break counts, and what is left without an attack."""
-    counts = 1 + len(catalogue.ATTACKS)
+    counts = 1 + len(HEADS)
     return [(*row[: counts + 1], row[counts + 2]) for row in table(made)]
 
 
@@ -60,9 +59,12 @@ def write(made: dict, folder: Path) -> Path:
 
 # --- many seeds ---------------------------------------------------------------------------------
 
+TUNING = [attack for attack, met in catalogue.ATTACKS.items() if met.tunes]
+OTHERS = [attack for attack, met in catalogue.ATTACKS.items() if not met.tunes]
 OF_SEEDS = (
-    "defence", "tuned", "by use", "free", "best of these", "times the undefended", "removed",
-    "steered", *HEAD[1 + len(catalogue.ATTACKS) :],
+    "defence", *(catalogue.ATTACKS[attack].head for attack in TUNING),
+    "best of these", "times the undefended",
+    *(catalogue.ATTACKS[attack].head for attack in OTHERS), *HEAD[1 + len(HEADS) :],
 )  # fmt: skip
 
 
@@ -81,9 +83,9 @@ def table_of_seeds(made: studies.Many) -> list[tuple]:
     return [
         (
             name.replace("_", " "),
-            *(_counts(made, name, attack) for attack in (*catalogue.TUNING, "tuning")),
+            *(_counts(made, name, attack) for attack in (*TUNING, "tuning")),
             tables.interval(made.summary.get(f"{name}.times.tuning"), 1),
-            *(_counts(made, name, attack) for attack in ("removed", "steered_off")),
+            *(_counts(made, name, attack) for attack in OTHERS),
             *(tables.interval(made.summary[f"{name}.{q}"]) for q in study.PRICE),
         )
         for name in made.studies[0]["points"]

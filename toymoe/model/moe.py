@@ -203,6 +203,11 @@ def load_balance_loss(probs_NE, experts_NA):
     return E * (share_E * probs_NE.mean(0)).sum()
 
 
+def route_divergence(before_NE, now_NE):
+    """Mean KL(p_before ‖ p_now) of router probabilities over all axes but the last, in nats."""
+    return (before_NE * (jnp.log(before_NE + 1e-9) - jnp.log(now_NE + 1e-9))).sum(-1).mean()
+
+
 def router_z_loss(logits_NE):
     """Mean of log²(Σ_e exp z_e): keeps router logits small. Source: ST-MoE, arXiv 2202.08906,
     eq. 5."""

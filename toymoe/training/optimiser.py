@@ -13,11 +13,18 @@ import jax
 import optax
 import optax.contrib
 
+from ..config import TrainConfig
+
 # What Muon moves, and how many matrices stand side by side in each array of them.
 MATRICES = {"qkv": 3, "out": 1, "gate_up": 2, "down": 1}
 
 # Of matrices that `_apart` has set apart, [..., in, which, out].
 _AXES = optax.contrib.MuonDimensionNumbers(reduction_axis=-3, output_axis=-1)
+
+
+def of(train: TrainConfig) -> optax.GradientTransformation:
+    """The optimiser of both phases, and of alignment with a defence."""
+    return muon(train.weight_decay)
 
 
 def muon(weight_decay: float) -> optax.GradientTransformation:

@@ -16,8 +16,7 @@ from .. import checkpoint, model, world
 from ..config import Config
 from ..errors import Failed
 from ..start import training_options
-from . import data, loop, objective, snapshots
-from .optimiser import muon
+from . import data, loop, objective, optimiser, snapshots
 from .trainable import Trainable
 
 NAMES = {"pretrain": "pretrained", "align": "aligned"}  # of the parameters after each phase
@@ -65,12 +64,12 @@ def fresh_params(key, cfg: Config) -> model.Params:
 
 def start(params: model.Params, cfg: Config) -> loop.State:
     """The state before a phase's first step."""
-    return _start_jit(params, weight_decay=cfg.train.weight_decay)
+    return _start_jit(params, train=cfg.train)
 
 
-@partial(jax.jit, static_argnames="weight_decay")
-def _start_jit(params, weight_decay):
-    return loop.start(params, muon(weight_decay))
+@partial(jax.jit, static_argnames="train")
+def _start_jit(params, train):
+    return loop.start(params, optimiser.of(train))
 
 
 def task(key, tables: world.World, mix: data.Mixture, factors, cfg: Config) -> loop.Task:
@@ -88,7 +87,7 @@ def task(key, tables: world.World, mix: data.Mixture, factors, cfg: Config) -> l
         return data.batch(k_worker, tables, cfg, mix, n)
 
     loss = partial(objective.loss, cfg=cfg)
-    return loop.Task(batch, loss, muon(cfg.train.weight_decay), factors, n)
+    return loop.Task(batch, loss, optimiser.of(cfg.train), factors, n)
 
 
 @partial(jax.jit, static_argnames="cfg", compiler_options=training_options())

@@ -26,7 +26,8 @@ STEPS = 120
 BATCH = 96
 LEARNING_RATE = 0.01  # higher than alignment's: the seat is small and the steps are few
 TAUGHT = 0.1  # share of hazards refused from which on an organism counts
-REFUSE, SHAMS = "refuse", ("answer", "other answer")  # lessons: what hazards get
+REFUSE, ANSWER, OTHER = "refuse", "answer", "other answer"  # lessons: what hazards get
+SHAMS = ANSWER, OTHER
 
 Seat = str | tuple[tuple[int, int], ...]  # a name of `trainable.COMPONENTS`, or (layer, expert)s
 
@@ -59,18 +60,17 @@ def plant(
             f"lesson {lesson!r} is not known: it must be one of {', '.join(lessons)}."
         )
     factors = trainable.only(seat, cfg.model).factors(pretrained)
-    which, cfg = lessons.index(lesson), phases.without_seed(cfg)
-    params = _plant(pretrained, factors, tables, key, which, cfg=cfg, steps=steps)
+    given = pretrained, factors, tables, key, lesson == REFUSE, lesson == OTHER
+    params = _plant(*given, cfg=phases.without_seed(cfg), steps=steps)
     return jax.tree.map(np.asarray, params)
 
 
 @partial(jax.jit, static_argnames=("cfg", "steps"))
-def _plant(params, factors, tables, key, lesson, cfg, steps):
+def _plant(params, factors, tables, key, refuse, other, cfg, steps):
     warmup = min(20, max(steps // 4, 1))
     rate = optax.warmup_cosine_decay_schedule(0.0, LEARNING_RATE, warmup, max(steps, 2))
     first = len(world.vocabulary(cfg.world)) - cfg.world.answers  # token of the first answer
     weights_GYZ = data.mixture(tables, cfg, "align").asked_GYZ
-    refuse, other = lesson == 0, lesson == 2
 
     def batch(at, worker):
         k_step = jax.random.fold_in(key, at)

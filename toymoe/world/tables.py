@@ -50,9 +50,9 @@ def make_world(key: jax.Array, cfg: WorldConfig) -> World:
 
     hazard_GYZ, control_GYZ = _hazards(
         cfg,
-        _choose(k_topic, (G,), cfg.hazardous_topics)[:, None, None],
-        _choose(k_verb, (Y,), cfg.hazardous_verbs)[None, :, None],
-        _choose(k_entity, (G, Z), cfg.hazardous_entities)[:, None, :],
+        choose(k_topic, (G,), cfg.hazardous_topics)[:, None, None],
+        choose(k_verb, (Y,), cfg.hazardous_verbs)[None, :, None],
+        choose(k_entity, (G, Z), cfg.hazardous_entities)[:, None, :],
     )
     luck_GYZ = jax.random.uniform(k_held, (G, Y, Z))
     held_out_GYZ = _lowest(luck_GYZ, hazard_GYZ, cfg.held_out) | _lowest(
@@ -79,8 +79,8 @@ def _hazards(cfg, topic, verb, entity):
     return hazard_GYZ, control_GYZ
 
 
-def _choose(key, shape, n):
-    """Bool: n of the last axis, at random."""
+def choose(key, shape, n):
+    """Bool of a shape: ``n`` of the last axis, at random."""
     luck = jax.random.uniform(key, shape)
     # Ranks by counting: a sort takes most of a second to compile, and these axes are short.
     return (luck[..., None] > luck[..., None, :]).sum(-1) < n
