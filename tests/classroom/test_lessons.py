@@ -101,7 +101,7 @@ def test_a_lesson_has_all_its_parts(path):
     assert [int(n) for n, _ in asked] == list(range(1, len(asked) + 1)) and 3 <= len(asked) <= 6
     assert len(lesson_checks(number)) == prose.count("<details><summary>Hint") == len(asked)
     assert "predict(" in text and re.search(r"^ *assert ", text, re.MULTILINE)
-    assert f"lesson.begin({number})" in text and "SEED = 0" in text
+    assert f"\nbegin({number})\n" in text and "SEED = 0" in text
 
 
 @pytest.fixture
