@@ -21,14 +21,17 @@ LINES = {
     signal.SIGTERM: "toymoe: ended by SIGTERM",
     signal.SIGHUP: "toymoe: ended, as the terminal was closed",
 }
-# Each of these is put in place of `toymoe run`, says that it is there, and stays.
+# As a terminal starts a command; `nohup` and shells in the background have some signals ignored.
 COMMAND = """
-import sys, time
+import signal, sys, time
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
 from toymoe import cli
 from toymoe.commands import run
 {change}
 sys.exit(cli.main())
 """
+# Each of these is put in place of `toymoe run`, says that it is there, and stays.
 BLOCKED = """
 def command(args):
     from hashlib import pbkdf2_hmac
@@ -92,7 +95,7 @@ def test_a_signal_ends_whatever_python_is_doing(tmp_path, number, change):
 def test_an_ignored_signal_stays_so():
     """As under `nohup`."""
     hang_up = "signal.signal(signal.SIGHUP, signal.SIG_IGN)"
-    process = started(f"import signal; {hang_up}\n{SWALLOWS}", "run")
+    process = started(f"{hang_up}\n{SWALLOWS}", "run")
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGHUP)
     with pytest.raises(subprocess.TimeoutExpired):
@@ -182,14 +185,9 @@ def test_a_run_that_is_cut_off_leaves_nothing_running_and_goes_on(
     """Before there is a folder, at its begin, and while it measures and draws."""
     out, mark = tmp_path / "cut", f"{number.name}-{until}-{os.getpid()}"
     settings = [f"{name}={value}" for name, value in small_settings.items()]
-    command = [sys.executable, "-m", "toymoe.cli", "run", "--preset", "smoke", "--set", *settings]
-    process = subprocess.Popen(
-        [*command, "--out", str(out)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"MARK": mark, "TOYMOE_CACHE": str(small_run.cache)},
-    )
+    words = ["run", "--preset", "smoke", "--set", *settings, "--out", str(out)]
+    env = os.environ | {"MARK": mark, "TOYMOE_CACHE": str(small_run.cache)}
+    process = started("", *words, env=env)
     while not (out / until).is_file() if until else not catches(process.pid, signal.SIGTERM):
         time.sleep(0.01)
     process.send_signal(number)

@@ -29,7 +29,7 @@ def _folder(args) -> Path:
 
 def _validate(args) -> int:
     cfg = config_of(args)
-    out, seats = _folder(args), whole_number("seats", args.seats, 1, 10**6)
+    out, seats = _folder(args), whole_number("seats", args.seats, 0, 10**6)
     start_jax()
     from .. import checkpoint
     from ..pages import style, terminal
