@@ -78,7 +78,7 @@ BAD = {
     "sweep --out s --seeds ,": ["','", "0-9"],
     "sweep --out s --set model.topk=1": ["did you mean 'model.top_k'?"],
     "validate --seats x": ["--seats x", "whole number"],
-    f"validate --seats {'9' * 5000}": ["--seats 9", "from 1 to 1000000"],  # more than int() reads
+    f"validate --seats {'9' * 5000}": ["--seats 9", "from 0 to 1000000"],  # more than int() reads
     "bench --jsn": ["did you mean '--json'?"],
     "bench --set model.width=3": ["model.width = 3"],
     "doctor --set world.topics=3": ["'--set' is not known"],

@@ -81,6 +81,6 @@ def same_line(args, out: Path, *begun: str) -> str:
 def whole_number(name: str, given: str, low: int, high: int) -> int:
     if not given.isdecimal() or len(given) > 12 or not low <= int(given) <= high:
         raise ConfigError(
-            f"--{name} {given} is not possible: it must be a whole number from {low} to {high}."
+            f"--{name} {given:.40} is not possible: it must be a whole number from {low} to {high}."
         )
     return int(given)
