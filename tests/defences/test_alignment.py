@@ -9,29 +9,11 @@ import pytest
 from oracle import random_params
 
 from toymoe import model, world
-from toymoe.config import TrainConfig
 from toymoe.defences import alignment
 from toymoe.training import objective, phases
 from toymoe.training.trainable import Trainable
 
 loss = jax.jit(alignment.loss, static_argnums=6)
-
-
-@pytest.fixture(scope="module")
-def cfg(tiny):
-    return dataclasses.replace(
-        tiny, train=TrainConfig(align_steps=6, batch=16, warmup=2, align_learning_rate=1e-2)
-    )
-
-
-@pytest.fixture(scope="module")
-def params(cfg):
-    return jax.tree.map(jnp.asarray, random_params(cfg.model, len(world.vocabulary(cfg.world))))
-
-
-@pytest.fixture(scope="module")
-def prompts(tiny_world, cfg):
-    return world.sample(jax.random.key(0), tiny_world, cfg.world, 16, "mixed", False)
 
 
 @pytest.fixture(scope="module")

@@ -1,37 +1,15 @@
 """The detector beside the model, by hand."""
 
-import dataclasses
-
 import jax
-import jax.numpy as jnp
 import numpy as np
-import pytest
 from oracle import random_params
 
 from toymoe import model, world
 from toymoe.attacks import evaluation, tuning
 from toymoe.attacks.attacker import Attacked
-from toymoe.config import TrainConfig
 from toymoe.defences import detector
 from toymoe.model import inference
 from toymoe.organism import Organism
-
-
-@pytest.fixture(scope="module")
-def cfg(tiny):
-    return dataclasses.replace(
-        tiny, train=TrainConfig(align_steps=6, batch=16, warmup=2, align_learning_rate=1e-2)
-    )
-
-
-@pytest.fixture(scope="module")
-def params(cfg):
-    return jax.tree.map(jnp.asarray, random_params(cfg.model, len(world.vocabulary(cfg.world))))
-
-
-@pytest.fixture(scope="module")
-def prompts(tiny_world, cfg):
-    return world.sample(jax.random.key(0), tiny_world, cfg.world, 16, "mixed", False)
 
 
 def test_logistic_regression_is_at_the_minimum_of_its_loss():
