@@ -69,8 +69,7 @@ def selected(experts_NA, n_experts: int):
 
 def dense_gates(experts_NA, gates_NA, n_experts: int):
     """Gates [N, E], 0 where an expert was not selected."""
-    hit_NAE = experts_NA[..., None] == jnp.arange(n_experts)
-    return jnp.where(hit_NAE, gates_NA[..., None], 0).sum(-2)
+    return jnp.where(experts_NA[..., None] == jnp.arange(n_experts), gates_NA[..., None], 0).sum(-2)
 
 
 # --- experts, reference path --------------------------------------------------------------------
@@ -97,42 +96,32 @@ def _swiglu(gate_up):
 
 
 class _Layout(NamedTuple):
-    """The selections as rows, sorted by expert, and the rows of a block, which mean nothing."""
+    """The selections as rows, sorted by expert, and a block of rows more, which say nothing."""
 
     choice_M: jax.Array  # which of the N * A selections each row is
     row_NA: jax.Array  # the row of each selection
-    expert_C: jax.Array  # the expert of each row
     end_E: jax.Array  # the row after the last of each expert
 
 
 def _layout(experts_NA, n_experts: int, block: int) -> _Layout:
-    C = experts_NA.size
-    all_C = jnp.arange(C)
-    # One sort of numbers that all differ, which is faster than argsort.
-    expert_C, choice_C = jnp.divmod(jnp.sort(experts_NA.ravel() * C + all_C), C)
+    all_C = jnp.arange(experts_NA.size)
+    choice_C = jnp.sort(experts_NA.ravel() * all_C.size + all_C) % all_C.size
     row_C = jnp.zeros_like(all_C).at[choice_C].set(all_C, unique_indices=True)
     end_E = (experts_NA.reshape(-1, 1) <= jnp.arange(n_experts)).sum(0)
-    return _Layout(jnp.pad(choice_C, (0, block)), row_C.reshape(experts_NA.shape), expert_C, end_E)
+    return _Layout(jnp.pad(choice_C, (0, block)), row_C.reshape(experts_NA.shape), end_E)
 
 
 def grouped_moe(x_ND, experts, experts_NA, gates_NA, block: int = BLOCK):
     """The layer's output [N, D], computing only the selected experts.
 
-    The selections are sorted by expert, gathered, multiplied block by block with the weights of
-    their expert, and gathered back (MegaBlocks' idea, arXiv 2211.15841, with a loop instead of a
-    sparse kernel). Equal to ``reference_moe``, gradients too; only backwards, though: its
-    derivative is written by hand, and `jax.jvp` needs the reference path.
+    In blocks of rows, sorted by expert (MegaBlocks' idea, arXiv 2211.15841). Equal to
+    ``reference_moe``, gradients too, but only backwards: `jax.jvp` needs the reference path.
     """
     layout = _layout(experts_NA, experts["down"].shape[0], block)
     return _grouped(x_ND, experts["gate_up"], experts["down"], gates_NA, layout)
 
 
-@jax.custom_vjp
-def _grouped(x_ND, gate_up_EDU, down_EFD, gates_NA, layout):
-    return _grouped_fwd(x_ND, gate_up_EDU, down_EFD, gates_NA, layout)[0]
-
-
-def _grouped_fwd(x_ND, gate_up_EDU, down_EFD, gates_NA, layout):
+def _forward(x_ND, gate_up_EDU, down_EFD, gates_NA, layout):
     x_MD = x_ND[layout.choice_M // gates_NA.shape[1]]
     gate_up_MU = _products(x_MD, gate_up_EDU, layout)
     out_MD = _products(_swiglu(gate_up_MU), down_EFD, layout)
@@ -140,7 +129,7 @@ def _grouped_fwd(x_ND, gate_up_EDU, down_EFD, gates_NA, layout):
     return y_ND, (x_MD, gate_up_MU, gate_up_EDU, down_EFD, gates_NA, layout)
 
 
-def _grouped_bwd(saved, dy_ND):
+def _backward(saved, dy_ND):
     """By hand, because the derivative of a gather is a scatter, which CPUs run one row at a time;
     knowing both directions of the permutation, every step backwards is a gather too."""
     x_MD, gate_up_MU, gate_up_EDU, down_EFD, gates_NA, layout = saved
@@ -148,61 +137,54 @@ def _grouped_bwd(saved, dy_ND):
     gate_M1 = gates_NA.reshape(-1, 1)[layout.choice_M]
     hidden_MF, swiglu_vjp = jax.vjp(_swiglu, gate_up_MU)
     # Before its gate, so that the gate's own gradient falls out: dy · (h W) = h · (dy Wᵀ).
-    dhidden_MF = _products(dy_MD, transposed(down_EFD), layout)
+    dhidden_MF, ddown_EFD = _products_vjp(gate_M1 * hidden_MF, dy_MD, down_EFD, layout)
     dgate_M = (hidden_MF * dhidden_MF).sum(-1)
     (dgate_up_MU,) = swiglu_vjp(gate_M1 * dhidden_MF)
-    dx_MD = _products(dgate_up_MU, transposed(gate_up_EDU), layout)
-    return (
-        dx_MD[layout.row_NA].sum(1),
-        _weight_gradients(x_MD, dgate_up_MU, layout),
-        _weight_gradients(gate_M1 * hidden_MF, dy_MD, layout),
-        dgate_M[layout.row_NA],
-        None,
-    )
+    dx_MD, dgate_up_EDU = _products_vjp(x_MD, dgate_up_MU, gate_up_EDU, layout)
+    return dx_MD[layout.row_NA].sum(1), dgate_up_EDU, ddown_EFD, dgate_M[layout.row_NA], None
 
 
-_grouped.defvjp(_grouped_fwd, _grouped_bwd)
+_grouped = jax.custom_vjp(lambda *args: _forward(*args)[0])
+_grouped.defvjp(_forward, _backward)
 
 
 @jax.custom_batching.sequential_vmap
 def _products(x_MX, weights_EXY, layout):
     """Each row times the weights of its expert, [M, Y]."""
 
-    def block(y_MY, expert, row, _, x_RX):
-        # Its last rows may be the next expert's, whose own blocks come later and write over them.
-        y_RY = x_RX @ weights_EXY[expert]
-        return jax.lax.dynamic_update_slice_in_dim(y_MY, y_RY, row, 0)
+    def block(expert, row, own_R, y_MY, x_RX):
+        return jax.lax.dynamic_update_slice_in_dim(y_MY, x_RX @ weights_EXY[expert], row, 0)
 
-    return _by_blocks(block, jnp.zeros((len(x_MX), weights_EXY.shape[-1])), layout, x_MX)
+    return _by_blocks(block, layout, jnp.zeros((len(x_MX), weights_EXY.shape[-1])), x_MX)
 
 
 @jax.custom_batching.sequential_vmap
-def _weight_gradients(x_MX, dy_MY, layout):
-    """Σ x dyᵀ over the rows of each expert, [E, X, Y]."""
+def _products_vjp(x_MX, dy_MY, weights_EXY, layout):
+    """The gradients of the rows [M, X] and of the weights [E, X, Y]."""
 
-    def block(d_EXY, expert, _, own_R1, x_RX, dy_RY):
-        d_XY = d_EXY[expert] + transposed(x_RX) @ jnp.where(own_R1, dy_RY, 0)
-        return jax.lax.dynamic_update_index_in_dim(d_EXY, d_XY, expert, 0)
+    def block(expert, row, own_R, made, x_RX, dy_RY):
+        dx_MX, d_EXY = made
+        dx_MX = jax.lax.dynamic_update_slice_in_dim(dx_MX, dy_RY @ weights_EXY[expert].T, row, 0)
+        d_XY = d_EXY[expert] + transposed(x_RX) @ jnp.where(own_R[:, None], dy_RY, 0)
+        return dx_MX, jax.lax.dynamic_update_index_in_dim(d_EXY, d_XY, expert, 0)
 
-    d_EXY = jnp.zeros((layout.end_E.size, x_MX.shape[1], dy_MY.shape[1]))
-    return _by_blocks(block, d_EXY, layout, x_MX, dy_MY)
+    made = jnp.zeros_like(x_MX), jnp.zeros_like(weights_EXY)
+    return _by_blocks(block, layout, made, x_MX, dy_MY)
 
 
-def _by_blocks(block, made, layout, *arrays):
-    """``made``, changed by ``block(made, expert, row, own_R1, *parts)`` of one block after another:
-    its first row, which of its rows are the expert's own, and these rows of the arrays."""
-    C = layout.expert_C.size
-    R = layout.choice_M.size - C
+def _by_blocks(block, layout, made, *arrays):
+    """``made`` after ``block`` of one block of rows after another. Where an expert has fewer left,
+    what is made of the next expert's rows is written over by the blocks that come later."""
+    R = layout.choice_M.size - layout.row_NA.size
 
     def one(state):
         row, made = state
-        expert = layout.expert_C[row]
+        expert = (layout.end_E <= row).sum()
         end = jnp.minimum(row + R, layout.end_E[expert])
-        own_R1 = (row + jnp.arange(R) < end)[:, None]
         parts = (jax.lax.dynamic_slice_in_dim(array, row, R) for array in arrays)
-        return end, block(made, expert, row, own_R1, *parts)
+        return end, block(expert, row, row + jnp.arange(R) < end, made, *parts)
 
-    return jax.lax.while_loop(lambda state: state[0] < C, one, (0, made))[1]
+    return jax.lax.while_loop(lambda state: state[0] < layout.row_NA.size, one, (0, made))[1]
 
 
 def transposed(x):
@@ -228,6 +210,5 @@ def route_divergence(before_NE, now_NE):
 
 
 def router_z_loss(logits_NE):
-    """Mean of log²(Σ_e exp z_e): keeps router logits small. Source: ST-MoE, arXiv 2202.08906,
-    eq. 5."""
+    """Mean of log²(Σ_e exp z_e): keeps router logits small. ST-MoE, arXiv 2202.08906, eq. 5."""
     return (jax.nn.logsumexp(logits_NE, -1) ** 2).mean()
