@@ -1,8 +1,11 @@
 """What several test modules share: one tiny run, whose every size is small or odd."""
 
+import atexit
 import gc
 import os
 import re
+import shutil
+import tempfile
 import time
 from functools import cache, partial
 from pathlib import Path
@@ -12,7 +15,6 @@ import jax
 import numpy as np
 import optax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from xdist.scheduler import LoadFileScheduling
 
 # Nearly every test compiles for longer than it runs, so training compiles like the rest, and no
@@ -39,6 +41,20 @@ gc.set_threshold(10_000, 20, 20)
 UNOPTIMISED = "jax_disable_most_optimizations"
 jax.config.update(UNOPTIMISED, True)
 os.environ[UNOPTIMISED.upper()] = "1"  # of the processes that tests start, too
+
+# What one process of the suite has compiled, no other compiles again, nor one that a test starts.
+os.environ["TOYMOE_CACHE"] = "off"  # yours
+PROGRAMS = {
+    "jax_compilation_cache_dir": os.environ.get("JAX_COMPILATION_CACHE_DIR"),
+    "jax_persistent_cache_min_compile_time_secs": 0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    PROGRAMS["jax_compilation_cache_dir"] = tempfile.mkdtemp(prefix="toymoe-tests-")
+    atexit.register(shutil.rmtree, PROGRAMS["jax_compilation_cache_dir"], ignore_errors=True)
+for _name, _value in PROGRAMS.items():
+    jax.config.update(_name, _value)
+    os.environ[_name.upper()] = str(_value)
 
 SMALL = {
     "model.width": 8,
@@ -135,27 +151,12 @@ def small() -> Config:
 
 @pytest.fixture(scope="session")
 def small_run(small, tmp_path_factory):
-    """That run, whole: its folder, metrics and progress, and a cache of its compiled programs."""
-    out, cache = tmp_path_factory.mktemp("small"), tmp_path_factory.mktemp("cache")
-    settings = {
-        "jax_compilation_cache_dir": str(cache),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name, False) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    told, begin = [], time.perf_counter()
+    """That run, whole: its folder, metrics and progress."""
+    out, told, begin = tmp_path_factory.mktemp("small"), [], time.perf_counter()
     metrics = runner.run(small, out, told.append)
     wall_s = time.perf_counter() - begin
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
     positions = len(world.roles(small.world)) - 1
-    return SimpleNamespace(
-        out=out, cache=cache, metrics=metrics, told=told, wall_s=wall_s, positions=positions
-    )
+    return SimpleNamespace(out=out, metrics=metrics, told=told, wall_s=wall_s, positions=positions)
 
 
 @pytest.fixture(scope="session")

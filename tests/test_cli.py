@@ -23,8 +23,7 @@ pytestmark = pytest.mark.core
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
-    """An empty folder to stand in, and no compilation cache in the user's."""
-    monkeypatch.setenv("TOYMOE_CACHE", "off")
+    """An empty folder to stand in."""
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)
 
@@ -261,7 +260,6 @@ def test_ctrl_c_says_how_to_go_on_and_it_does(capsys, tmp_path, small_run, setti
     assert said == "toymoe: interrupted: `toymoe run --resume --out cut` goes on.\n"
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TOYMOE_CACHE", "off")
     assert cli.main(["run", "--resume", "--out", "cut"]) == 0
     for name in ("pretrained.npz", "aligned.npz", "history.npz"):
         assert (tmp_path / "cut" / name).read_bytes() == (small_run.out / name).read_bytes()

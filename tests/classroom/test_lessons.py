@@ -9,7 +9,6 @@ import time
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from lessons import build, instructor
 from toymoe.attacks import tuning
@@ -27,22 +26,6 @@ BUDGET_S = {3: 90}  # of every cell of a solution; the others have 60
 
 def number_of(path):
     return int(path.stem[:2])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    """Compiled programs in a folder of our own: an exercise finds those of its solution."""
-    folder = tmp_path_factory.mktemp("cache")
-    names = ("compilation_cache_dir", "persistent_cache_min_compile_time_secs",
-             "persistent_cache_min_entry_size_bytes")  # fmt: skip
-    before = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in names}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TOYMOE_CACHE", str(folder))
-        compilation_cache.reset_cache()
-        yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 def test_there_are_as_many_lessons_as_the_table_says():
