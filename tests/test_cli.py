@@ -343,6 +343,37 @@ def test_a_full_disk_is_one_line_and_code_1(capsys, monkeypatch):
     assert capsys.readouterr().err == "toymoe: [Errno 28] No space left on device\n"
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 80000000000 bytes.\nat …"),
+        RuntimeError("can't start new thread"),
+        ImportError("libscipy_openblas.so: failed to map segment from shared object"),
+    ],
+    ids=lambda error: str(error)[:20],
+)
+def test_too_little_memory_is_one_line(capsys, monkeypatch, error):
+    def run(*_):
+        raise error
+
+    monkeypatch.setattr(runner, "run", run)
+    assert cli.main(["run", "--preset", "smoke"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"toymoe: there is not enough memory ({type(error).__name__}: ")
+    assert err.endswith("(`ulimit -v`).\n") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no reason"), ImportError("no such name")])
+def test_an_error_of_toymoes_own_making_keeps_its_traceback(monkeypatch, error):
+    def run(*_):
+        raise error
+
+    monkeypatch.setattr(runner, "run", run)
+    with pytest.raises(type(error), match=str(error)):
+        cli.main(["run", "--preset", "smoke"])
+
+
 def test_a_damaged_state_is_one_line(capsys, tmp_path, small, monkeypatch):
     stored.write_config(tmp_path, small)
     (tmp_path / "state.npz").write_bytes(b"PK\3\4 and no more")
