@@ -7,6 +7,7 @@ import re
 import shutil
 import tempfile
 import time
+from contextlib import AbstractContextManager
 from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -157,6 +158,24 @@ def small_run(small, tmp_path_factory):
     wall_s = time.perf_counter() - begin
     positions = len(world.roles(small.world)) - 1
     return SimpleNamespace(out=out, metrics=metrics, told=told, wall_s=wall_s, positions=positions)
+
+
+@pytest.fixture
+def drawn_already(small_run, monkeypatch):
+    """Runs of this process take that one's figures, and draw none for five seconds."""
+
+    class Drawn(AbstractContextManager):
+        def __exit__(self, *_):
+            pass
+
+        def draw(self, **numbers):
+            pass
+
+        def images(self):
+            return {path.stem: path.read_bytes() for path in small_run.out.glob("figures/*.png")}
+
+    monkeypatch.setattr(runner, "Painter", Drawn)
+    return Drawn
 
 
 @pytest.fixture(scope="session")

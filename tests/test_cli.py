@@ -221,7 +221,7 @@ def test_output_for_which_there_is_no_space_is_one_line():
 # --- run ----------------------------------------------------------------------------------------
 
 
-def test_run_then_resume_then_force(capsys, tmp_path, small, small_run, settings):
+def test_run_then_resume_then_force(capsys, tmp_path, small, small_run, settings, request):
     argv = ["run", *settings, "--out", "a [b]/run"]  # brackets are markup to rich
     out = tmp_path / "a [b]" / "run"
     assert cli.main(argv) == 0
@@ -241,12 +241,13 @@ def test_run_then_resume_then_force(capsys, tmp_path, small, small_run, settings
     assert "other settings" in refused(capsys, ["run", "--resume", "--seed", "1", *argv[1:]])
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*")} == written
 
+    request.getfixturevalue("drawn_already")
     assert cli.main([*argv, "--force", "--seed", "1"]) == 0
     assert stored.config(out).seed == 1
     assert (out / "aligned.npz").read_bytes() != (small_run.out / "aligned.npz").read_bytes()
 
 
-def test_ctrl_c_says_how_to_go_on_and_it_does(capsys, tmp_path, small_run, settings, monkeypatch):
+def test_ctrl_c_says_how_to_go_on_and_it_does(capsys, tmp_path, small_run, settings, drawn_already):
     real = Bars.show
 
     def show(bars, progress, seed=None):
@@ -254,23 +255,24 @@ def test_ctrl_c_says_how_to_go_on_and_it_does(capsys, tmp_path, small_run, setti
         if (progress.stage, progress.done) == ("align", 3):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Bars, "show", show)
-    assert cli.main(["run", *settings, "--out", "cut"]) == 130
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Bars, "show", show)
+        assert cli.main(["run", *settings, "--out", "cut"]) == 130
     said = capsys.readouterr().err
     assert said == "toymoe: interrupted: `toymoe run --resume --out cut` goes on.\n"
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
     assert cli.main(["run", "--resume", "--out", "cut"]) == 0
     for name in ("pretrained.npz", "aligned.npz", "history.npz"):
         assert (tmp_path / "cut" / name).read_bytes() == (small_run.out / name).read_bytes()
 
 
-def test_a_figure_that_cannot_be_drawn_costs_nothing_trained(capsys, small_run, settings, tmp_path):
+def test_a_figure_that_cannot_be_drawn_costs_nothing_trained(
+    capsys, small_run, settings, tmp_path, drawn_already
+):
     def images(_):
         raise painter.DrawingError("no figure: `toymoe run --resume` goes on.")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(painter.Painter, "images", images)
+        patch.setattr(drawn_already, "images", images)
         assert cli.main(["run", *settings, "--out", "undrawn"]) == 1
     assert capsys.readouterr().err == "toymoe: no figure: `toymoe run --resume` goes on.\n"
     out = tmp_path / "undrawn"

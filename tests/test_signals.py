@@ -180,7 +180,7 @@ def catches(pid: int, number: int) -> bool:
     [(signal.SIGTERM, None), (signal.SIGINT, "config.json"), (signal.SIGHUP, "aligned.npz")],
 )
 def test_a_run_that_is_cut_off_leaves_nothing_running_and_goes_on(
-    small_run, small_settings, tmp_path, number, until
+    small_run, small_settings, tmp_path, drawn_already, number, until
 ):
     """Before there is a folder, at its begin, and while it measures and draws."""
     out, mark = tmp_path / "cut", f"{number.name}-{until}-{os.getpid()}"

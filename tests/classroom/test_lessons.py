@@ -12,6 +12,7 @@ import pytest
 
 from lessons import build, instructor
 from toymoe.attacks import tuning
+from toymoe.attribution import evidence
 from toymoe.classroom import lesson, notebook
 from toymoe.classroom.checks import LESSONS, lesson_checks
 from toymoe.config import ConfigError
@@ -89,8 +90,10 @@ def test_a_lesson_has_all_its_parts(path):
 
 @pytest.fixture
 def done_once(monkeypatch):
-    """An exercise gets what its solution trained and tuned, where it asks for exactly the same."""
-    for module, name in ((phases, "run_phase"), (alignment, "align"), (tuning, "tune")):
+    """An exercise gets what its solution trained, tuned and measured of the same evidence, where it
+    asks for exactly the same."""
+    costly = (phases, "run_phase"), (alignment, "align"), (tuning, "tune"), (evidence, "gather")
+    for module, name in costly:
         monkeypatch.setattr(module, name, remembered(getattr(module, name)))
 
 
