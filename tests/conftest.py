@@ -90,8 +90,10 @@ def pytest_xdist_make_scheduler(config, log):
 
 @cache
 def _costly_fixture(file: Path) -> str | None:
-    text = file.read_text("utf-8")
-    return next((name for name in COSTLY if re.search(rf"\b{name}\b", text)), None)
+    """The one that a file names, or the fixtures that its room shares."""
+    files = [file, file.with_name("conftest.py")]
+    texts = [f.read_text("utf-8") for f in files if f.exists() and f != Path(__file__)]
+    return next((name for name in COSTLY if re.search(rf"\b{name}\b", "".join(texts))), None)
 
 
 @pytest.fixture(scope="module", autouse=True)

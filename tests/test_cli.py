@@ -221,7 +221,7 @@ def test_output_for_which_there_is_no_space_is_one_line():
 # --- run ----------------------------------------------------------------------------------------
 
 
-def test_run_then_resume_then_force(capsys, tmp_path, small, small_run, settings, request):
+def test_run_then_resume_then_force(capsys, tmp_path, small, small_run, settings, drawn_already):
     argv = ["run", *settings, "--out", "a [b]/run"]  # brackets are markup to rich
     out = tmp_path / "a [b]" / "run"
     assert cli.main(argv) == 0
@@ -241,7 +241,6 @@ def test_run_then_resume_then_force(capsys, tmp_path, small, small_run, settings
     assert "other settings" in refused(capsys, ["run", "--resume", "--seed", "1", *argv[1:]])
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*")} == written
 
-    request.getfixturevalue("drawn_already")
     assert cli.main([*argv, "--force", "--seed", "1"]) == 0
     assert stored.config(out).seed == 1
     assert (out / "aligned.npz").read_bytes() != (small_run.out / "aligned.npz").read_bytes()

@@ -49,6 +49,7 @@ def interrupted(cfg, out, at):
 # --- a run --------------------------------------------------------------------------------------
 
 
+@pytest.mark.numeric  # a whole run ends with any instruction set
 def test_writes_the_named_files_and_no_others(small_run):
     assert files(small_run.out) == OWN | {"report.html"} | {
         f"figures/{name}.png" for name in plots.FIGURES | localisation_plots.FIGURES
