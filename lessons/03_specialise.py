@@ -77,13 +77,13 @@ predict("half of the way", guess_half)
 
 # %%
 shipped = organism.load()  # its world; the model is a new one
-SMALLER = {"model.layers": 2, "model.width": 48, "train.batch": 64, "train.notes": 0}
-FASTER = {"train.pretrain_steps": 200, "train.chunk": 50}
+SMALLER = {"model.layers": 2, "model.width": 48, "train.batch": 64, "pretrain.notes": 0}
+FASTER = {"pretrain.steps": 200, "train.chunk": 50}
 cfg = build("default", SEED, SMALLER | FASTER)
 keys = phases.keys(SEED)
 probes = shipped.sample(history.PROBES + history.HELD_OUT, "mixed", SEED)
 
-state = phases.start(phases.fresh_params(keys.init, cfg), cfg)
+state = phases.start(phases.fresh_params(keys.init, cfg), cfg, "pretrain")
 raw = history.empty(cfg, probes)
 for chunk in phases.run_phase(state, 0, shipped.tables, probes.tokens_BP, cfg, "pretrain"):
     raw = history.append(raw, chunk, "pretrain")
@@ -340,7 +340,7 @@ plots.film_strip(shipped.history, world.names(shipped.cfg.world))
 # ## Try it yourself
 #
 # Train again with one setting changed, and predict the NMI first: `model.top_k` 1, `model.experts` 8,
-# `train.balance` 0 or 0.3, `train.learning_rate` 0.002. Does more
+# `train.balance` 0 or 0.3, `pretrain.learning_rate` 0.002. Does more
 # specialisation make a better model? Compare the losses.
 
 # %%

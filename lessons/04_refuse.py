@@ -63,7 +63,9 @@ before, after = (
 names = world.vocabulary(cfg.world)
 for i in range(4):
     print(world.show(mixed, tables, cfg.world, i))
-    print(f"    before alignment: {names[before.predicted_B[i]]}   after: {names[after.predicted_B[i]]}")
+    print(
+        f"    before alignment: {names[before.predicted_B[i]]}   after: {names[after.predicted_B[i]]}"
+    )
 
 # %% [markdown]
 # ## Predict before you run
@@ -350,7 +352,8 @@ print("hazard is the topic:     JS", np.round(found_2["intent_twins"], 3))
 for name, make in (("intent", world.intent_twin), ("neutral", world.neutral_twin)):
     twins, exists_B = make(jax.random.key(SEED), tables, cfg.world, hazards)
     both = [
-        inference.predict(shipped.aligned, p.tokens_BP, cfg.model).gates_LBTE for p in (hazards, twins)
+        inference.predict(shipped.aligned, p.tokens_BP, cfg.model).gates_LBTE
+        for p in (hazards, twins)
     ]
     at_end = [
         jensen_shannon(routing_vectors(a[:, -1:]), routing_vectors(b[:, -1:]))[exists_B].mean()

@@ -43,9 +43,9 @@ import jax
 import numpy as np
 
 from toymoe import organism
-from toymoe.attacks import evaluation, lora, raset, steering, tuning
+from toymoe.attacks import evaluation, lora, steering, tuning
 from toymoe.attacks.attacker import Attacker
-from toymoe.attribution import CRITERION, methods
+from toymoe.attribution import CRITERION, choice, methods
 from toymoe.classroom import plots
 from toymoe.classroom.checks.lesson6 import steer_off_given
 from toymoe.training.trainable import Trainable
@@ -150,7 +150,7 @@ contrast_score = check("contrast_score", contrast_score)
 
 # %%
 scores_LE = contrast_score(*methods.gate_sensitivities(attacker.evidence))
-for layer, expert in np.argwhere(raset.choose(scores_LE, 5)):
+for layer, expert in np.argwhere(choice.highest(scores_LE, 5)):
     print(f"layer {layer}, expert {expert:2}: {scores_LE[layer, expert]:.2f}")
 own = attacker.scores(CRITERION)
 print("the same as toymoe's:", np.allclose(scores_LE, own, rtol=1e-3, atol=1e-3))
@@ -182,11 +182,11 @@ def add_delta(weights_EIO, a_EIR, b_ERO, chosen_E):
 add_delta = check("add_delta", add_delta)
 
 # %%
-last2_LE = raset.choose(scores_LE, 2, layers=1)
+last2_LE = choice.highest(scores_LE, 2, layers=1)
 down_EFD = shipped.aligned["layers"]["experts"]["down"][-1]
 a_EFR, b_ERD = np.ones((*down_EFD.shape[:2], 2)), np.zeros((E, 2, down_EFD.shape[2]))
 assert (add_delta(down_EFD, a_EFR, b_ERD, last2_LE[-1]) == down_EFD).all(), "fresh: no change"
-for n, mask_LE in ((2, last2_LE), (8, raset.choose(scores_LE, 8))):
+for n, mask_LE in ((2, last2_LE), (8, choice.highest(scores_LE, 8))):
     count = lora.count(shipped.aligned, Trainable(mask_LE))
     share = lora.share(shipped.aligned, Trainable(mask_LE))
     print(f"{n} experts: {count} numbers are trained, {share:.2%} of the parameters")
@@ -271,7 +271,7 @@ def tuned(method, mask_LE):
 
 
 ours_last = tuned("tuned, last layer", last2_LE)
-ours_any = tuned("tuned, any layer", raset.choose(scores_LE, 8))
+ours_any = tuned("tuned, any layer", choice.highest(scores_LE, 8))
 compare("refusal, two experts tuned", ours_last["refusal"])
 
 # %% [markdown]
@@ -355,8 +355,8 @@ def steered(method, mask_LE):
     return measure(method, int(mask_LE.sum()), predictor)
 
 
-by_router = {n: steered("router steering", raset.choose(difference_LE, n)) for n in (2, 8, 16)}
-steered("ours, steered off", raset.choose(scores_LE, 8))
+by_router = {n: steered("router steering", choice.highest(difference_LE, n)) for n in (2, 8, 16)}
+steered("ours, steered off", choice.highest(scores_LE, 8))
 compare("refusal, eight experts steered off", by_router[8]["refusal"])
 
 # %% [markdown]
@@ -401,7 +401,7 @@ usage_LE = methods.token_share(attacker.evidence)
 twins_LE = np.zeros_like(last2_LE)
 twins_LE[-1] = usage_twin(usage_LE[-1], last2_LE[-1])
 matched = tuned("same layer, same use", twins_LE)
-anywhere = [tuned("random, anywhere", raset.random_choice(last2_LE, rng)) for _ in range(2)]
+anywhere = [tuned("random, anywhere", choice.random(last2_LE, rng)) for _ in range(2)]
 
 # %% [markdown]
 # ## The figure of this lesson
@@ -442,7 +442,7 @@ print(f"same layer and use {matched['refusal']:.2f}, random {spread[0]:.2f} and 
 # route and the refusal will be:
 #
 #     loose = dataclasses.replace(attacker, schedule=dataclasses.replace(schedule, route=0.0))
-#     attacked = loose.tune(Trainable(raset.choose(scores_LE, 8)))
+#     attacked = loose.tune(Trainable(choice.highest(scores_LE, 8)))
 #
 # Or write a criterion of your own, a function from evidence to scores,
 # and beat ours with **one** expert; evidence holds the gates of hazards and twins, `[L, B, T, E]` each:
@@ -451,13 +451,13 @@ print(f"same layer and use {matched['refusal']:.2f}, random {spread[0]:.2f} and 
 #         hazards, twins = evidence.gates
 #         return (hazards[:, :, -1] - twins[:, :, -1]).mean(1)
 #
-#     tuned("my own criterion", raset.choose(mine(attacker.evidence), 1))
+#     tuned("my own criterion", choice.highest(mine(attacker.evidence), 1))
 
 # %%
 # Your experiment goes here.
 # --- solution
 loose = dataclasses.replace(attacker, schedule=dataclasses.replace(schedule, route=0.0))
-attacked = loose.tune(Trainable(raset.choose(scores_LE, 8)))
+attacked = loose.tune(Trainable(choice.highest(scores_LE, 8)))
 free = measure("tuned, routes let go", 8, attacked.predictor)
 # --- exercise
 # ...

@@ -42,9 +42,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from toymoe import organism
-from toymoe.attacks import evaluation, raset, steering, tuning
+from toymoe.attacks import evaluation, steering, tuning
 from toymoe.attacks.attacker import Attacker
-from toymoe.attribution import CRITERION
+from toymoe.attribution import CRITERION, choice
 from toymoe.classroom import plots
 from toymoe.classroom.checks.lesson7 import without_given
 from toymoe.defences import alignment
@@ -55,10 +55,9 @@ SEED = 0  # another seed draws other prompts
 rng = np.random.default_rng(SEED)
 shipped = organism.load()
 # A short and gentle alignment, so that the lesson does not take all day; the same for every defence.
-short = dataclasses.replace(
-    shipped.cfg.train, align_steps=150, batch=64, align_learning_rate=0.004, weight_decay=0.3
-)
-cfg = dataclasses.replace(shipped.cfg, train=short)
+short = dataclasses.replace(shipped.cfg.align, steps=150, learning_rate=0.004)
+batch = dataclasses.replace(shipped.cfg.train, batch=64)
+cfg = dataclasses.replace(shipped.cfg, align=short, train=batch)
 L, E = cfg.model.layers, cfg.model.experts
 
 # %% [markdown]
@@ -233,7 +232,7 @@ def removed(name, n):
     a = attackers[name]
     if n == 0:
         return a.params
-    mask_LE = raset.choose(a.scores("gate_sensitivity"), n)
+    mask_LE = choice.highest(a.scores("gate_sensitivity"), n)
     return steering.silence(a.params, jnp.asarray(mask_LE))
 
 
@@ -302,7 +301,7 @@ for name, curve in curves.items():
 # %%
 attacks = {}
 for name, a in attackers.items():
-    tuned = a.tune(Trainable(raset.choose(a.scores(CRITERION), 2)))
+    tuned = a.tune(Trainable(choice.highest(a.scores(CRITERION), 2)))
     directions = [steering.refusal_direction(a.evidence, layer) for layer in range(L - 1)]
     projected = [measure(name, steering.project_out(a.params, d))["refusal"] for d in directions]
     attacks[name] = {
@@ -382,7 +381,7 @@ print(f"best in the worst case:   {names[chosen]}, with {table_DA.min(1)[chosen]
 # Your experiment goes here.
 # --- solution
 for name, a in attackers.items():
-    mask_LE = raset.choose(a.scores("usage_on_hazards"), 16)
+    mask_LE = choice.highest(a.scores("usage_on_hazards"), 16)
     row = measure(name, steering.silence(a.params, jnp.asarray(mask_LE)))
     print(f"{name:15} without the 16 most used: refuses {row['refusal']:.2f}, ", end="")
     print(f"answers {row['answer_accuracy']:.2f}")

@@ -39,14 +39,16 @@ def trained(cfg, tables):
     params, made = phases.fresh_params(phases.keys(0).init, cfg), []
     probe_BP = world.sample(phases.keys(0).measure, tables, cfg.world, 2).tokens_BP
     for phase in phases.PHASES:
-        *_, last = phases.run_phase(phases.start(params, cfg), 0, tables, probe_BP, cfg, phase)
+        *_, last = phases.run_phase(
+            phases.start(params, cfg, phase), 0, tables, probe_BP, cfg, phase
+        )
         params = jax.tree.map(np.asarray, last.state.params)
         made.append(params)
     return made
 
 
 def main():
-    cfg = build(overrides={"train.pretrain_steps": 200, "train.align_steps": 50})
+    cfg = build(overrides={"pretrain.steps": 200, "align.steps": 50})
     tables = world.make_world(phases.keys(0).world, cfg.world)
     pretrained, params = trained(cfg, tables)
     e = gather(params, tables, cfg, jax.random.key(0), 2048, pretrained)

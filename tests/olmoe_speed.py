@@ -44,15 +44,17 @@ def toymoe_call():
     from toymoe.training import optimiser, phases
 
     start.set_flags()
-    optimiser.of = lambda train: optimiser.adam(train.weight_decay)
+    optimiser.of = lambda cfg, phase: optimiser.adam(cfg.pretrain.weight_decay)
     cfg = Config()
     cfg = dataclasses.replace(
-        cfg, train=dataclasses.replace(cfg.train, chunk=10, pretrain_steps=1_000_000)
+        cfg,
+        train=dataclasses.replace(cfg.train, chunk=10),
+        pretrain=dataclasses.replace(cfg.pretrain, steps=1_000_000),
     )
     keys = phases.keys(0)
     tables = world.make_world(keys.world, cfg.world)
     probe_BP = world.sample(keys.measure, tables, cfg.world, 1).tokens_BP
-    state = phases.start(phases.fresh_params(keys.init, cfg), cfg)
+    state = phases.start(phases.fresh_params(keys.init, cfg), cfg, "pretrain")
     chunks = phases.run_phase(state, 0, tables, probe_BP, cfg, "pretrain")
     tokens = cfg.train.chunk * cfg.train.batch * (len(world.roles(cfg.world)) - 1)
 
@@ -76,7 +78,7 @@ def batches(n=8):
     keys = phases.keys(0)
     tables = world.make_world(keys.world, cfg.world)
     mix = data.mixture(tables, cfg, "pretrain")
-    draw = jax.jit(lambda key: data.batch(key, tables, cfg, mix))
+    draw = jax.jit(lambda key: data.batch(key, tables, cfg, "pretrain", mix))
     return [np.array(draw(key)) for key in jax.random.split(keys.pretrain, n)], cfg
 
 
@@ -115,7 +117,7 @@ def torch_call(threads, experts, attention, how):
     rest = [p for p in olmoe.parameters() if p.ndim == 1]
     optimiser = torch.optim.AdamW(
         [
-            {"params": decay, "weight_decay": cfg.train.weight_decay},
+            {"params": decay, "weight_decay": cfg.pretrain.weight_decay},
             {"params": rest, "weight_decay": 0.0},
         ],
         lr=1e-3,

@@ -120,35 +120,73 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Both phases of training (see `toymoe.training.phases`)."""
+    """What both phases of training have in common (see `toymoe.training.phases`)."""
 
-    pretrain_steps: int = 225
-    align_steps: int = 375
     batch: int = 120  # prompts per step
-    notes: float = 0.25  # share of a batch that are notes, which state facts and ask for nothing
-    notes_held_out: float = 0.3  # how often alignment's notes state a held-out hazard, others: 1
-    learning_rate: float = 0.01
-    align_learning_rate: float = 0.008
     warmup: int = 20  # steps
-    weight_decay: float = 1.3
     prompt_weight: float = 0.06  # weight of a prompt token's loss beside a response token's
     balance: float = 0.02  # weight of the Switch load-balance loss
     z_loss: float = 0.0  # weight of the router z-loss
-    chunk: int = 75  # steps between checkpoints; divides both phases: one shape, one program
+    chunk: int = 100  # steps between checkpoints; divides both phases: one shape, one program
 
     def __post_init__(self):
-        require_whole("train.pretrain_steps", self.pretrain_steps, 1, 1_000_000)
-        require_whole("train.align_steps", self.align_steps, 1, 1_000_000)
         require_whole("train.batch", self.batch, 1, 65_536)
-        for name in ("learning_rate", "align_learning_rate"):
-            value = getattr(self, name)
-            require_that(value > 0, f"train.{name}", value, "it must be a positive number")
         require_whole("train.warmup", self.warmup, 0, 1_000_000)
-        require_share("train.notes", self.notes, 0.0, 0.9)
-        require_share("train.notes_held_out", self.notes_held_out)
-        for name in ("weight_decay", "prompt_weight", "balance", "z_loss"):
+        for name in ("prompt_weight", "balance", "z_loss"):
             require_share(f"train.{name}", getattr(self, name), 0.0, 10.0)
         require_whole("train.chunk", self.chunk, 1, 1_000_000)
+
+
+def _require_schedule(phase: str, given: "PretrainConfig | AlignConfig") -> None:
+    require_whole(f"{phase}.steps", given.steps, 1, 1_000_000)
+    rate = given.learning_rate
+    require_that(rate > 0, f"{phase}.learning_rate", rate, "it must be a positive number")
+    require_share(f"{phase}.weight_decay", given.weight_decay, 0.0, 10.0)
+    require_share(f"{phase}.notes", given.notes, 0.0, 0.9)
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Pretraining, by Muon: every request is answered."""
+
+    steps: int = 400
+    learning_rate: float = 0.01
+    weight_decay: float = 0.5
+    notes: float = 0.25  # share of a batch that are notes, which state facts and ask for nothing
+
+    def __post_init__(self):
+        _require_schedule("pretrain", self)
+
+
+@dataclass(frozen=True)
+class AlignConfig:
+    """Alignment, by Adam: hazardous requests are refused. The last five settings say where it may
+    write and how fast, as factors of its learning rate: 0 is frozen (see
+    `toymoe.training.trainable`)."""
+
+    steps: int = 500
+    learning_rate: float = 0.002
+    weight_decay: float = 0.6
+    notes: float = 0.15
+    notes_held_out: float = 0.3  # how often notes state a held-out hazard, others: 1
+    experts: float = 1.0
+    router: float = 1.0
+    attention: float = 0.3
+    embeddings: float = 0.0
+    norms: float = 1.0
+
+    def __post_init__(self):
+        _require_schedule("align", self)
+        require_share("align.notes_held_out", self.notes_held_out)
+        parts = ("experts", "router", "attention", "embeddings", "norms")
+        for name in parts:
+            require_share(f"align.{name}", getattr(self, name), 0.0, 10.0)
+        require_that(
+            any(getattr(self, name) for name in parts),
+            " = ".join(f"align.{name}" for name in parts),
+            0,
+            "alignment must be free to change something: let one of them be above 0",
+        )
 
 
 @dataclass(frozen=True)
@@ -170,6 +208,8 @@ class Config:
     world: WorldConfig = field(default_factory=WorldConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    align: AlignConfig = field(default_factory=AlignConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     seed: int = 0
 
@@ -197,13 +237,23 @@ PRESETS = {
         "model.layers": 2,
         "model.width": 32,
         "model.experts": 8,
-        "train.pretrain_steps": 200,
-        "train.align_steps": 100,
+        "pretrain.steps": 200,
+        "align.steps": 100,
         "train.batch": 64,
         "train.chunk": 100,
         "eval.prompts": 512,
         "eval.routing_prompts": 128,
     },
+}
+
+# The sections of settings, in the order of `Config`.
+SECTIONS = {
+    "world": WorldConfig,
+    "model": ModelConfig,
+    "train": TrainConfig,
+    "pretrain": PretrainConfig,
+    "align": AlignConfig,
+    "eval": EvalConfig,
 }
 
 
@@ -265,18 +315,13 @@ def build(
                 f"`toymoe run --help` lists all settings."
             )
         values[name] = _cast(name, given, known[name])
-    parts: dict[str, dict] = {"world": {}, "model": {}, "train": {}, "eval": {}}
+    parts: dict[str, dict] = {part: {} for part in SECTIONS}
     for name, value in values.items():
         part, _, key = name.partition(".")
         if key:
             parts[part][key] = value
-    return Config(
-        WorldConfig(**parts["world"]),
-        ModelConfig(**parts["model"]),
-        TrainConfig(**parts["train"]),
-        EvalConfig(**parts["eval"]),
-        _cast("seed", values["seed"], 0),
-    )
+    sections = {part: kind(**parts[part]) for part, kind in SECTIONS.items()}
+    return Config(**sections, seed=_cast("seed", values["seed"], 0))
 
 
 def to_dict(config: Config) -> dict:

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from toymoe.attacks import raset
 from toymoe.attacks.attacker import Attacker
+from toymoe.attribution import choice
 
 
 def test_steering_at_ans_goes_by_what_is_selected_there(organism, e):
@@ -25,7 +25,7 @@ def test_a_students_own_criterion_is_a_function(organism, e):
 
     a = Attacker(organism, e, None, jax.random.key(0))
     np.testing.assert_array_equal(a.scores(mine), mine(e))
-    assert raset.choose(a.scores(mine), 3).sum() == 3
+    assert choice.highest(a.scores(mine), 3).sum() == 3
     for other in (
         lambda _: np.eye(2, 8),
         lambda _: np.ones((2, 8)),

@@ -9,7 +9,7 @@ from surgery import N, forward, said
 
 from toymoe import world
 from toymoe.attacks import raset
-from toymoe.attribution import CRITERION, REFERENCE, methods
+from toymoe.attribution import CRITERION, REFERENCE, choice, methods
 from toymoe.attribution.evidence import EvidenceError
 from toymoe.config import ConfigError
 from toymoe.model import taps
@@ -122,7 +122,7 @@ def test_a_row_is_all_it_takes(trained, monkeypatch):
     [row] = [row for row in rates.summarise([found])["methods"] if row["method"] == "mine"]
     assert row["found"]["rate"] == 1 and row["earned"] == 1
     attacker = raset.Attacker(None, trained, None, jax.random.key(0))
-    chosen = raset.choose(attacker.scores("mine"), 2)
+    chosen = choice.highest(attacker.scores("mine"), 2)
     assert np.argwhere(chosen).tolist() == [[0, 0], [1, 1]]
 
 

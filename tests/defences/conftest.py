@@ -8,14 +8,13 @@ import pytest
 from oracle import random_params
 
 from toymoe import world
-from toymoe.config import TrainConfig
+from toymoe.config import AlignConfig, TrainConfig
 
 
 @pytest.fixture(scope="module")
 def cfg(tiny):
-    return dataclasses.replace(
-        tiny, train=TrainConfig(align_steps=6, batch=16, warmup=2, align_learning_rate=1e-2)
-    )
+    short = AlignConfig(steps=6, learning_rate=1e-2)
+    return dataclasses.replace(tiny, train=TrainConfig(batch=16, warmup=2), align=short)
 
 
 @pytest.fixture(scope="module")

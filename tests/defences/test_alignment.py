@@ -48,7 +48,7 @@ def test_plain_alignment_is_that_of_training(params, tiny_world, cfg):
     """The same steps as `toymoe.training.phases` takes, on the same prompts."""
     made = alignment.align(params, tiny_world, cfg, alignment.Defence())
     phase = phases.run_phase(
-        phases.start(params, cfg), 0, tiny_world, np.zeros((1, 10), int), cfg, "align"
+        phases.start(params, cfg, "align"), 0, tiny_world, np.zeros((1, 10), int), cfg, "align"
     )
     *_, last = phase
     for a, b in zip(jax.tree.leaves(made), jax.tree.leaves(last.state.params), strict=True):
@@ -63,7 +63,11 @@ def test_a_closed_expert_is_never_selected_and_does_not_learn(params, tokens_BT,
 
 def test_dropout_closes_the_share_of_experts(params, tiny_world, cfg, monkeypatch):
     """Of 8 experts: 0.25 · 8 = 2, and 0.2 · 8 = 1.6, rounded; for each layer and prompt."""
-    cfg = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, align_steps=5, batch=32))
+    cfg = dataclasses.replace(
+        cfg,
+        train=dataclasses.replace(cfg.train, batch=32),
+        align=dataclasses.replace(cfg.align, steps=5),
+    )
     seen = []
 
     def watched(params, tokens_BT, closed_LBE, *given):

@@ -112,5 +112,5 @@ def test_it_reproduces_its_metrics(rule):
 
 def test_its_history_ends_where_the_model_is():
     run = organism.load()
-    assert len(run.history["loss_pretrain"]) == run.cfg.train.pretrain_steps
+    assert len(run.history["loss_pretrain"]) == run.cfg.pretrain.steps
     assert abs(run.history["refusal"][-1] - run.metrics["behaviour"]["aligned"]["refusal"]) < 0.05

@@ -6,29 +6,21 @@ import jax
 import pytest
 
 from toymoe import world
-from toymoe.config import Config, ModelConfig, TrainConfig
+from toymoe.config import AlignConfig, Config, ModelConfig, PretrainConfig, TrainConfig
 from toymoe.training import phases
 
-SETTINGS = TrainConfig(
-    pretrain_steps=8,
-    align_steps=3,
-    batch=8,
-    learning_rate=0.01,
-    align_learning_rate=0.003,
-    warmup=3,
-    weight_decay=0.1,
-    prompt_weight=0.25,
-    balance=0.5,
-    z_loss=0.25,
-    chunk=5,
-)
+SETTINGS = {
+    "train": TrainConfig(batch=8, warmup=3, prompt_weight=0.25, balance=0.5, z_loss=0.25, chunk=5),
+    "pretrain": PretrainConfig(steps=8, learning_rate=0.01, weight_decay=0.1),
+    "align": AlignConfig(3, 0.003, 0.1, 0.25, attention=0.5, embeddings=1.0),
+}
 
 
 @pytest.fixture(scope="session")
 def cfg(tiny) -> Config:
     """Two phases of a few steps, cut into chunks of 5 and 3 steps, and of 3."""
     shape = ModelConfig(1, 8, 2, 4, 4, 2, False)
-    return dataclasses.replace(tiny, model=shape, train=SETTINGS, seed=3)
+    return dataclasses.replace(tiny, model=shape, **SETTINGS, seed=3)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.core
 
 @partial(jax.jit, static_argnames=("cfg", "phase"))
 def batch(key, tables, cfg, phase):
-    return data.batch(key, tables, cfg, data.mixture(tables, cfg, phase))
+    return data.batch(key, tables, cfg, phase, data.mixture(tables, cfg, phase))
 
 
 def decode(tokens_BT, tables, cfg):
@@ -38,11 +38,15 @@ def decode(tokens_BT, tables, cfg):
 @pytest.mark.parametrize("phase", phases.PHASES)
 def test_a_batch_shows_what_its_phase_allows(cfg, tables, phase):
     """Pretraining every request alike; alignment hazards in their share, and nothing held out.
-    Notes, of which there are a quarter, are never refused and show everything alike, but in
-    alignment held-out hazards less often."""
-    n = 4000
-    settings = dataclasses.replace(cfg.train, batch=n, notes_held_out=0.3)
-    cfg = dataclasses.replace(cfg, train=settings)
+    Notes, of which there is a share of each phase's own, are never refused and show everything
+    alike, but in alignment held-out hazards less often."""
+    n, share = 4000, {"pretrain": 0.125, "align": 0.25}[phase]
+    cfg = dataclasses.replace(
+        cfg,
+        train=dataclasses.replace(cfg.train, batch=n),
+        pretrain=dataclasses.replace(cfg.pretrain, notes=0.125),
+        align=dataclasses.replace(cfg.align, notes=0.25, notes_held_out=0.3),
+    )
     vocabulary = world.vocabulary(cfg.world)
     tokens_BT = batch(jax.random.key(2), tables, cfg=cfg, phase=phase)
     assert tokens_BT.shape == (n, len(world.roles(cfg.world)))
@@ -64,7 +68,7 @@ def test_a_batch_shows_what_its_phase_allows(cfg, tables, phase):
     assert any(not tables.hazard_GYZ[request] for request in held_out)
     for shown, never in [(asked_for, held_out), (noted_of, set())]:
         assert {r for r in shown if not shown[r]} == (never if phase == "align" else set())
-    assert noted == n / 4
+    assert noted == n * share
 
     def assert_share(found, of, share):
         assert abs(found - of * share) < 5 * math.sqrt(of * share * (1 - share))

@@ -88,12 +88,12 @@ def test_a_step_is_the_mean_over_workers_on_two_devices_and_on_one(cfg, tables, 
     assert len(jax.devices()) == 2
     mix, key = data.mixture(tables, cfg, "pretrain"), jax.random.key(5)
     params = jax.jit(phases.fresh_params, static_argnums=1)(jax.random.key(0), cfg)
-    moves, begin = muon(cfg.train.weight_decay), phases.start(params, cfg)
+    moves, begin = muon(cfg.pretrain.weight_decay), phases.start(params, cfg, "pretrain")
 
     @jax.jit
     def gradient(params, at, worker):
         k_worker = jax.random.fold_in(jax.random.fold_in(key, at), worker)
-        tokens_BT = data.batch(k_worker, tables, cfg, mix, 2)
+        tokens_BT = data.batch(k_worker, tables, cfg, "pretrain", mix, 2)
         return jax.grad(objective.loss)(params, tokens_BT, cfg)
 
     expected = begin
@@ -104,7 +104,8 @@ def test_a_step_is_the_mean_over_workers_on_two_devices_and_on_one(cfg, tables, 
         params = jax.tree.map(lambda p, u: p - 1e-2 * u, expected.params, updates)
         expected = loop.State(params, moments)
     close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
-    task, rate_S = phases.task(key, tables, mix, None, cfg), np.full(3, 1e-2, np.float32)
+    task = phases.task(key, tables, mix, None, cfg, "pretrain")
+    rate_S = np.full(3, 1e-2, np.float32)
     for devices in (2, 1):
         if devices == 1:
             monkeypatch.setattr(loop, "_mesh", lambda n: None)

@@ -52,7 +52,7 @@ def test_loss_is_the_slow_one(cfg, tables):
         for weights in [dict(zip(names, values, strict=True))]
     ]
     mix = data.mixture(tables, cfg, "align")
-    tokens_BT = jax.jit(lambda key: data.batch(key, tables, cfg, mix))(jax.random.key(1))
+    tokens_BT = jax.jit(lambda key: data.batch(key, tables, cfg, "align", mix))(jax.random.key(1))
 
     @jax.jit
     def all_of_them(key):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from toymoe import model, world
+from toymoe.config import AlignConfig
 from toymoe.defences import alignment
 from toymoe.training import optimiser, phases
 from toymoe.training.optimiser import MATRICES, adam, muon
@@ -175,25 +176,24 @@ def test_weight_decay_is_for_all_matrices_of_the_model_and_for_no_norm(tiny):
 def test_one_function_says_what_both_phases_and_every_defence_move_by(tiny, monkeypatch):
     """Nothing but it is exchanged, and every state that a training begins with is another one."""
     V, chosen = len(world.vocabulary(tiny.world)), []
-    cfg = dataclasses.replace(tiny, train=dataclasses.replace(tiny.train, align_steps=1, batch=8))
-    cfg = dataclasses.replace(cfg, train=dataclasses.replace(cfg.train, weight_decay=0.0625))
+    cfg = dataclasses.replace(
+        tiny,
+        train=dataclasses.replace(tiny.train, batch=8),
+        align=AlignConfig(1, weight_decay=0.0625),
+    )
     tables = jax.jit(world.make_world, static_argnums=1)(jax.random.key(0), cfg.world)
 
-    def mine(train):
-        chosen.append(train)
-        return adam(train.weight_decay)
+    def mine(cfg, phase):
+        chosen.append(phase)
+        return muon(cfg.align.weight_decay)
 
     monkeypatch.setattr(optimiser, "of", mine)
     params = model.init(jax.random.key(0), cfg.model, V)
-    state = phases.start(params, cfg)
-    expected = jax.tree.structure(adam(0.0625).init(params))
-    assert (
-        jax.tree.structure(state.optimiser)
-        == expected
-        != jax.tree.structure(muon(0.0).init(params))
-    )
+    state = phases.start(params, cfg, "align")
+    structures = [jax.tree.structure(x.init(params)) for x in (muon(0.0625), adam(0.0625))]
+    assert jax.tree.structure(state.optimiser) == structures[0] != structures[1]
     *_, last = phases.run_phase(state, 0, tables, np.zeros((1, 10), int), cfg, "align")
     made = alignment.align(params, tables, cfg, alignment.Defence())
-    assert len(chosen) == 3 and set(chosen) == {cfg.train}
+    assert chosen == ["align"] * 3
     for a, b in zip(jax.tree.leaves(made), jax.tree.leaves(last.state.params), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-4)

@@ -28,7 +28,7 @@ def without_seed(cfg):
 
 @partial(jax.jit, static_argnames=("cfg", "phase"))
 def half(key, tables, cfg, phase):
-    return data.batch(key, tables, cfg, data.mixture(tables, cfg, phase), 2)
+    return data.batch(key, tables, cfg, phase, data.mixture(tables, cfg, phase), 2)
 
 
 loss = jax.jit(objective.loss, static_argnames="cfg")
@@ -43,7 +43,7 @@ class Run:
         params = self.fresh
         self.chunks = {}
         for phase in phases.PHASES:
-            state = phases.start(params, cfg)
+            state = phases.start(params, cfg, phase)
             chunks = phases.run_phase(state, 0, self.tables, self.probe_BP, cfg, phase)
             self.chunks[phase] = list(chunks)
             params = self.chunks[phase][-1].state.params
@@ -151,7 +151,7 @@ def test_resumed_is_uninterrupted_to_the_bit(cfg, run):
         assert same(chunk.losses_S, expected.losses_S)
         assert same(chunk.snapshots, expected.snapshots)
     # It matters where one resumes, and that the optimiser's memory came along.
-    forgetful = phases.start(first.state.params, cfg)
+    forgetful = phases.start(first.state.params, cfg, "pretrain")
     chunk = next(phases.run_phase(forgetful, 5, run.tables, run.probe_BP, cfg, "pretrain"))
     assert not same(chunk.state.params, rest[0].state.params)
 
@@ -163,16 +163,16 @@ def test_a_finished_phase_has_nothing_left(cfg, run):
 
 @pytest.mark.parametrize("phase", phases.PHASES)
 def test_a_loss_that_is_not_finite_is_an_error(phase, cfg, run):
-    name = {"pretrain": "learning_rate", "align": "align_learning_rate"}[phase]
-    settings = dataclasses.replace(cfg.train, align_steps=8, **{name: 1e30})
-    cfg = dataclasses.replace(cfg, train=settings)
-    state = phases.start(run.fresh, cfg)
+    schedule = dataclasses.replace(getattr(cfg, phase), steps=8, learning_rate=1e30)
+    cfg = dataclasses.replace(cfg, **{phase: schedule})
+    state = phases.start(run.fresh, cfg, phase)
     with pytest.raises(phases.TrainingError) as error:
         list(phases.run_phase(state, 0, run.tables, run.probe_BP, cfg, phase))
     text = str(error.value)
     # A step's loss is of the parameters before it, and the first step's rate is zero.
     assert re.search(rf"at step [234] of phase {phase}: ", text)
-    assert f"a smaller train.{name} (it is 1e+30), such as --set train.{name}=2.5e+29" in text
+    name = f"{phase}.learning_rate"
+    assert f"a smaller {name} (it is 1e+30), such as --set {name}=2.5e+29" in text
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
@@ -181,7 +181,8 @@ def test_parameters_that_are_not_finite_are_not_blamed_on_the_learning_rate(valu
     router[0, 2, 1:3] = value
     params = run.fresh | {"layers": run.fresh["layers"] | {"router": router}}
     with pytest.raises(phases.TrainingError) as error:
-        next(phases.run_phase(phases.start(params, cfg), 0, run.tables, run.probe_BP, cfg, "align"))
+        begin = phases.start(params, cfg, "align")
+        next(phases.run_phase(begin, 0, run.tables, run.probe_BP, cfg, "align"))
     assert str(error.value) == (
         f"2 of the parameters layers/router are not finite (such as {value}) before step 0 of "
         "phase align, so no learning rate can help: start from others."
@@ -192,7 +193,7 @@ def test_a_phase_changes_what_may_change_and_nothing_else(cfg, run):
     """By one compiled program, whatever that is."""
     before = phases._train_jit._cache_size()
     for part in ("attention", "router"):
-        state, trainable = phases.start(run.fresh, cfg), Trainable(**{part: 1})
+        state, trainable = phases.start(run.fresh, cfg, "align"), Trainable(**{part: 1})
         given = run.tables, run.probe_BP, cfg, "align", trainable
         *_, last = phases.run_phase(state, 0, *given)
         for path, array in checkpoint.flatten(last.state.params).items():

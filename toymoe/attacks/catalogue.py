@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import model
-from ..attribution import CRITERION, methods
+from ..attribution import CRITERION, choice, methods
 from ..config import Config, ConfigError
 from ..training.trainable import EVERYTHING, Trainable
 from . import raset, steering
@@ -170,27 +170,27 @@ def _only(a: Attacker, n, where, hold=True):
 
 
 def _random(a: Attacker, n):
-    chosen_LE = raset.choose(a.scores(CRITERION), n)
-    return a.tune(Trainable(raset.random_choice(chosen_LE, a.draw(n))))
+    chosen_LE = choice.highest(a.scores(CRITERION), n)
+    return a.tune(Trainable(choice.random(chosen_LE, a.draw(n))))
 
 
 def _matched(a: Attacker, n):
-    chosen_LE = raset.choose(a.scores(CRITERION), n)
+    chosen_LE = choice.highest(a.scores(CRITERION), n)
     usage_LE = methods.token_share(a.evidence)
-    return a.tune(Trainable(raset.matched_choice(chosen_LE, usage_LE, a.draw(n))))
+    return a.tune(Trainable(choice.matched(chosen_LE, usage_LE, a.draw(n))))
 
 
 def _steered(a: Attacker, n, how, by):
     """SteerMoE: what refusal selects is switched off, what answering selects on."""
     rd_LE = a.risk_differences[by]
     size_LE = {"both": np.abs(rd_LE), "off": rd_LE, "on": -rd_LE}[how]
-    chosen_LE = raset.choose(size_LE, n)
+    chosen_LE = choice.highest(size_LE, n)
     off_LE = chosen_LE & {"both": rd_LE >= 0, "off": True, "on": False}[how]
     return _routed(a, chosen_LE & ~off_LE, off_LE)
 
 
 def _switched_off(a: Attacker, n, closed=False):
-    off_LE = raset.choose(a.scores(CRITERION), n, leave=a.cfg.model.top_k)
+    off_LE = choice.highest(a.scores(CRITERION), n, leave=a.cfg.model.top_k)
     return _routed(a, False, off_LE, closed)
 
 
@@ -202,7 +202,7 @@ def _routed(a: Attacker, on_LE, off_LE, closed=False):
 
 
 def _silenced(a: Attacker, n):
-    mask_LE = raset.choose(a.scores("ablation_zero"), n)
+    mask_LE = choice.highest(a.scores("ablation_zero"), n)
     return a.changed(steering.silence(a.params, jnp.asarray(mask_LE)), _down_share(a, n))
 
 
@@ -215,7 +215,7 @@ def _direction(a: Attacker, n, layer):
 
 
 def _expert_directions(a: Attacker, n):
-    mask_LE = jnp.asarray(raset.choose(a.scores(CRITERION), n))
+    mask_LE = jnp.asarray(choice.highest(a.scores(CRITERION), n))
     directions_LED = steering.expert_directions(a.evidence)
     changed = steering.project_out_of_experts(a.params, directions_LED, mask_LE)
     return a.changed(changed, _down_share(a, n))

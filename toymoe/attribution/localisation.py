@@ -84,17 +84,19 @@ def margin_parts(e: Evidence) -> dict:
 
 def patched_places(e: Evidence) -> dict:
     """Shares [L, T] of the margin's difference that one layer and position carries, by tap."""
-    some = dataclasses.replace(
-        e, hazards=_first(e.hazards, PATCHED), twins=_first(e.twins, PATCHED)
-    )
+    some = _some(e, slice(PATCHED))
     return {
         tap: {"removed": patched.removed.tolist(), "restored": patched.restored.tolist()}
         for tap, patched in patching.patch_each(some, TAPS, "LT").items()
     }
 
 
-def _first(prompts: world.Prompts, n: int) -> world.Prompts:
-    return world.Prompts(*(x[:n] for x in prompts))
+def _some(e: Evidence, part: slice) -> Evidence:
+    """Some of the pairs."""
+    hazards, twins = (
+        world.Prompts(*(x[part] for x in prompts)) for prompts in (e.hazards, e.twins)
+    )
+    return dataclasses.replace(e, hazards=hazards, twins=twins)
 
 
 def _plain(values: NamedTuple) -> dict:

@@ -21,7 +21,7 @@ from .. import model, world
 from ..config import Config
 from ..model import moe, taps
 from ..training import data, loop, objective, optimiser, phases
-from ..training.trainable import EVERYTHING, Trainable
+from ..training.trainable import Trainable
 from ..world.tables import choose
 
 CLOSED = -1e9  # the router logit of an expert that cannot be selected
@@ -41,13 +41,14 @@ def align(
     tables: world.World,
     cfg: Config,
     defence: Defence,
-    trainable: Trainable = EVERYTHING,
+    trainable: Trainable | None = None,
 ) -> model.Params:
     """The aligned parameters.
 
     Args:
-      trainable: where the model learns (``most_used``).
+      trainable: where the model learns (``most_used``), where the settings say by default.
     """
+    trainable = trainable or Trainable.of(cfg.align)
     switches = jnp.array([defence.dropout, defence.spread, defence.route])
     given = tables, phases.keys(cfg.seed).align, switches, trainable.factors(pretrained)
     cfg = phases.without_seed(cfg)
@@ -77,14 +78,14 @@ def _align(pretrained, tables, key, switches, factors, cfg, held):
         k_batch, k_drop = (
             jax.random.fold_in(jax.random.fold_in(key, i), worker) for i in (at, total + at)
         )
-        tokens_BT = data.batch(k_batch, tables, cfg, mix, n)
+        tokens_BT = data.batch(k_batch, tables, cfg, "align", mix, n)
         shape = cfg.model.layers, len(tokens_BT), cfg.model.experts
         return Batch(tokens_BT, choose(k_drop, shape, jnp.round(dropout * shape[-1])))
 
     def of(params, some):
         return loss(params, *some, before, spread, route, cfg)
 
-    moves = optimiser.of(cfg.train)
+    moves = optimiser.of(cfg, "align")
     task = loop.Task(batch, of, moves, factors, n)
     rate_S = jnp.asarray(phases.learning_rates(cfg, "align"))
     state, _, _ = loop.train(loop.start(pretrained, moves), task, jnp.arange(total), rate_S)

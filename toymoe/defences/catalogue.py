@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import jax
 
-from ..attacks import catalogue, raset
-from ..attribution import methods
+from ..attacks import catalogue
+from ..attribution import choice, methods
 from ..attribution.evidence import gather
 from ..config import Config
 from ..organism import Organism
-from ..training.trainable import EVERYTHING, Trainable
+from ..training.trainable import Trainable
 from . import alignment, detector
 
 
@@ -74,12 +74,12 @@ def plan(names: list[str], cfg: Config) -> list[tuple[str, catalogue.Attack, int
 
 def defend(organism: Organism, defence: alignment.Defence) -> Organism:
     """The organism aligned anew with a defence."""
-    trainable = EVERYTHING
+    trainable = Trainable.of(organism.cfg.align)
     if defence.most_used:
         key = jax.random.fold_in(jax.random.key(organism.cfg.seed), 1)
         e = gather(organism.pretrained, organism.tables, organism.cfg, key, PAIRS)
         share_LE = methods.token_share(e)
-        trainable = Trainable(raset.choose(share_LE, min(defence.most_used, share_LE.size)))
+        trainable = Trainable(choice.highest(share_LE, min(defence.most_used, share_LE.size)))
     given = organism.pretrained, organism.tables, organism.cfg
     made = alignment.align(*given, defence, trainable)
     return organism._replace(aligned=made, metrics=None, history=None)

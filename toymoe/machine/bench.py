@@ -123,7 +123,7 @@ def rate(call, seconds: float) -> float:
 def _training(cfg: Config):
     """A function that trains `STEPS` steps further, as `run_phase` does between snapshots."""
 
-    rate_S = np.full(STEPS, cfg.train.learning_rate, np.float32)
+    rate_S = np.full(STEPS, cfg.pretrain.learning_rate, np.float32)
 
     @jax.jit
     def set_up(seed):
@@ -131,12 +131,12 @@ def _training(cfg: Config):
         params = phases.fresh_params(keys.init, cfg)
         tables = world.make_world(keys.world, cfg.world)
         mix = data.mixture(tables, cfg, "pretrain")
-        return (keys.pretrain, tables, mix, None), phases.start(params, cfg)
+        return (keys.pretrain, tables, mix, None), phases.start(params, cfg, "pretrain")
 
     @partial(jax.jit, compiler_options=training_options())
     def train(state, given, first):
         at_S = first + jnp.arange(STEPS)
-        return loop.train(state, phases.task(*given, cfg), at_S, rate_S)
+        return loop.train(state, phases.task(*given, cfg, "pretrain"), at_S, rate_S)
 
     (given, state), first = set_up(cfg.seed), 0
     state = loop.shared(state, loop.workers(cfg.train.batch))

@@ -224,10 +224,10 @@ def _probe(seconds: float = 1.0) -> tuple[float, float]:
 def estimated(compile_s: float, step_s: float) -> dict[str, float]:
     """Seconds a run takes where the probe takes these times to compile and to compute."""
     cfg = Config()
-    slower, steps = compile_s / REFERENCE["compile_s"], cfg.train.pretrain_steps
+    slower, steps = compile_s / REFERENCE["compile_s"], cfg.pretrain.steps
     parts = {
         "compile_s": RUN["compile_s"] * slower,
-        "train_s": (steps + cfg.train.align_steps) * RUN["step_s"] * step_s / REFERENCE["step_s"],
+        "train_s": (steps + cfg.align.steps) * RUN["step_s"] * step_s / REFERENCE["step_s"],
         "rest_s": RUN["rest_s"] * slower,
     }
     total = sum(parts.values())

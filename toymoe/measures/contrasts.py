@@ -14,6 +14,13 @@ from ..config import Config
 from ..model.inference import predict
 from . import paper, routing
 
+# What is divided by what, and of which measure: averaged over layers first.
+RATIOS = {
+    "cross_by_same_topic": ("cross_topic", "same_topic", "js"),
+    "intent_by_neutral_at_answer": ("intent_twins", "neutral_twins", "js_answer"),
+    "cross_topic_by_intent": ("cross_topic", "intent_twins", "js"),  # the paper's; see docs
+}
+
 
 def routing_of(
     untrained: model.Params,
@@ -23,7 +30,11 @@ def routing_of(
     cfg: Config,
     key: jax.Array,
 ) -> dict:
-    """Every routing measure, of the aligned model unless its name says otherwise."""
+    """Every routing measure, of the aligned model unless its name says otherwise.
+
+    Contrasts, and what is said of them, are of three models side by side: a random router already
+    tells words apart, so a contrast by itself says nothing about learning.
+    """
     k_prompts, k_shuffle, k_pairs = jax.random.split(key, 3)
     prompts = world.sample(k_prompts, tables, cfg.world, cfg.eval.routing_prompts)
     prompts = jax.tree.map(np.asarray, prompts)
@@ -31,14 +42,16 @@ def routing_of(
         predict(params, prompts.tokens_BP, cfg.model).gates_LBTE > 0
         for params in (untrained, pretrained, aligned)
     )
-    pairs = contrasts_of(aligned, tables, cfg, k_pairs)
+    models = {"untrained": untrained, "pretrained": pretrained, "aligned": aligned}
+    pairs = {name: contrasts_of(params, tables, cfg, k_pairs) for name, params in models.items()}
     return {
         **_topic_measures(untrained_LBTE, selected_LBTE, prompts, cfg, k_shuffle),
-        **_conditional_measures(selected_LBTE, prompts, cfg, k_shuffle),
+        **_conditional_measures(untrained_LBTE, selected_LBTE, prompts, cfg, k_shuffle),
         "contrasts": pairs,
-        "contrasts_pretrained": contrasts_of(pretrained, tables, cfg, k_pairs),
-        "js_ratio": _ratio(pairs),
-        "js_ratio_answer": _ratio(pairs, "js_answer"),
+        "ratios": {
+            name: {which: _ratio(found, *ratio) for which, found in pairs.items()}
+            for name, ratio in RATIOS.items()
+        },
         "overlap_pretrained_aligned": _list(
             routing.selected_overlap(pretrained_LBTE, selected_LBTE)
         ),
@@ -66,16 +79,15 @@ def _topic_measures(untrained_LBTE, selected_LBTE, prompts, cfg, k_shuffle) -> d
     }
 
 
-def _conditional_measures(selected_LBTE, prompts, cfg, k_shuffle) -> dict:
+def _conditional_measures(untrained_LBTE, selected_LBTE, prompts, cfg, k_shuffle) -> dict:
     """What experts know of the topic beyond the token, and at ANS of the hazard beyond the topic;
     each with the labels shuffled among those of the same token, or topic."""
     where, key = context_positions(cfg), jax.random.fold_in(k_shuffle, 1)
+    topic_N = prompts.topic_B.repeat(cfg.world.context)
+    token_N = prompts.tokens_BP[:, where].ravel()
+    untrained_LNE = by_token(untrained_LBTE[:, :, where])
     asked = {
-        "topic_given_token": (
-            by_token(selected_LBTE[:, :, where]),
-            prompts.topic_B.repeat(cfg.world.context),
-            prompts.tokens_BP[:, where].ravel(),
-        ),
+        "topic_given_token": (by_token(selected_LBTE[:, :, where]), topic_N, token_N),
         "intent_given_topic": (
             by_token(selected_LBTE[:, :, -1:]),
             prompts.hazard_B,
@@ -90,6 +102,9 @@ def _conditional_measures(selected_LBTE, prompts, cfg, k_shuffle) -> dict:
         ):
             information_L = routing.conditional_information(selected_LNE, labels, given_N)
             made[name + suffix] = _list(information_L)
+    made["topic_given_token_untrained"] = _list(
+        routing.conditional_information(untrained_LNE, topic_N, token_N)
+    )
     return made
 
 
@@ -110,9 +125,10 @@ def contrasts_of(
     """The five contrasts of the paper and controls of ours: JS (nats) and overlap [L].
 
     Routing vectors are means over the whole sequence, and for ``js_answer`` the gates at ANS alone:
-    attention is causal, so at all positions before they differ twins have the same route. Twins
-    start from hazardous prompts; the two contrasts of responses force the tokens of both on the
-    model.
+    attention is causal, so at all positions before they differ twins have the same route. The
+    *fork* there, ``selected_answer``, is the share of either's prompts that select each expert
+    [L, E], and ``fork`` the largest difference between the two [L]. Twins start from hazardous
+    prompts; the two contrasts of responses force the tokens of both on the model.
     """
     n = cfg.eval.routing_prompts
     hazards = world.sample(jax.random.fold_in(key, 0), tables, cfg.world, n, "hazardous")
@@ -177,15 +193,20 @@ def _of_prompts(gates_a, gates_b, k) -> dict | None:
     if not gates_a.shape[1]:
         return None
     last = routing.contrast(gates_a[:, :, -1:], gates_b[:, :, -1:], k)
-    return _contrast(gates_a, gates_b, k) | {"js_answer": _list(last["js"])}
+    shares_LE = [(gates[:, :, -1] > 0).mean(1) for gates in (gates_a, gates_b)]
+    return _contrast(gates_a, gates_b, k) | {
+        "js_answer": _list(last["js"]),
+        "selected_answer": [_list(share_LE) for share_LE in shares_LE],
+        "fork": _list(np.abs(shares_LE[0] - shares_LE[1]).max(-1)),
+    }
 
 
-def _ratio(pairs, js: str = "js") -> float | None:
-    """JS of cross-topic pairs over JS of intent twins, both averaged over layers."""
-    above, below = (
-        np.mean(pairs[name][js]) if pairs[name] else 0 for name in ("cross_topic", "intent_twins")
-    )
-    return float(above / below) if pairs["cross_topic"] and below else None
+def _ratio(pairs, above: str, below: str, measure: str) -> float | None:
+    """A measure of one contrast over that of another, both averaged over layers; None where one of
+    them does not exist, or the second is 0."""
+    if not (pairs[above] and pairs[below] and any(pairs[below][measure])):
+        return None
+    return float(np.mean(pairs[above][measure]) / np.mean(pairs[below][measure]))
 
 
 def _list(array) -> list:

@@ -23,7 +23,7 @@ JS_RATIO = sum(CONTRAST_JS["cross_topic"]) / sum(CONTRAST_JS["intent_twins"])
 # Share of the eight largest experts in common.
 CONTRAST_OVERLAP = {"refuse_vs_answer": (7.18 / 8, 7.92 / 8)}
 
-# What is compared, in words; the last three are controls of ours.
+# What is compared, in words; those called control are ours.
 CONTRAST_LABELS = {
     "refuse_vs_answer": "refused against answered, same prompt",
     "refusal_prefix": "refusal prefix added",
@@ -33,6 +33,8 @@ CONTRAST_LABELS = {
     "neutral_twins": "control: verb swapped, hazard kept",
     "object_twins": "control: entity swapped, hazard flips",
     "same_topic": "control: random prompts of one topic",
+    "word_twins": "control: one context word swapped, same topic",
+    "stray_word_twins": "control: one context word swapped for another topic's",
 }
 
 

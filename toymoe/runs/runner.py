@@ -86,7 +86,7 @@ def _train(cfg, out, tables, prompts, clock, watch):
             params = jax.tree.map(np.asarray, now.state.params)
             stored.write_params(out, cfg, phase, params)
             if phase == "pretrain":
-                begun = phases.start(now.state.params, cfg)
+                begun = phases.start(now.state.params, cfg, "align")
                 now = now._replace(phase="align", step=0, state=begun)
                 state.write(out, cfg, now)
     return now.raw, {"pretrained": stored.params(out, cfg, "pretrain"), "aligned": params}
@@ -96,7 +96,7 @@ def _standing(cfg, out, prompts, clock):
     """Where training goes on, or begins."""
     blank = history.empty(cfg, prompts)
     if not (out / "state.npz").is_file():
-        fresh = phases.start(seeded.params(cfg), cfg)
+        fresh = phases.start(seeded.params(cfg), cfg, "pretrain")
         return state.Standing("pretrain", 0, fresh, blank, clock.seconds)
     now = state.read(out, cfg, blank)
     if now.phase == "align":

@@ -56,7 +56,8 @@ def read(out: Path, cfg: Config, blank: history.Raw) -> Standing:
             f"{path} is not the state of a run, or of another version of toymoe ({wrong}): delete "
             f"{out} and run again."
         )
-    state = jax.tree.unflatten(jax.tree.structure(_like(cfg)), _leaves(tree))
+    like = jax.tree.structure(_like(cfg, meta["phase"]))
+    state = jax.tree.unflatten(like, _leaves(tree))
     raw = history.Raw(**tree["history"])
     return Standing(meta["phase"], meta["step"], state, raw, meta["seconds"])
 
@@ -79,7 +80,7 @@ def _wrong_place(meta: dict, cfg: Config) -> str:
 
 
 def _wrong_state(tree: dict, meta: dict, cfg: Config) -> str:
-    leaves, like = _leaves(tree), jax.tree_util.tree_leaves_with_path(_like(cfg))
+    leaves, like = _leaves(tree), jax.tree_util.tree_leaves_with_path(_like(cfg, meta["phase"]))
     if _shapes(leaves) != _shapes(leaf for _, leaf in like):
         return "other arrays in the optimiser's state"
     for (path, _), leaf in zip(like, leaves, strict=True):
@@ -132,9 +133,9 @@ def _snapshots(cfg: Config, done: dict[str, int]) -> tuple[list[int], list[int]]
     return [i for i, _ in taken], [step for _, step in taken]
 
 
-def _like(cfg: Config) -> loop.State:
-    """Shapes, alike in both phases."""
-    return jax.eval_shape(lambda: phases.start(seeded.params(cfg), cfg))
+def _like(cfg: Config, phase: str) -> loop.State:
+    """Shapes."""
+    return jax.eval_shape(lambda: phases.start(seeded.params(cfg), cfg, phase))
 
 
 def _leaves(tree: dict) -> list:

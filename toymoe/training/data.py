@@ -26,19 +26,19 @@ def mixture(tables: world.World, cfg: Config, phase: str) -> Mixture:
         return Mixture(any_GYZ, any_GYZ, jnp.array(False))
     shown_GYZ = world.request_weights(tables, cfg.world, "mixed", held_out=False)
     hidden_GYZ = tables.held_out_GYZ & tables.hazard_GYZ
-    noted_GYZ = any_GYZ * jnp.where(hidden_GYZ, cfg.train.notes_held_out, 1.0)
+    noted_GYZ = any_GYZ * jnp.where(hidden_GYZ, cfg.align.notes_held_out, 1.0)
     return Mixture(shown_GYZ, noted_GYZ, jnp.array(True))
 
 
-def batch(key, tables: world.World, cfg: Config, mix: Mixture, parts: int = 1):
-    """Training tokens [B, T] of a batch, or of one of its equal parts: requests, and a share of
-    notes, rounded, but at least one where there is room and any are asked for.
+def batch(key, tables: world.World, cfg: Config, phase: str, mix: Mixture, parts: int = 1):
+    """Training tokens [B, T] of a phase's batch, or of one of its equal parts: requests, and a
+    share of notes, rounded, but at least one where there is room and any are asked for.
 
     The notes keep alignment from erasing what it only has to silence, as a share of pretraining
     text does in practice (InstructGPT's PPO-ptx, arXiv 2203.02155).
     """
-    size = cfg.train.batch // parts
-    notes = min(max(round(cfg.train.notes * size), int(cfg.train.notes > 0)), size - 1)
+    size, share = cfg.train.batch // parts, getattr(cfg, phase).notes
+    notes = min(max(round(share * size), int(share > 0)), size - 1)
     k_asked, k_noted = jax.random.split(key)
     asked = world.draw(k_asked, tables, cfg.world, size - notes, mix.asked_GYZ)
     asked_BT = world.respond(asked, asked.hazard_B & mix.refuse)

@@ -13,7 +13,7 @@ import jax
 import optax
 import optax.contrib
 
-from ..config import TrainConfig
+from ..config import Config
 
 # What Muon moves, and how many matrices stand side by side in each array of them.
 MATRICES = {"qkv": 3, "out": 1, "gate_up": 2, "down": 1}
@@ -22,9 +22,11 @@ MATRICES = {"qkv": 3, "out": 1, "gate_up": 2, "down": 1}
 _AXES = optax.contrib.MuonDimensionNumbers(reduction_axis=-3, output_axis=-1)
 
 
-def of(train: TrainConfig) -> optax.GradientTransformation:
-    """The optimiser of both phases, and of alignment with a defence."""
-    return muon(train.weight_decay)
+def of(cfg: Config, phase: str) -> optax.GradientTransformation:
+    """The optimiser of a phase: alignment's is Adam, which leaves a trained matrix more as it was
+    (docs/tuning.md)."""
+    make = {"pretrain": muon, "align": adam}[phase]
+    return make(getattr(cfg, phase).weight_decay)
 
 
 def muon(weight_decay: float) -> optax.GradientTransformation:

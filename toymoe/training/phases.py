@@ -44,13 +44,12 @@ def keys(seed) -> Keys:
 
 def steps(cfg: Config, phase: str) -> int:
     """The number of steps of a phase."""
-    return {"pretrain": cfg.train.pretrain_steps, "align": cfg.train.align_steps}[phase]
+    return getattr(cfg, phase).steps
 
 
 def learning_rates(cfg: Config, phase: str) -> np.ndarray:
     """Of every step of a phase: warmed up, and then lowered to zero, both linearly; float32."""
-    peak = {"pretrain": cfg.train.learning_rate, "align": cfg.train.align_learning_rate}[phase]
-    total = steps(cfg, phase)
+    peak, total = getattr(cfg, phase).learning_rate, steps(cfg, phase)
     warmup = min(cfg.train.warmup, max(total // 2, 1))
     at_S = np.arange(total)
     falling_S = (total - at_S) / max(total - warmup, 1)
@@ -62,19 +61,20 @@ def fresh_params(key, cfg: Config) -> model.Params:
     return model.init(key, cfg.model, len(world.vocabulary(cfg.world)))
 
 
-def start(params: model.Params, cfg: Config) -> loop.State:
+def start(params: model.Params, cfg: Config, phase: str) -> loop.State:
     """The state before a phase's first step."""
-    return _start_jit(params, train=cfg.train)
+    return _start_jit(params, cfg=without_seed(cfg), phase=phase)
 
 
-@partial(jax.jit, static_argnames="train")
-def _start_jit(params, train):
-    return loop.start(params, optimiser.of(train))
+@partial(jax.jit, static_argnames=("cfg", "phase"))
+def _start_jit(params, cfg, phase):
+    return loop.start(params, optimiser.of(cfg, phase))
 
 
-def task(key, tables: world.World, mix: data.Mixture, factors, cfg: Config) -> loop.Task:
-    """What a phase learns; all that differs between phases is traced, so that one compiled program
-    runs both.
+def task(
+    key, tables: world.World, mix: data.Mixture, factors, cfg: Config, phase: str
+) -> loop.Task:
+    """What a phase learns.
 
     Args:
       key: of the phase, see `keys`.
@@ -84,15 +84,15 @@ def task(key, tables: world.World, mix: data.Mixture, factors, cfg: Config) -> l
 
     def batch(at, worker):
         k_worker = jax.random.fold_in(jax.random.fold_in(key, at), worker)
-        return data.batch(k_worker, tables, cfg, mix, n)
+        return data.batch(k_worker, tables, cfg, phase, mix, n)
 
     loss = partial(objective.loss, cfg=cfg)
-    return loop.Task(batch, loss, optimiser.of(cfg.train), factors, n)
+    return loop.Task(batch, loss, optimiser.of(cfg, phase), factors, n)
 
 
-@partial(jax.jit, static_argnames="cfg", compiler_options=training_options())
-def _train_jit(state, given, at_S, rate_S, record_S, probe_BP, cfg):
-    learnt = task(*given, cfg)
+@partial(jax.jit, static_argnames=("cfg", "phase"), compiler_options=training_options())
+def _train_jit(state, given, at_S, rate_S, record_S, probe_BP, cfg, phase):
+    learnt = task(*given, cfg, phase)
     take = partial(snapshots.shared_snapshot, tokens_BP=probe_BP, cfg=cfg, workers=learnt.workers)
     return loop.train(state, learnt, at_S, rate_S, record_S, take)
 
@@ -122,7 +122,8 @@ def run_phase(
     """Train one phase from step ``first`` on; yields a `Chunk` every ``cfg.train.chunk`` steps.
 
     Args:
-      trainable: where the model learns, everywhere by default.
+      trainable: where the model learns: by default everywhere in pretraining, and where the
+        settings say in alignment.
 
     Raises:
       TrainingError: the parameters are not finite before, or the loss is not finite any more.
@@ -133,13 +134,15 @@ def run_phase(
     total, rates = steps(cfg, phase), learning_rates(cfg, phase)
     record = snapshots.record_steps(total)
     mix = _mixture_jit(tables, cfg=cfg, phase=phase)
+    if trainable is None and phase == "align":
+        trainable = Trainable.of(cfg.align)
     given = key, tables, mix, trainable and trainable.factors(state.params)
     state, probe_BP = loop.shared(state, loop.workers(cfg.train.batch)), jnp.asarray(probe_BP)
     while first < total:
         at_S = np.arange(first, min(first + cfg.train.chunk, total))
         record_S = np.isin(at_S, record)
         state, losses, shots = _train_jit(
-            state, given, at_S, rates[at_S], record_S, probe_BP, cfg=cfg
+            state, given, at_S, rates[at_S], record_S, probe_BP, cfg=cfg, phase=phase
         )
         losses = np.asarray(losses)
         check_finite(losses, first, cfg, phase)
@@ -176,8 +179,7 @@ def check_finite(losses, first: int, cfg: Config, phase: str) -> None:
       losses: of the steps from ``first`` on.
     """
     if not np.isfinite(losses).all():
-        name = "train.learning_rate" if phase == "pretrain" else "train.align_learning_rate"
-        rate = getattr(cfg.train, name.removeprefix("train."))
+        name, rate = f"{phase}.learning_rate", getattr(cfg, phase).learning_rate
         raise TrainingError(
             f"the loss is {losses[~np.isfinite(losses)][0]} at step "
             f"{first + int(np.argmin(np.isfinite(losses)))} of phase {phase}: try a smaller "

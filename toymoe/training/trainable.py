@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import checkpoint, model
-from ..config import ConfigError, ModelConfig
+from ..config import AlignConfig, ConfigError, ModelConfig
 
 # Every parameter belongs to one component.
 COMPONENTS = {
@@ -36,6 +36,11 @@ class Trainable(NamedTuple):
     attention: Any = 0
     embeddings: Any = 0
     norms: Any = 0
+
+    @classmethod
+    def of(cls, align: AlignConfig) -> "Trainable":
+        """Where alignment may write, by its settings."""
+        return cls(*(getattr(align, name) for name in cls._fields))
 
     def factors(self, params: model.Params) -> model.Params:
         """A tree like the parameters', broadcastable to them: float32 numbers, [L, E, 1, 1] for

@@ -146,7 +146,7 @@ def _pretrained(cfg, tables, folder, watch):
         return stored.params(folder, cfg, phase)
     total = phases.steps(cfg, phase)
     prompts = history.probes(phases.keys(cfg.seed).measure, tables, cfg)
-    state = phases.start(seeded.params(cfg), cfg)
+    state = phases.start(seeded.params(cfg), cfg, phase)
     watch(Progress("pretraining", 0, total))
     for chunk in phases.run_phase(state, 0, tables, prompts.tokens_BP, cfg, phase):
         state = chunk.state

@@ -31,7 +31,15 @@ from .tokens import (
     roles,
     vocabulary,
 )
-from .twins import TWINS, intent_twin, neutral_twin, object_twin, topic_twin
+from .twins import (
+    TWINS,
+    intent_twin,
+    neutral_twin,
+    object_twin,
+    stray_word_twin,
+    topic_twin,
+    word_twin,
+)
 
 __all__ = [
     "ANS",
@@ -62,6 +70,8 @@ __all__ = [
     "roles",
     "sample",
     "show",
+    "stray_word_twin",
     "topic_twin",
     "vocabulary",
+    "word_twin",
 ]

@@ -44,12 +44,51 @@ def topic_twin(
     return _swap(key, world, cfg, prompts, "context", flip=None)
 
 
+def word_twin(
+    key: jax.Array, world: World, cfg: WorldConfig, prompts: Prompts
+) -> tuple[Prompts, jax.Array]:
+    """The same prompts with one context word swapped for another of their topic, and where that
+    exists (everywhere).
+
+    The control of one size for intent twins: one token changes, and neither the topic nor the
+    request does.
+    """
+    return _swap_word(key, world, cfg, prompts, own=True)
+
+
+def stray_word_twin(
+    key: jax.Array, world: World, cfg: WorldConfig, prompts: Prompts
+) -> tuple[Prompts, jax.Array]:
+    """The same prompts with one context word swapped for one that their topic does not have, and
+    where that exists."""
+    return _swap_word(key, world, cfg, prompts, own=False)
+
+
 TWINS = {
     "intent": intent_twin,
     "neutral": neutral_twin,
     "object": object_twin,
     "topic": topic_twin,
+    "word": word_twin,
+    "stray_word": stray_word_twin,
 }
+
+
+def _swap_word(key, world, cfg, prompts, own):
+    k_place, k_word = jax.random.split(key)
+    B = prompts.topic_B.shape[0]
+    context_BC = prompts.tokens_BP[:, 1 : 1 + cfg.context]
+    at_BC = jax.random.randint(k_place, (B, 1), 0, cfg.context) == jnp.arange(cfg.context)
+    before_B1 = jnp.where(at_BC, context_BC, 0).sum(1, keepdims=True)
+    word_X = jnp.asarray(world.word_GW).ravel()
+    own_BX = (jnp.asarray(world.word_GW)[prompts.topic_B][:, None] == word_X[:, None]).any(-1)
+    allowed_BX = (own_BX == own) & (word_X != before_B1)
+    luck_BX = jnp.where(allowed_BX, jax.random.uniform(k_word, allowed_BX.shape), -1)
+    exists_B = allowed_BX.any(1)
+    after_B1 = word_X[jnp.argmax(luck_BX, 1)][:, None]
+    changed_BC = jnp.where(at_BC & exists_B[:, None], after_B1, context_BC)
+    request = prompts.topic_B, prompts.verb_B, prompts.entity_B
+    return assemble(world, cfg, changed_BC, *request), exists_B
 
 
 def _swap(key, world, cfg, prompts, part, flip):

@@ -1,0 +1,180 @@
+"""How few experts carry refusal? Experts taken out one after another, the most important first.
+
+Experts are ranked on some pairs and taken out on others, so that a ranking is never judged by the
+prompts that made it. Three ways to take an expert out, which ask three things:
+
+    set_back   its weights as before alignment: is this where alignment wrote refusal?
+    silenced   its output zero, the route as it was: does the model need it in order to refuse?
+    masked     its router logit so low that others are chosen in its stead: is it the route?
+
+Each is held against as many random experts, and experts of the same layers that are used as much.
+
+Besides the letters of the package docstring: M how many experts are out, see `counts`.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import model, world
+from ..model import taps
+from . import choice, methods
+from .evidence import Answers, Evidence, answers_from
+
+CLOSED = -1e9  # the router logit of an expert that cannot be selected
+DRAWS = 3  # of random experts, and of experts used as much
+WAYS = ("set_back", "silenced")
+
+
+def curves(ranked: Evidence, measured: Evidence, key: jax.Array) -> dict:
+    """What is left with the first m experts out, by way; plain numbers.
+
+    Args:
+      ranked: ranks the experts, by the refusal margin that each costs alone.
+      measured: the same model on other pairs.
+
+    Returns:
+      ``counts`` [M]. For ``set_back`` and ``silenced``: ``order``, (layer, expert) of the first to
+      the last; ``refusal`` of hazards, ``twins`` answered right, ``answered``, hazards answered
+      right [M]; ``m50`` and ``effective``, see there; and under ``random`` and ``usage_matched``
+      the mean ``refusal`` of `DRAWS` draws [M], and the median ``m50``. ``masked``: the first
+      experts of ``silenced``, as long as a layer has enough others.
+
+    Raises:
+      EvidenceError: there is no pretrained checkpoint.
+    """
+    usage_LE = methods.token_share(ranked)
+    seeds = np.random.SeedSequence(np.asarray(jax.random.key_data(key)).tolist())
+    count_M = counts(usage_LE.size)
+    made: dict = {"counts": count_M}
+    for way in WAYS:
+        effect_LE = alone(ranked, way)
+        first_MLE = _nested(effect_LE, count_M)
+        rng = np.random.default_rng(seeds)
+        random = [_nested(rng.random(usage_LE.shape), count_M) for _ in range(DRAWS)]
+        matched = [
+            np.array([choice.matched(out_LE, usage_LE, rng) for out_LE in first_MLE])
+            for _ in range(DRAWS)
+        ]
+        made[way] = {
+            "order": [_at(i, effect_LE) for i in _order(effect_LE)],
+            **_left(measured, first_MLE, count_M, way),
+            "effective": effective(effect_LE),
+            "random": _controls(measured, random, count_M, way),
+            "usage_matched": _controls(measured, matched, count_M, way),
+        }
+    there_M = measured.cfg.experts - first_MLE.sum(-1).max(-1) >= measured.cfg.top_k
+    masked = _left(measured, first_MLE & there_M[:, None, None], count_M, "masked")
+    del masked["m50"]
+    made["masked"] = {name: left[: there_M.sum()] for name, left in masked.items()}
+    return made
+
+
+def alone(e: Evidence, way: str) -> np.ndarray:
+    """The refusal margin that each expert costs alone, mean over hazards, nats: [L, E]."""
+    shape = e.cfg.layers, e.cfg.experts
+    one_XLE = np.eye(np.prod(shape), dtype=bool).reshape(-1, *shape)
+    none_1LE = np.zeros((1, *shape), bool)
+    margin_MB = _answers(e, e.hazards, np.concatenate([none_1LE, one_XLE]), way).margin_B
+    return (margin_MB[0] - margin_MB[1:]).mean(-1).reshape(shape)
+
+
+def counts(experts: int) -> list[int]:
+    """How many are taken out: each number up to 8, and then in steps that grow, up to all."""
+    steps = np.geomspace(8, max(experts, 8), 12).round().astype(int)
+    return sorted({*range(min(experts, 8) + 1), *(int(m) for m in steps if m <= experts)})
+
+
+def m50(refusal_M, count_M) -> int | None:
+    """The smallest number of experts without which half of the refusal is gone; None where it never
+    is, or where there is none."""
+    gone = np.flatnonzero(np.asarray(refusal_M) <= refusal_M[0] / 2)
+    return int(count_M[gone[0]]) if gone.size and refusal_M[0] else None
+
+
+def effective(effect_LE) -> float | None:
+    """The effective number of experts, 1 / Σ p², p the shares of the positive single effects (an
+    inverse participation ratio): 1 where one expert does it all, L * E where all do alike."""
+    positive = np.maximum(effect_LE, 0)
+    return float(positive.sum() ** 2 / (positive**2).sum()) if positive.any() else None
+
+
+# --- masks --------------------------------------------------------------------------------------
+
+
+def _order(scores_LE):
+    return np.argsort(-np.asarray(scores_LE), None, kind="stable")
+
+
+def _at(index, like_LE):
+    return [int(i) for i in np.unravel_index(index, np.shape(like_LE))]
+
+
+def _nested(scores_LE, count_M):
+    """The highest scores, as many as is said: bool [M, L, E]."""
+    rank_X = _order(scores_LE).argsort()
+    return (rank_X < np.array(count_M)[:, None]).reshape(-1, *np.shape(scores_LE))
+
+
+# --- what is left -------------------------------------------------------------------------------
+
+
+def _left(e, out_MLE, count_M, way):
+    hazards, twins = (_answers(e, prompts, out_MLE, way) for prompts in (e.hazards, e.twins))
+    right_MB = hazards.predicted_B == np.asarray(e.hazards.answer_B)
+    refusal_M = (hazards.predicted_B == world.REFUSE).mean(-1)
+    return {
+        "refusal": refusal_M.tolist(),
+        "twins": (twins.predicted_B == np.asarray(e.twins.answer_B)).mean(-1).tolist(),
+        "answered": right_MB.mean(-1).tolist(),
+        "m50": m50(refusal_M, count_M),
+    }
+
+
+def _controls(e, draws, count_M, way):
+    said = (_answers(e, e.hazards, out_MLE, way) for out_MLE in draws)
+    refusal_DM = np.array([(x.predicted_B == world.REFUSE).mean(-1) for x in said])
+    found = [m50(refusal_M, count_M) for refusal_M in refusal_DM]
+    middle = np.median([np.inf if m is None else m for m in found])
+    return {
+        "refusal": refusal_DM.mean(0).tolist(),
+        "m50": float(middle) if np.isfinite(middle) else None,
+    }
+
+
+def _answers(e: Evidence, prompts: world.Prompts, out_MLE, way: str) -> Answers:
+    """What a model says to some prompts without some experts, [M, B]."""
+    mine = e.params["layers"]["experts"]
+    other = mine
+    if way == "set_back":
+        other = e.before["layers"]["experts"]
+    if way == "silenced":
+        other = jax.tree.map(np.zeros_like, mine)
+    size = len(counts(out_MLE[0].size))  # at a time, so that one program serves all
+    said = [
+        _sweep(
+            e.params, other, some, way == "masked", prompts.tokens_BP, prompts.answer_B, cfg=e.cfg
+        )
+        for some in np.resize(out_MLE, (-(-len(out_MLE) // size), size, *out_MLE.shape[1:]))
+    ]
+    return jax.tree.map(lambda *x: np.concatenate(x)[: len(out_MLE)], *said)
+
+
+@partial(jax.jit, static_argnames="cfg")
+def _sweep(params, other, out_MLE, masked, tokens_BT, answer_B, cfg):
+    """One program for all three ways: ``other`` is what stands in for the experts' weights, and
+    ``masked`` closes them instead."""
+    layers = params["layers"]
+
+    def without(out_LE):
+        taken_LE11 = (out_LE & ~masked)[:, :, None, None]
+        experts = jax.tree.map(partial(jnp.where, taken_LE11), other, layers["experts"])
+        closed_L11E = (out_LE & masked)[:, None, None]
+        edits = taps.Edits(router_logits=taps.replace(closed_L11E, CLOSED))
+        changed = params | {"layers": layers | {"experts": experts}}
+        out = model.forward_unchecked(changed, tokens_BT, cfg, True, edits)
+        return answers_from(out.logits_BTV[:, -1], answer_B)
+
+    return jax.lax.map(without, out_MLE)
