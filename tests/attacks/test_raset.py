@@ -4,7 +4,6 @@ import subprocess
 import sys
 
 import numpy as np
-import pytest
 
 from toymoe.attacks import raset
 from toymoe.attribution import CRITERION, REFERENCE, methods
