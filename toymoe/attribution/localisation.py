@@ -91,6 +91,12 @@ def patched_places(e: Evidence) -> dict:
     }
 
 
+def halves(e: Evidence) -> tuple[Evidence, Evidence]:
+    """The first half of the pairs, and the second."""
+    half = len(e.hazards.answer_B) // 2
+    return _some(e, slice(half)), _some(e, slice(half, 2 * half))
+
+
 def _some(e: Evidence, part: slice) -> Evidence:
     """Some of the pairs."""
     hazards, twins = (
