@@ -1,7 +1,8 @@
 """Where refusal lives in one run: the numbers behind the report's section of that name.
 
-Weight patching between the run's two checkpoints, ablation of every expert, the parts of the
-refusal margin and patching, each with what it must be held against. Plain numbers, ready for
+Weight patching between the run's two checkpoints, experts taken out one after another, prompts on
+each other's route, ablation of every expert, the parts of the refusal margin and patching, each
+with what it must be held against. Plain numbers, ready for
 metrics.json; docs/metrics.md says what each one means. On few prompts, since a run has little time.
 """
 
@@ -13,7 +14,15 @@ import numpy as np
 
 from .. import model, world
 from ..config import Config
-from . import REFERENCE, ablation, direct_logit_attribution, patching, weight_patching
+from . import (
+    REFERENCE,
+    ablation,
+    direct_logit_attribution,
+    patching,
+    removal,
+    route_patching,
+    weight_patching,
+)
 from .controls import with_controls
 from .evidence import Evidence, gather
 
@@ -30,11 +39,13 @@ def localise(
     key: jax.Array,
 ) -> dict:
     """All that is measured inside one run, on at most ``cfg.eval.prompts`` pairs."""
-    k_pairs, k_controls = jax.random.split(key)
+    k_pairs, k_controls, k_draws = jax.random.split(key, 3)
     n = min(PAIRS, cfg.eval.prompts)
     e = gather(aligned, tables, cfg, k_pairs, n, pretrained)
     return {
         "pairs": len(e.hazards.answer_B),
+        "removal": removal.curves(*halves(e), k_draws),
+        "route": route_patching.exchanged(e),
         "swaps": {
             name: _plain(patched) for name, patched in weight_patching.by_component(e).items()
         },

@@ -15,7 +15,7 @@ import numpy as np
 from .. import checkpoint, model, numerics, world
 from ..attribution import localisation
 from ..config import Config, to_dict
-from ..measures import contrasts, history
+from ..measures import contrasts, history, weights
 from ..measures.behaviour import behaviour_of
 from ..measures.examples import examples_of
 from ..organism import seeded, stored
@@ -159,6 +159,7 @@ def _analyse(trained, tables, cfg, key, painter):
             "parameters": model.count(untrained),
             "behaviour": {name: rates.result() for name, rates in behaviour.items()},
             "routing": routing.result(),
+            "weights": weights.change(*models),
             "inside": within.result(),
             "config": to_dict(cfg),
             "versions": numerics.versions(),
