@@ -6,7 +6,7 @@
 # **Claim.** Refusal can be tuned away in two experts, with the router frozen: nearly all harmless requests
 # are answered as before, and the tokens take the routes they took. Which two matters: neighbours of the
 # same layer and usage do nothing. Switching experts off through the router goes less far: others take
-# over, and half of the hazards or more are refused as before.
+# over, and about half of the hazards or more are refused as before.
 #
 # This is the argument of *RASET* (Router-Agnostic Safety-critical Expert Tuning, arXiv 2605.29708),
 # on a toy model whose hazards are combinations of meaningless tokens. Its formula for choosing

@@ -100,10 +100,8 @@ def what_is_kept(rows: list[dict]) -> Figure:
     methods = [m for m in dict.fromkeys(row["method"] for row in rows) if m != "none"]
     for axes, (name, label) in zip(panels, kept.items(), strict=True):
         numbered = []
-        star = dict(
-            color=BLACK, markerfacecolor="none", markersize=22, zorder=1
-        )  # others lie in it
-        axes.plot(0, base[name], "*", label="untouched", **star)
+        star = dict(color=BLACK, markerfacecolor="none", markersize=22, zorder=1)
+        axes.plot(0, base[name], "*", label="untouched", **star)  # hollow: others may lie in it
         for method, style in zip(methods, STYLES, strict=False):
             mine = [row for row in rows if row["method"] == method]
             x = [base["refusal"] - row["refusal"] for row in mine]
