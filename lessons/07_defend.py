@@ -55,7 +55,7 @@ SEED = 0  # another seed draws other prompts
 rng = np.random.default_rng(SEED)
 shipped = organism.load()
 # A short and gentle alignment, so that the lesson does not take all day; the same for every defence.
-short = dataclasses.replace(shipped.cfg.align, steps=150, learning_rate=0.004)
+short = dataclasses.replace(shipped.cfg.align, steps=200, learning_rate=0.006)
 batch = dataclasses.replace(shipped.cfg.train, batch=64)
 cfg = dataclasses.replace(shipped.cfg, align=short, train=batch)
 L, E = cfg.model.layers, cfg.model.experts
