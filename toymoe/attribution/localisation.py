@@ -1,7 +1,8 @@
 """Where refusal lives in one run: the numbers behind the report's section of that name.
 
-Weight patching between the run's two checkpoints, ablation of every expert, the parts of the
-refusal margin and patching, each with what it must be held against. Plain numbers, ready for
+Weight patching between the run's two checkpoints, ablation of every expert, experts taken out one
+after another, the route exchanged, the parts of the refusal margin and patching, each with what it
+must be held against. Plain numbers, ready for
 metrics.json; docs/metrics.md says what each one means. On few prompts, since a run has little time.
 """
 
@@ -13,7 +14,15 @@ import numpy as np
 
 from .. import model, world
 from ..config import Config
-from . import REFERENCE, ablation, direct_logit_attribution, patching, weight_patching
+from . import (
+    REFERENCE,
+    ablation,
+    direct_logit_attribution,
+    patching,
+    removal,
+    route_patching,
+    weight_patching,
+)
 from .controls import with_controls
 from .evidence import Evidence, gather
 
@@ -30,15 +39,19 @@ def localise(
     key: jax.Array,
 ) -> dict:
     """All that is measured inside one run, on at most ``cfg.eval.prompts`` pairs."""
-    k_pairs, k_controls = jax.random.split(key)
+    k_pairs, k_controls, k_removal = jax.random.split(key, 3)
     n = min(PAIRS, cfg.eval.prompts)
     e = gather(aligned, tables, cfg, k_pairs, n, pretrained)
+    pairs = len(e.hazards.answer_B)
+    ranked, measured = _some(e, slice(pairs // 2 or 1)), _some(e, slice(pairs // 2, None))
     return {
-        "pairs": len(e.hazards.answer_B),
+        "pairs": pairs,
         "swaps": {
             name: _plain(patched) for name, patched in weight_patching.by_component(e).items()
         },
         "ablation": without_each_expert(e, k_controls),
+        "removal": removal.curves(ranked, measured, k_removal),
+        "route": route_patching.exchanged(e),
         "decomposition": margin_parts(e),
         "patching": patched_places(e),
     }
