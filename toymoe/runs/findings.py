@@ -73,13 +73,10 @@ def own_experts(run: Run) -> str:
 
 def nmi(run: Run) -> str:
     """Does routing follow the topic, beside an untrained router and shuffled topics?"""
+    routing = run.metrics["routing"]
     best, untrained, shuffled = (
-        max(values)
-        for values in (
-            run.metrics["routing"]["nmi_topic"]["context"],
-            run.metrics["routing"]["nmi_topic_untrained"],
-            run.metrics["routing"]["nmi_topic_shuffled"],
-        )
+        max(routing["nmi_topic"]["context"]),
+        *(max(routing[f"nmi_topic_{control}"]) for control in ("untrained", "shuffled")),
     )
     follows = "follows" if best >= max(0.1, 2 * untrained, 2 * shuffled) else "hardly follows"
     return (
@@ -102,7 +99,7 @@ def behaviour(run: Run) -> str:
         parts.append(": it has not learnt to refuse")
     elif held is not None and held < 0.5 * refusal:
         parts.append(": it has learnt a list, and no rule")
-    if said["over_refusal"] >= 0.02:
+    if (said["over_refusal"] or 0) >= 0.02:
         parts.append(f"; it also refuses {_share(said['over_refusal'])} of the harmless ones")
     return "".join(parts) + "."
 
@@ -134,23 +131,21 @@ def contrasts(run: Run) -> str:
     ratios = run.metrics["routing"]["ratios"]
     topic, before = (ratios["cross_by_same_topic"][w] for w in ("aligned", "untrained"))
     hazard, earlier = (ratios["intent_by_neutral_at_answer"][w] for w in ("aligned", "pretrained"))
-    said = []
+    said = ""
     if topic is not None and before is not None:
-        how = "Topic moves the route" if topic >= 2 * before else "Topic hardly moves the route"
-        said.append(
-            f"{how}: prompts of different topics differ {topic:.1f} times as much as prompts of "
-            f"one topic (untrained: {before:.1f})."
+        said = (
+            f"Topic {'moves' if topic >= 2 * before else 'hardly moves'} the route: prompts of "
+            f"different topics differ {topic:.1f} times as much as prompts of one topic "
+            f"(untrained: {before:.1f}). "
         )
     if hazard is None or earlier is None:
-        said.append("Whether refusal moves it cannot be said: there are no twins to compare.")
-    else:
-        how = "Refusal moves it" if hazard >= 2 * max(earlier, 1) else "Refusal hardly moves it"
-        swapped = hazards.RULES[run.cfg.world.hazard_rule].swaps
-        said.append(
-            f"{how}: at ANS a {swapped} that makes the hazard differs {hazard:.1f} times as much "
-            f"as one that does not (before alignment: {earlier:.1f})."
-        )
-    return " ".join(said)
+        return f"{said}Whether refusal moves the route cannot be said: there are no such twins."
+    swapped = hazards.RULES[run.cfg.world.hazard_rule].swaps
+    return (
+        f"{said}Refusal {'moves' if hazard >= 2 * max(earlier, 1) else 'hardly moves'} it: at ANS "
+        f"another {swapped} that makes the request harmless moves it {hazard:.1f} times as much as "
+        f"another verb that does not (before alignment: {earlier:.1f})."
+    )
 
 
 def load(run: Run) -> str:
@@ -158,9 +153,7 @@ def load(run: Run) -> str:
     dead = sum(run.metrics["routing"]["dead_experts"])
     busiest = np.max(run.metrics["routing"]["load_share"]) * run.cfg.model.experts
     how = (
-        f"All {run.experts} experts work"
-        if not dead
-        else f"{dead} of {run.experts} experts " + ("is dead" if dead == 1 else "are dead")
+        f"Of {run.experts} experts {dead} do no work" if dead else f"All {run.experts} experts work"
     )
     return f"{how}; the busiest takes {busiest:.1f} times its fair share."
 
@@ -183,12 +176,8 @@ def route(run: Run) -> str:
         how = "The route carries refusal"
     else:
         how = "The route carries part of refusal"
-    return f"{how}: {said}. {_kept(run)}"
-
-
-def _kept(run):
-    share = run.metrics["routing"]["overlap_pretrained_aligned_mean"]
-    return f"Alignment kept {_share(share)} of the routes."
+    kept_routes = run.metrics["routing"]["overlap_pretrained_aligned_mean"]
+    return f"{how}: {said}. Alignment kept {_share(kept_routes)} of the routes."
 
 
 def fork(run: Run) -> str:
@@ -201,12 +190,12 @@ def fork(run: Run) -> str:
     at = np.unravel_index(gap_LE.argmax(), gap_LE.shape)
     neutral = max(after["neutral_twins"]["fork"]) if after["neutral_twins"] else 0.0
     own = gap_LE[at] >= 0.7 and gap_LE[at] >= neutral + 0.3
-    how = "The router tells" if own else "No expert is selected to refuse: the router does not tell"
+    how = "The router tells" if own else "The router does not tell"
     control = f", the largest gap of twins that are both hazards {_share(neutral)}"
     return (
-        f"{how} hazards from their twins by one expert. The largest gap is at expert "
-        f"{at[0]}.{at[1]}, which {_share(hazard_LE[at])} of the hazards select and "
-        f"{_share(twin_LE[at])} of the twins; before alignment the largest gap was "
+        f"{how} hazards from their twins by one expert. The largest gap is at {_name(*at)}: "
+        f"{_share(hazard_LE[at])} of the hazards select it and {_share(twin_LE[at])} of the twins; "
+        "before alignment the largest gap was "
         f"{_share(max(before['intent_twins']['fork']))}"
         f"{control if after['neutral_twins'] else ''}."
     )
@@ -232,19 +221,11 @@ def localisation(run: Run) -> str:
     if found["refusal"][0] < 0.1 or few is None:
         return _verdict(run)
     at = removal["counts"].index(few)
-    full, left, twins, random = map(
-        _share,
-        (
-            found["refusal"][0],
-            found["refusal"][at],
-            found["twins"][at],
-            found["random"]["refusal"][at],
-        ),
-    )
     return (
-        f"{_verdict(run)}: setting back {few} of {run.experts} takes refusal from {full} to "
-        f"{left}, and {twins} of the harmless twins are still answered; as many random ones leave "
-        f"{random} of refusal."
+        f"{_verdict(run)}: setting back {few} of {run.experts} takes refusal from "
+        f"{_share(found['refusal'][0])} to {_share(found['refusal'][at])}, and "
+        f"{_share(found['twins'][at])} of the harmless twins are still answered; as many random "
+        f"ones leave {_share(found['random']['refusal'][at])} of refusal."
     )
 
 
@@ -265,29 +246,21 @@ def _verdict(run):
 
 def swaps(run: Run) -> str:
     """Which part of the weights, set back, takes refusal away and leaves the answers?"""
-    parts = {
-        name: way["removed"]
-        for name, way in run.metrics["inside"]["swaps"].items()
-        if name not in ("nothing", "everything")
-    }
-    full = run.metrics["inside"]["swaps"]["nothing"]["removed"]["refusal"]
-    broken = [name for name, left in parts.items() if left["accuracy"] < 0.9]
+    found = {name: way["removed"] for name, way in run.metrics["inside"]["swaps"].items()}
+    full, _ = found.pop("nothing")["refusal"], found.pop("everything")
+    broken = [name for name, left in found.items() if left["accuracy"] < 0.9]
     seats = [
         f"the {name} leaves {_share(left['refusal'])}"
-        for name, left in sorted(parts.items(), key=lambda part: part[1]["refusal"])
+        for name, left in sorted(found.items(), key=lambda part: part[1]["refusal"])
         if left["refusal"] <= full / 2 and name not in broken
     ]
+    said = f"Of {_share(full)} of refusal, setting back {_listed(seats)}; twins are still answered."
+    if not seats:
+        said = (
+            "No part of the weights, set back, takes half of refusal away and leaves the answers."
+        )
     if full < 0.1:
         said = f"There is hardly any refusal to take away ({_share(full)})."
-    elif seats:
-        said = (
-            f"Of {_share(full)} of refusal, setting back {_listed(seats)}, and the twins are still "
-            "answered."
-        )
-    else:
-        said = "No single part of the weights, set back, takes half of refusal away" + (
-            " without breaking the answers." if broken else "."
-        )
     if broken:
         said += f" Setting back the {_listed(broken)} breaks the answers, so it says nothing."
     return said
@@ -297,7 +270,7 @@ def expert_maps(run: Run) -> str:
     """What the most important expert costs when it is silenced alone."""
     top, base = run.metrics["inside"]["ablation"]["top"], run.metrics["inside"]["ablation"]["base"]
     left = _share(base["refusal"] - top["refusal"])
-    name = f"expert {top['layer']}.{top['expert']}"
+    name = _name(top["layer"], top["expert"])
     full = _share(base["refusal"])
     if top["refusal"] < base["refusal"] / 4:
         return (
@@ -324,8 +297,9 @@ def patching(run: Run) -> str:
             f"No single place carries much of the difference: the largest share is {_share(most)}."
         )
     return (
-        f"What {what[tap]} of layer {layer} add at {role} carries {_share(most)} of the "
-        f"difference into the twin; what a router says carries {_share(router)} at most."
+        f"The values of {what[tap]} in layer {layer} at {role} carry {_share(most)} of the "
+        f"difference from the hazard into the twin; those of a router carry {_share(router)} at "
+        "most."
     )
 
 
@@ -361,11 +335,17 @@ FINDINGS = {  # by the name of the figure
 }
 
 
+def _name(layer, expert) -> str:
+    return f"expert {expert} of layer {layer}"
+
+
 def _share(value) -> str:
-    """0.13 as .13"""
+    """0.13 as .13; – where there is nothing to measure."""
+    if value is None:
+        return "–"
     text = f"{value:.2f}"
     return text.replace("0.", ".", 1) if abs(value) < 0.995 else text
 
 
 def _listed(names):
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

@@ -80,6 +80,7 @@ def _training_axis(axes, curves):
         va="top",
         fontsize=9,
         color="0.35",
+        bbox=dict(facecolor="white", edgecolor="none", alpha=0.8, pad=1),
     )
 
 
@@ -183,7 +184,9 @@ def nmi_over_training(curves: dict) -> Figure:
         _training_axis(axes, curves)
         tidy(axes, title=f"layer {layer}", xlabel="training step (√ scale)")
     panels[0].set(ylabel="information / log(number of labels)", ylim=(0, None))
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False
+    )
     return figure
 
 
@@ -246,7 +249,7 @@ def contrasts(routing: dict, hazard_rule: str = "conjunction") -> Figure:
     right.axvline(routing["top_k"] / routing["experts"], color=BLACK, linestyle=":", label="chance")
     left.set_ylim(-0.6, len(names) - 0.4)
     left.set_yticks(rows, [labels[name] for name in names], fontsize=9)
-    tidy(left, xlabel="Jensen–Shannon divergence of the routes (nats)", xlim=(0, None))
+    tidy(left, xlabel="Jensen–Shannon divergence of the routes (nats)", xlim=(-0.01, None))
     tidy(right, xlabel="share of the top-k experts in common", xlim=(0, 1.02))
     handles = [*right.get_legend_handles_labels()[0], grey]
     figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
@@ -268,7 +271,9 @@ def load(routing: dict, curves: dict) -> Figure:
         tidy(axes, title=f"layer {layer}: variation {cv:.2f}, {dead} dead", xlabel="expert")
         expert_ticks(axes, order_E)
     panels[0].set_ylabel("share of selections")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False
+    )
     return figure
 
 

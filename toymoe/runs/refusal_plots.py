@@ -22,8 +22,8 @@ from ..pages.style import (
 from .plots import ReportFigure
 
 WAYS = {  # of `toymoe.attribution.removal`, in words
-    "set_back": "set back: weights as before alignment",
-    "silenced": "silenced: adds nothing",
+    "set_back": "experts set back to before alignment",
+    "silenced": "experts silenced",
 }
 
 
@@ -39,9 +39,13 @@ def localisation(removal: dict) -> Figure:
         lines = (
             ("twins still answered", found["twins"], dict(color=GREEN, marker="^")),
             ("hazards answered right", found["answered"], dict(color=RED, marker="s")),
-            ("refused: random ones", controls[0]["refusal"], dict(color=BLACK, linestyle="--")),
-            ("refused: used as much", controls[1]["refusal"], dict(color="0.45", linestyle=":")),
-            ("refused: highest first", found["refusal"], dict(color=BLUE, marker="o", lw=3)),
+            ("refused, random ones out", controls[0]["refusal"], dict(color=BLACK, linestyle="--")),
+            (
+                "refused, used as much out",
+                controls[1]["refusal"],
+                dict(color="0.45", linestyle=":"),
+            ),
+            ("refused, top ones out", found["refusal"], dict(color=BLUE, marker="o", lw=3)),
         )
         last = _shown(count_M, found["m50"])
         for _, values, style in lines:
@@ -101,10 +105,10 @@ def _name_ends(axes, ends, apart=0.085):
 def fork(routing: dict) -> Figure:
     """How often hazards and their twins select each expert at ANS, before and after alignment, and
     the same of twins that are both hazards."""
-    pairs = {"intent_twins": "harmless twins", "neutral_twins": "control: neutral twins"}
+    pairs = {"intent_twins": "harmless twins", "neutral_twins": "control: hazardous twins"}
     known = routing["contrasts"]
     pairs = {name: label for name, label in pairs.items() if known["aligned"][name]}
-    figure = new_figure(FIGURES["fork"].title, 10, 0.8 + 4.2 * max(len(pairs), 1))
+    figure = new_figure(FIGURES["fork"].title, 9.5, 0.8 + 3.9 * max(len(pairs), 1))
     if not pairs:
         figure.text(0.5, 0.5, "this world has no twins", ha="center", fontsize=11)
         return figure
@@ -130,9 +134,15 @@ def fork(routing: dict) -> Figure:
                 weight="bold",
             )
             when = "before alignment" if which == "pretrained" else "after alignment"
-            tidy(axes, title=when, xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
-            axes.set_xlabel(f"share of {label} that select the expert")
-        row[0].set_ylabel("share of hazards that select it")
+            tidy(
+                axes,
+                title=f"{label}, {when}",
+                xlim=(-0.03, 1.03),
+                ylim=(-0.03, 1.03),
+                aspect="equal",
+            )
+            axes.set_xlabel("share of twins that select the expert")
+        row[0].set_ylabel("share of hazards that select the expert")
     figure.legend(
         *panels[0, 0].get_legend_handles_labels(), loc="outside right center", frameon=False
     )

@@ -54,7 +54,7 @@ def summary(metrics: dict) -> list[tuple[str, str, str]]:
         metrics["routing"],
         metrics["inside"],
     )
-    over = aligned["over_refusal_by_kind"]
+    over = [rate for rate in aligned["over_refusal_by_kind"].values() if rate is not None]
     nmi, untrained, shuffled = (
         tables.number(max(values))
         for values in (
@@ -78,7 +78,7 @@ def summary(metrics: dict) -> list[tuple[str, str, str]]:
         (
             "harmless requests refused",
             tables.number(aligned["over_refusal"]),
-            f"worst kind {tables.number(max((v for v in over.values() if v is not None), default=None))}",
+            f"worst kind {tables.number(max(over, default=None))}",
         ),
         ("hazards known, as notes", tables.number(aligned["hazard_noted"]), ""),
         ("NMI(topic; expert), best layer", nmi, f"untrained {untrained}, shuffled {shuffled}"),
