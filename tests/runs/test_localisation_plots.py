@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from letters import least_font
 from matplotlib.figure import Figure
 
 from toymoe.pages import style
-from toymoe.runs import localisation_plots
+from toymoe.runs import localisation_plots, plots
 
 ROLES = ["BOS", "context", "context", "ASK", "verb", "entity", "ANS", "response"]
 
@@ -20,7 +21,29 @@ def numbers(L=2, E=6, T=7):
     def maps():
         return {name: rng.uniform(-0.3, 1, (L, E)).tolist() for name in effects}
 
+    def shares():
+        return [rng.random((L, E)).tolist() for _ in range(2)]
+
+    counts = [0, 1, 2, L * E]
+
+    def way(half):
+        curves = {name: rng.random(4).tolist() for name in ("refusal", "twins", "answered")}
+        controls = {
+            name: {"refusal": rng.random(4).tolist(), "m50": 2.0}
+            for name in ("random", "usage_matched")
+        }
+        return curves | controls | {"m50": half}
+
+    gaps = {
+        which: {pair: {"selected_answer": shares()} for pair in ("intent_twins", "neutral_twins")}
+        for which in ("untrained", "pretrained", "aligned")
+    }
+    own = [{"own": {"refused": rng.random()}, "refused": rng.random()} for _ in range(2)]
     return {
+        "removal": {"counts": counts, "set_back": way(2), "silenced": way(None)},
+        "route": dict(zip(("hazards", "twins"), own, strict=True)),
+        "routing": {"contrasts": gaps},
+        "curves": {"topic_expert": rng.integers(1, 50, (3, L, 4, E))},
         "ablation": {"base": dict.fromkeys(effects, 0.9), "free": maps(), "frozen": maps()},
         "patching": {
             tap: {way: rng.uniform(-0.2, 1, (L, T)).tolist() for way in ways}
@@ -62,35 +85,45 @@ def test_every_figure_asks_its_question(L, E):
     for name, row in localisation_plots.FIGURES.items():
         figure = paint(row.draw(*(told[number] for number in row.drawn_from)))
         assert figure.get_suptitle() == row.title, name
+        assert least_font(figure) >= 9 and figure.get_figwidth() <= 12, name
         titles.append(row.title)
-    assert all(title.endswith("?") for title in titles) and len(set(titles)) == 4
+    assert all(title.endswith("?") for title in titles) and len(set(titles)) == 7
 
 
-def test_expert_maps_hold_free_frozen_and_their_difference():
-    given = numbers()["ablation"]
-    drawn = panels(localisation_plots.expert_maps(given))
-    assert len(drawn) == 9
-    for row, name in enumerate(("margin", "refusal", "accuracy")):
-        free, frozen = (np.array(given[route][name]) for route in ("free", "frozen"))
-        for axes, expected in zip(
-            drawn[3 * row : 3 * row + 3], (free, frozen, free - frozen), strict=True
-        ):
-            image = axes.images[0]
-            np.testing.assert_allclose(image.get_array(), expected)
-            assert image.norm.vmin == -image.norm.vmax  # no loss is the colour in the middle
-            assert image.norm.vmax >= np.abs(expected).max()
-    assert "accuracy" not in written(drawn[0]) and "right answers lost" in drawn[6].get_title()
+def test_expert_maps_hold_what_is_lost_and_what_of_it_went_through_the_route():
+    given = numbers()
+    ablation, order = given["ablation"], plots.expert_order(given["curves"])
+    for history, order_LE in ((None, [range(6)] * 2), (given["curves"], order)):
+        drawn = panels(localisation_plots.expert_maps(ablation, history))
+        assert len(drawn) == 12
+        for block, name in enumerate(("margin", "refusal", "accuracy")):
+            free, frozen = (np.array(ablation[way][name]) for way in ("free", "frozen"))
+            for layer in range(2):
+                pair = drawn[4 * block + 2 * layer :][:2]
+                for axes, expected in zip(pair, (free, free - frozen), strict=True):
+                    (image,) = axes.images
+                    np.testing.assert_allclose(
+                        image.get_array(), expected[None, layer, list(order_LE[layer])]
+                    )
+                    ticks = [int(label.get_text()) for label in axes.get_xticklabels()]
+                    assert ticks == list(order_LE[layer])
+                    assert image.norm.vmin == -image.norm.vmax  # no loss: the colour in the middle
+                    assert image.norm.vmax >= np.abs(expected).max()
+    assert "right answers lost" in drawn[8].get_title()
+    assert "through the route" in drawn[9].get_title()
 
 
 def test_numbers_stand_where_they_matter():
     values = np.array([[0.5, 0.01], [-0.25, 1.5]])
+    names = ("margin", "refusal", "accuracy")
     given = {
-        "base": dict.fromkeys(("margin", "refusal", "accuracy"), 1.0),
-        "free": dict.fromkeys(("margin", "refusal", "accuracy"), values.tolist()),
-        "frozen": dict.fromkeys(("margin", "refusal", "accuracy"), np.zeros((2, 2)).tolist()),
+        "base": dict.fromkeys(names, 1.0),
+        "free": dict.fromkeys(names, values.tolist()),
+        "frozen": dict.fromkeys(names, values.tolist()),
     }
-    free, frozen, *_ = panels(localisation_plots.expert_maps(given))
-    assert written(free) == [".50", "-.25", "1.50"] and written(frozen) == []
+    upper, through, lower, *_ = panels(localisation_plots.expert_maps(given))
+    assert written(upper) == [".50"] and written(lower) == ["-.25", "1.50"]
+    assert written(through) == []
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_summary_against_numpy(swept):
         assert np.all(np.diff(ends) >= -1e-9 * abs(found["max"]))  # but for rounding
     written = {row["quantity"]: row for row in table(out / "summary.csv")}
     assert written.keys() == summary.keys() and not {"seed", "error"} & summary.keys()
-    name = "routing.js_ratio"
+    name = "routing.overlap_pretrained_aligned_mean"
     assert {k: float(v) for k, v in written[name].items() if k != "quantity"} == summary[name]
 
 
@@ -188,11 +188,16 @@ def test_a_seed_that_fails_costs_its_own_row_only(swept, small, tmp_path, monkey
     rows, summary = sweep.sweep(small, [2, 0], tmp_path)
     assert rows[0] == {"seed": 2, "error": "the loss is nan at step 3"}
     lost, kept = table(tmp_path / "sweep.csv")
-    assert lost["error"] == "the loss is nan at step 3" and lost["routing.js_ratio"] == ""
+    assert (
+        lost["error"] == "the loss is nan at step 3"
+        and lost["routing.overlap_pretrained_aligned_mean"] == ""
+    )
     assert kept["error"] == "" and {found["n"] for found in summary.values()} == {1}
     monkeypatch.undo()
     rows, summary = sweep.sweep(small, [2, 0], tmp_path)  # the failed one is tried again
-    assert [row["error"] for row in rows] == ["", ""] and summary["routing.js_ratio"]["n"] == 2
+    assert [row["error"] for row in rows] == ["", ""] and summary[
+        "routing.overlap_pretrained_aligned_mean"
+    ]["n"] == 2
 
 
 def test_damage_costs_its_own_row_only(swept, small, tmp_path):
