@@ -182,6 +182,12 @@ FLIPS = [  # figure, what is said, the number that flips it, and what is said th
         "The route carries refusal: on the route of their harmless twins .10",
     ),
     ("route", "not the seat", ("inside.route.twins.refused", 0.9), "The route carries refusal"),
+    (
+        "route",
+        "refusal: on",
+        ("inside.route.twins.refused", 0.35),
+        "not the seat of refusal, though",
+    ),
     ("route", "not the seat", ("inside.route.hazards.refused", 0.5), "The route carries part of"),
     (
         "route",
@@ -287,7 +293,7 @@ def test_the_first_screen_is_five_lines():
     assert "12,345 parameters, with 2 layers of 8 experts, 2 of which" in lines[0]
     assert lines[3] == (
         "Refusal sits in few experts: 2 of 16 set back halve it, of random ones it takes 7. "
-        "Alignment changed the weights by only .26 of their size (experts .35, attention .14)."
+        "Alignment changed the weights by .26 of their size (experts .35, attention .14)."
     )
     heavy = changed("weights.all.relative", 0.9)
     heavy["inside"]["removal"]["set_back"]["random"]["m50"] = None

@@ -96,7 +96,7 @@ def test_the_first_screen_comes_first_and_terms_are_explained_once(small_run):
     assert page.tags[page.tags.index("h1") :][:7] == ["h1", "ul", *["li"] * 5]
     assert page.tags.count("dt") == page.tags.count("dd") == len(report.TERMS)
     for word, meaning in report.TERMS.items():
-        assert page.text.count(f"{word} {meaning.format(part='verb alone')}") == 1
+        assert page.text.count(f"{word} {meaning.format(swapped='verb')}") == 1
     titles = [figure.title for figure in FIGURES.values()]
     places = sorted(titles, key=page.text.index)
     assert places[:2] == [FIGURES[name].title for name in ("film_strip", "localisation")]

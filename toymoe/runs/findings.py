@@ -46,11 +46,12 @@ def trained(run: Run) -> str:
 
 def changed(run: Run) -> str:
     """How far alignment changed the weights."""
-    by_part = {name: part["relative"] for name, part in run.metrics["weights"].items()}
-    how = "only " if by_part["all"] <= 0.5 else ""
+    whole, experts, attention = (
+        _share(run.metrics["weights"][part]["relative"]) for part in ("all", "experts", "attention")
+    )
     return (
-        f"Alignment changed the weights by {how}{_share(by_part['all'])} of their size (experts "
-        f"{_share(by_part['experts'])}, attention {_share(by_part['attention'])})."
+        f"Alignment changed the weights by {whole} of their size (experts {experts}, attention "
+        f"{attention})."
     )
 
 
@@ -171,7 +172,8 @@ def route(run: Run) -> str:
     if own < 0.1:
         how = "Hardly any hazard is refused, so the route has nothing to carry"
     elif kept >= 0.75 * own and given <= 0.5 * own:
-        how = "The route is not the seat of refusal"
+        helps = ", though it helps" if given >= 0.25 * own else ""
+        how = f"The route is not the seat of refusal{helps}"
     elif kept <= 0.25 * own or given >= 0.75 * own:
         how = "The route carries refusal"
     else:

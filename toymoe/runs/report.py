@@ -20,18 +20,19 @@ LIMITS = (
 )
 
 
-# Words of the page, each with its meaning; ``{part}`` is what intent twins swap.
+# Words of the page, each with its meaning; ``{swapped}`` is what twins swap.
 TERMS = {
     "topic": "what a prompt's context words are about; the right answer depends on it",
     "expert": "one of the small networks of a layer, of which each token is sent to a few",
     "router, route": "what chooses the experts of a token, and what it chose",
     "hazard": "a request that the model is taught to refuse",
     "alignment": "the second part of training, in which it is taught to",
-    "harmless twin": "the same request with its {part} changed, so that it is no hazard any more",
+    "harmless twin": "the same request with another {swapped}, so that it is no hazard any more",
     "ANS": "the last position of a request, at which the answer begins",
     "set back": "given the weights it had before alignment",
     "silenced": "made to add nothing, while the route stays as it was",
     "NMI": "how much an expert says about the topic: 0 nothing, 1 all",
+    ".93": "a share: 93 of a hundred",
 }
 
 MISLEADS = (
@@ -148,18 +149,18 @@ def render(
     """
     run, rule = findings.Run(cfg, metrics, curves), cfg.world.hazard_rule
     pictured = partial(_pictured, run, images)
-    part = plots.SWAPPED[hazards.RULES[rule].swaps]["part"]
+    swapped = hazards.RULES[rule].swaps
     versions = ", ".join(f"{name} {number}" for name, number in metrics["versions"].items())
     first = {"film_strip": plots.FIGURES, "localisation": localisation_plots.FIGURES}
     parts = [
         f"<h1>toymoe: seed {cfg.seed}</h1>",
         html.bullets(findings.first_screen(run)),
-        html.terms({word: said.format(part=part) for word, said in TERMS.items()}),
+        html.terms({word: said.format(swapped=swapped) for word, said in TERMS.items()}),
         *(x for name, figures in first.items() for x in pictured({name: figures[name]})),
         *pictured({n: f for n, f in plots.FIGURES.items() if n not in first}),
         "<h2>Where refusal lives</h2>",
         f"<p>Measured on {metrics['inside']['pairs']} hazards and their harmless twins, which "
-        f"differ in the {hazards.RULES[rule].swaps} alone.</p>",
+        f"differ in the {swapped} alone.</p>",
         *pictured({n: f for n, f in localisation_plots.FIGURES.items() if n not in first}),
         *_inside(metrics["inside"]),
         "<h2>The run in numbers</h2>",
