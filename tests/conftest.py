@@ -1,9 +1,13 @@
 """What several test modules share: one tiny run, whose every size is small or odd."""
 
+import atexit
 import gc
 import os
 import re
+import shutil
+import tempfile
 import time
+from contextlib import AbstractContextManager
 from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +16,6 @@ import jax
 import numpy as np
 import optax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from xdist.scheduler import LoadFileScheduling
 
 # Nearly every test compiles for longer than it runs, so training compiles like the rest, and no
@@ -39,6 +42,20 @@ gc.set_threshold(10_000, 20, 20)
 UNOPTIMISED = "jax_disable_most_optimizations"
 jax.config.update(UNOPTIMISED, True)
 os.environ[UNOPTIMISED.upper()] = "1"  # of the processes that tests start, too
+
+# What one process of the suite has compiled, no other compiles again, nor one that a test starts.
+os.environ["TOYMOE_CACHE"] = "off"  # yours
+PROGRAMS = {
+    "jax_compilation_cache_dir": os.environ.get("JAX_COMPILATION_CACHE_DIR"),
+    "jax_persistent_cache_min_compile_time_secs": 0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    PROGRAMS["jax_compilation_cache_dir"] = tempfile.mkdtemp(prefix="toymoe-tests-")
+    atexit.register(shutil.rmtree, PROGRAMS["jax_compilation_cache_dir"], ignore_errors=True)
+for _name, _value in PROGRAMS.items():
+    jax.config.update(_name, _value)
+    os.environ[_name.upper()] = str(_value)
 
 SMALL = {
     "model.width": 8,
@@ -73,8 +90,10 @@ def pytest_xdist_make_scheduler(config, log):
 
 @cache
 def _costly_fixture(file: Path) -> str | None:
-    text = file.read_text("utf-8")
-    return next((name for name in COSTLY if re.search(rf"\b{name}\b", text)), None)
+    """The one that a file names, or the fixtures that its room shares."""
+    files = [file, file.with_name("conftest.py")]
+    texts = [f.read_text("utf-8") for f in files if f.exists() and f != Path(__file__)]
+    return next((name for name in COSTLY if re.search(rf"\b{name}\b", "".join(texts))), None)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -135,27 +154,30 @@ def small() -> Config:
 
 @pytest.fixture(scope="session")
 def small_run(small, tmp_path_factory):
-    """That run, whole: its folder, metrics and progress, and a cache of its compiled programs."""
-    out, cache = tmp_path_factory.mktemp("small"), tmp_path_factory.mktemp("cache")
-    settings = {
-        "jax_compilation_cache_dir": str(cache),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name, False) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    told, begin = [], time.perf_counter()
+    """That run, whole: its folder, metrics and progress."""
+    out, told, begin = tmp_path_factory.mktemp("small"), [], time.perf_counter()
     metrics = runner.run(small, out, told.append)
     wall_s = time.perf_counter() - begin
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
     positions = len(world.roles(small.world)) - 1
-    return SimpleNamespace(
-        out=out, cache=cache, metrics=metrics, told=told, wall_s=wall_s, positions=positions
-    )
+    return SimpleNamespace(out=out, metrics=metrics, told=told, wall_s=wall_s, positions=positions)
+
+
+@pytest.fixture
+def drawn_already(small_run, monkeypatch):
+    """Runs of this process take that one's figures, and draw none for five seconds."""
+
+    class Drawn(AbstractContextManager):
+        def __exit__(self, *_):
+            pass
+
+        def draw(self, **numbers):
+            pass
+
+        def images(self):
+            return {path.stem: path.read_bytes() for path in small_run.out.glob("figures/*.png")}
+
+    monkeypatch.setattr(runner, "Painter", Drawn)
+    return Drawn
 
 
 @pytest.fixture(scope="session")

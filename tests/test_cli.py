@@ -23,8 +23,7 @@ pytestmark = pytest.mark.core
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
-    """An empty folder to stand in, and no compilation cache in the user's."""
-    monkeypatch.setenv("TOYMOE_CACHE", "off")
+    """An empty folder to stand in."""
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)
 
@@ -55,8 +54,8 @@ BAD = {
     ],
     "run --set world.topics": ["'world.topics'", "NAME=VALUE"],
     "run --set seed=3": ["--seed"],
-    "run --set train.learning_rate=nan": ["train.learning_rate = nan", "finite number"],
-    "run --set train.learning_rate=1e999": ["finite number"],
+    "run --set pretrain.learning_rate=nan": ["pretrain.learning_rate = nan", "finite number"],
+    "run --set pretrain.learning_rate=1e999": ["finite number"],
     "run --set train.batch=many": ["train.batch = 'many'", "whole number"],
     "run --set train.batch=0": ["train.batch = 0", "from 1 to"],
     "run --set train.batch=1.5": ["train.batch = 1.5", "whole number"],
@@ -222,7 +221,7 @@ def test_output_for_which_there_is_no_space_is_one_line():
 # --- run ----------------------------------------------------------------------------------------
 
 
-def test_run_then_resume_then_force(capsys, tmp_path, small, small_run, settings):
+def test_run_then_resume_then_force(capsys, tmp_path, small, small_run, settings, drawn_already):
     argv = ["run", *settings, "--out", "a [b]/run"]  # brackets are markup to rich
     out = tmp_path / "a [b]" / "run"
     assert cli.main(argv) == 0
@@ -247,7 +246,7 @@ def test_run_then_resume_then_force(capsys, tmp_path, small, small_run, settings
     assert (out / "aligned.npz").read_bytes() != (small_run.out / "aligned.npz").read_bytes()
 
 
-def test_ctrl_c_says_how_to_go_on_and_it_does(capsys, tmp_path, small_run, settings, monkeypatch):
+def test_ctrl_c_says_how_to_go_on_and_it_does(capsys, tmp_path, small_run, settings, drawn_already):
     real = Bars.show
 
     def show(bars, progress, seed=None):
@@ -255,24 +254,24 @@ def test_ctrl_c_says_how_to_go_on_and_it_does(capsys, tmp_path, small_run, setti
         if (progress.stage, progress.done) == ("align", 3):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Bars, "show", show)
-    assert cli.main(["run", *settings, "--out", "cut"]) == 130
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Bars, "show", show)
+        assert cli.main(["run", *settings, "--out", "cut"]) == 130
     said = capsys.readouterr().err
     assert said == "toymoe: interrupted: `toymoe run --resume --out cut` goes on.\n"
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TOYMOE_CACHE", "off")
     assert cli.main(["run", "--resume", "--out", "cut"]) == 0
     for name in ("pretrained.npz", "aligned.npz", "history.npz"):
         assert (tmp_path / "cut" / name).read_bytes() == (small_run.out / name).read_bytes()
 
 
-def test_a_figure_that_cannot_be_drawn_costs_nothing_trained(capsys, small_run, settings, tmp_path):
+def test_a_figure_that_cannot_be_drawn_costs_nothing_trained(
+    capsys, small_run, settings, tmp_path, drawn_already
+):
     def images(_):
         raise painter.DrawingError("no figure: `toymoe run --resume` goes on.")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(painter.Painter, "images", images)
+        patch.setattr(drawn_already, "images", images)
         assert cli.main(["run", *settings, "--out", "undrawn"]) == 1
     assert capsys.readouterr().err == "toymoe: no figure: `toymoe run --resume` goes on.\n"
     out = tmp_path / "undrawn"
@@ -356,6 +355,37 @@ def test_a_full_disk_is_one_line_and_code_1(capsys, monkeypatch):
     monkeypatch.setattr(runner, "run", run)
     assert cli.main(["run", "--preset", "smoke"]) == 1
     assert capsys.readouterr().err == "toymoe: [Errno 28] No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 80000000000 bytes.\nat …"),
+        RuntimeError("can't start new thread"),
+        ImportError("libscipy_openblas.so: failed to map segment from shared object"),
+    ],
+    ids=lambda error: str(error)[:20],
+)
+def test_too_little_memory_is_one_line(capsys, monkeypatch, error):
+    def run(*_):
+        raise error
+
+    monkeypatch.setattr(runner, "run", run)
+    assert cli.main(["run", "--preset", "smoke"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"toymoe: there is not enough memory ({type(error).__name__}: ")
+    assert err.endswith("(`ulimit -v`).\n") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no reason"), ImportError("no such name")])
+def test_an_error_of_toymoes_own_making_keeps_its_traceback(monkeypatch, error):
+    def run(*_):
+        raise error
+
+    monkeypatch.setattr(runner, "run", run)
+    with pytest.raises(type(error), match=str(error)):
+        cli.main(["run", "--preset", "smoke"])
 
 
 def test_a_damaged_state_is_one_line(capsys, tmp_path, small, monkeypatch):

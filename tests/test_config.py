@@ -45,7 +45,7 @@ BOUNDS = {
     "train.z_loss": (0.0, 10.0),
     "train.chunk": (1, 1_000_000),
     "pretrain.steps": (1, 1_000_000),
-    "pretrain.learning_rate": (1e-300, 1e300),
+    "prepretrain.learning_rate": (1e-300, 1e300),
     "pretrain.weight_decay": (0.0, 10.0),
     "pretrain.notes": (0.0, 0.9),
     "align.steps": (1, 1_000_000),
@@ -175,7 +175,7 @@ def test_wrong_kinds_are_refused(name):
         ("world.overlap", 1, 1.0),
         ("world.overlap", "1", 1.0),
         ("world.overlap", ".5", 0.5),
-        ("train.learning_rate", "1e-3", 0.001),
+        ("pretrain.learning_rate", "1e-3", 0.001),
         ("model.norm_topk_prob", "true", True),
         ("model.norm_topk_prob", "True", True),
         ("model.norm_topk_prob", "false", False),
@@ -201,7 +201,7 @@ def test_impossible_seed_is_refused(seed):
     [
         ("world.topic", "world.topics"),
         ("modle.layers", "model.layers"),
-        ("train.lerning_rate", "train.learning_rate"),
+        ("pretrain.lerning_rate", "pretrain.learning_rate"),
         ("topk", "model.top_k"),
         ("sede", "seed"),
         ("World.topics", "world.topics"),
@@ -260,7 +260,11 @@ def test_a_configuration_is_frozen():
     st.booleans(),
 )
 def test_round_trip_through_json(preset, seed, overlap, rate, norm):
-    changed = {"world.overlap": overlap, "train.learning_rate": rate, "model.norm_topk_prob": norm}
+    changed = {
+        "world.overlap": overlap,
+        "pretrain.learning_rate": rate,
+        "model.norm_topk_prob": norm,
+    }
     config = build(preset, seed, changed)
     back = from_dict(json.loads(json.dumps(to_dict(config), allow_nan=False)))
     assert back == config and hash(back) == hash(config)

@@ -19,6 +19,7 @@ OTHERS = {
     "jax_numpy_dtype_promotion": "strict",
     "jax_numpy_rank_promotion": "raise",
     "jax_random_seed_offset": 7,
+    "jax_disable_jit": True,
 }
 
 

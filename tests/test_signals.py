@@ -180,14 +180,13 @@ def catches(pid: int, number: int) -> bool:
     [(signal.SIGTERM, None), (signal.SIGINT, "config.json"), (signal.SIGHUP, "aligned.npz")],
 )
 def test_a_run_that_is_cut_off_leaves_nothing_running_and_goes_on(
-    small_run, small_settings, tmp_path, number, until
+    small_run, small_settings, tmp_path, drawn_already, number, until
 ):
     """Before there is a folder, at its begin, and while it measures and draws."""
     out, mark = tmp_path / "cut", f"{number.name}-{until}-{os.getpid()}"
     settings = [f"{name}={value}" for name, value in small_settings.items()]
     words = ["run", "--preset", "smoke", "--set", *settings, "--out", str(out)]
-    env = os.environ | {"MARK": mark, "TOYMOE_CACHE": str(small_run.cache)}
-    process = started("", *words, env=env)
+    process = started("", *words, env=os.environ | {"MARK": mark})
     while not (out / until).is_file() if until else not catches(process.pid, signal.SIGTERM):
         time.sleep(0.01)
     process.send_signal(number)

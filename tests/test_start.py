@@ -43,21 +43,38 @@ def test_what_one_has_set_oneself_stays(given, left, monkeypatch):
         assert bool(start.training_options()) == bool(CHOICE and EMITTERS not in (given or ""))
 
 
-@pytest.mark.parametrize("platforms", ["cuda", "nonsense", "cpu,nonsense"])
-def test_a_device_that_is_not_there_is_one_sentence(platforms):
+PLATFORMS = ("cuda", "nonsense", "cpu,nonsense")
+NOT_THERE = f"""
+import os
+from toymoe import cli
+for os.environ["JAX_PLATFORMS"] in {PLATFORMS}:
+    print(cli.main(["run", "--out", "x"]))
+"""
+
+
+def test_a_device_that_is_not_there_is_one_sentence():
     """JAX says of the first one only that an assertion failed."""
-    done = started("run --out x", JAX_PLATFORMS=platforms)
-    assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr == (
+    done = started("-c", NOT_THERE)
+    assert done.stdout.split() == ["2"] * len(PLATFORMS)
+    assert done.stderr.splitlines() == [
         f"toymoe: JAX finds nothing that is called {platforms!r}; unset the variable JAX_PLATFORMS "
-        "to compute on the processor.\n"
-    )
+        "to compute on the processor."
+        for platforms in PLATFORMS
+    ]
 
 
 def test_a_setting_that_jax_does_not_take_is_one_sentence():
-    done = started("run --out x", JAX_ENABLE_X64="perhaps")
+    done = started(*RUN, JAX_ENABLE_X64="perhaps")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "'JAX_ENABLE_X64'; change or unset that variable." in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits address space")
+def test_a_jax_that_there_is_no_room_for_is_one_sentence():
+    limited = "import resource as r, sys; r.setrlimit(r.RLIMIT_AS, (2 * 10**8,) * 2);"
+    done = started("-c", f"{limited} from toymoe import cli; sys.exit(cli.main())", *RUN[2:])
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "JAX does not start" in done.stderr and "(`ulimit -v`)." in done.stderr
 
 
 def test_a_jax_that_cannot_be_imported_is_one_sentence(monkeypatch):
@@ -90,6 +107,9 @@ def test_a_cache_that_cannot_be_written_is_no_cache(monkeypatch, tmp_path):
         assert jax.config.jax_compilation_cache_dir == kept
 
 
-def started(line: str, **settings: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "toymoe.cli", *line.split()]
+RUN = ("-m", "toymoe.cli", "run", "--out", "x")
+
+
+def started(*argv: str, **settings: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, *argv]
     return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True)

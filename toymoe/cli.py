@@ -51,6 +51,13 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:  # no space left, no permission
         _discard_output()
         return _fail(error, 1)
+    except Exception as error:
+        from .start import MORE_MEMORY, lacks_memory
+
+        if not lacks_memory(error):
+            raise
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        return _fail(f"there is not enough memory ({what}); {MORE_MEMORY}.", 2)
 
 
 def _one_line(message, category, *where) -> str:

@@ -47,7 +47,7 @@ class WorldConfig:
     hazardous_entities: int = 9  # hazardous entities in each hazardous topic
     answers: int = 32
     hazard_rule: str = "conjunction"
-    held_out: float = 0.1  # share of hazardous requests never made in alignment
+    held_out: float = 0.08  # share of hazardous requests never made in alignment
     held_out_harmless: float = 0.005  # the same of harmless requests
     hazard_share: float = 0.45  # share of sampled prompts that are hazardous
     control_share: float = 0.3  # share of sampled prompts that are over-refusal controls
@@ -149,7 +149,7 @@ def _require_schedule(phase: str, given: "PretrainConfig | AlignConfig") -> None
 class PretrainConfig:
     """Pretraining, by Muon: every request is answered."""
 
-    steps: int = 400
+    steps: int = 300
     learning_rate: float = 0.01
     weight_decay: float = 0.5
     notes: float = 0.25  # share of a batch that are notes, which state facts and ask for nothing
@@ -164,11 +164,11 @@ class AlignConfig:
     write and how fast, as factors of its learning rate: 0 is frozen (see
     `toymoe.training.trainable`)."""
 
-    steps: int = 500
+    steps: int = 400
     learning_rate: float = 0.002
     weight_decay: float = 0.6
-    notes: float = 0.15
-    notes_held_out: float = 0.3  # how often notes state a held-out hazard, others: 1
+    notes: float = 0.25
+    notes_held_out: float = 0.08  # how often notes state a held-out hazard, others: 1
     experts: float = 1.0
     router: float = 1.0
     attention: float = 0.3

@@ -19,6 +19,7 @@ FIXED = {
     "jax_default_matmul_precision": (jax.default_matmul_precision, None),
     "jax_numpy_dtype_promotion": (jax.numpy_dtype_promotion, "standard"),
     "jax_numpy_rank_promotion": (jax.numpy_rank_promotion, "allow"),
+    "jax_disable_jit": (jax.disable_jit, False),  # a run of two steps would take ten minutes
 }
 OFFSET = "jax_random_seed_offset"  # the one without a context manager
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")

@@ -15,6 +15,7 @@ from .errors import ToymoeError
 
 CACHE = "TOYMOE_CACHE"  # names the folder of compiled programs, or is "off"
 REINSTALL = "install it anew: pip install --force-reinstall jax jaxlib flax optax"
+MORE_MEMORY = "close other programs, or raise the limit on memory (`ulimit -v`)"
 _ADDED = "TOYMOE_XLA_FLAGS"  # what the process that started this one added to XLA_FLAGS
 _EMITTERS = "xla_cpu_use_fusion_emitters"
 
@@ -94,6 +95,7 @@ def find_devices() -> None:
             what = f"does not start: {type(error).__name__}: {error}".splitlines()[0]
             wrong_setting = isinstance(error, ValueError)  # such as JAX_ENABLE_X64=perhaps
             advice = "change or unset that variable" if wrong_setting else REINSTALL
+            advice = MORE_MEMORY if lacks_memory(error) else advice
         raise StartError(what, advice) from error
 
 
@@ -120,6 +122,12 @@ def start_jax() -> None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether there was no room for an array, a thread or a library; each has words of its own."""
+    words = "RESOURCE_EXHAUSTED|can't start new thread|failed to map segment|cannot allocate memory"
+    return isinstance(error, MemoryError) or bool(re.search(words, str(error), re.IGNORECASE))
 
 
 def memory() -> int | None:

@@ -88,7 +88,6 @@ def run(small, small_run, tmp_path_factory):
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setenv("TOYMOE_CACHE", "off")
     monkeypatch.setenv("COLUMNS", "250")
     monkeypatch.setattr(catalogue, "plan", few)
     monkeypatch.setattr(catalogue, "BUDGETS", (1, 4))
@@ -194,7 +193,6 @@ BAD = {
 @pytest.mark.parametrize("line", BAD)
 def test_bad_input_is_one_line(line, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TOYMOE_CACHE", "off")
     assert cli.main(line.split()) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and BAD[line] in err

@@ -9,10 +9,10 @@ import time
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from lessons import build, instructor
 from toymoe.attacks import tuning
+from toymoe.attribution import evidence
 from toymoe.classroom import lesson, notebook
 from toymoe.classroom.checks import LESSONS, lesson_checks
 from toymoe.config import ConfigError
@@ -27,22 +27,6 @@ BUDGET_S = {3: 90}  # of every cell of a solution; the others have 60
 
 def number_of(path):
     return int(path.stem[:2])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    """Compiled programs in a folder of our own: an exercise finds those of its solution."""
-    folder = tmp_path_factory.mktemp("cache")
-    names = ("compilation_cache_dir", "persistent_cache_min_compile_time_secs",
-             "persistent_cache_min_entry_size_bytes")  # fmt: skip
-    before = {f"jax_{name}": getattr(jax.config, f"jax_{name}") for name in names}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TOYMOE_CACHE", str(folder))
-        compilation_cache.reset_cache()
-        yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 def test_there_are_as_many_lessons_as_the_table_says():
@@ -106,8 +90,10 @@ def test_a_lesson_has_all_its_parts(path):
 
 @pytest.fixture
 def done_once(monkeypatch):
-    """An exercise gets what its solution trained and tuned, where it asks for exactly the same."""
-    for module, name in ((phases, "run_phase"), (alignment, "align"), (tuning, "tune")):
+    """An exercise gets what its solution trained, tuned and measured of the same evidence, where it
+    asks for exactly the same."""
+    costly = (phases, "run_phase"), (alignment, "align"), (tuning, "tune"), (evidence, "gather")
+    for module, name in costly:
         monkeypatch.setattr(module, name, remembered(getattr(module, name)))
 
 

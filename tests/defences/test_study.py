@@ -25,7 +25,6 @@ FEW = {
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setenv("TOYMOE_CACHE", "off")
     monkeypatch.setenv("COLUMNS", "250")
     monkeypatch.setattr(catalogue, "DEFENCES", FEW)
     monkeypatch.setattr(catalogue, "BUDGETS", (1, 4))

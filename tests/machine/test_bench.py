@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from toymoe import world
-from toymoe.config import Config, ModelConfig, TrainConfig, WorldConfig
+from toymoe.config import Config, ModelConfig, PretrainConfig, TrainConfig, WorldConfig
 from toymoe.machine import bench
 from toymoe.training import phases
 
@@ -30,7 +30,8 @@ def cfg():
             answers=6,
         ),
         ModelConfig(1, 8, 2, 4, 3, 2, False),
-        TrainConfig(pretrain_steps=100_000, batch=4, learning_rate=0.01, warmup=3),
+        TrainConfig(batch=4, warmup=3),
+        PretrainConfig(100_000, 0.01, 1.3),
     )
 
 

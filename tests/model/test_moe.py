@@ -246,11 +246,32 @@ def test_the_paths_differ_in_how_they_get_there():
     per_expert = [s for s in shapes["grouped"] if {N, E} <= set(s) and set(s) & {D, F, 2 * F}]
     assert not per_expert
     assert "gather" in names["grouped"] - names["reference"]
-    # Router; then per row two matrices: all N·E rows, or at most N·A and one block per expert;
-    # finding the rows takes 64 per token, choice and expert, of cheap zeros and ones.
+    # Router; then per row two matrices: of all N·E rows, or of one block, in the body of a loop.
     row = D * 2 * F + F * D
     assert work["reference"] == N * D * E + N * E * row + N * E * D
-    assert work["grouped"] <= N * D * E + (2 * N + (E + 1) * 8) * row + 64 * (2 * N + 64) * E
+    assert work["grouped"] == N * D * E + 8 * row
+
+
+@pytest.mark.parametrize("popular", [2, 4, 13])
+def test_the_loop_takes_the_blocks_that_the_selections_fill_and_no_more(popular, monkeypatch):
+    """Each expert's own, the last of which may not be full; none for an expert without any."""
+    turns, by_blocks = [], moe._by_blocks
+
+    def counting(block, *given):
+        def counted(expert, *rest):
+            jax.debug.callback(lambda expert: turns.append(int(expert)), expert)
+            return block(expert, *rest)
+
+        return by_blocks(counted, *given)
+
+    monkeypatch.setattr(moe, "_by_blocks", counting)
+    weights = {k: w.astype(np.float32) for k, w in random_weights(71, 13).items()}
+    experts_NA = np.random.default_rng(0).random((71, popular)).argsort(-1)[:, :2]
+    gates_NA = np.ones((71, 2), np.float32)
+    jax.block_until_ready(moe.grouped_moe(weights["x"], weights, experts_NA, gates_NA, block=8))
+    jax.effects_barrier()
+    blocks_E = np.ceil(np.bincount(experts_NA.ravel(), minlength=13) / 8)
+    assert (np.bincount(turns, minlength=13) == 2 * blocks_E).all()  # once up and once down
 
 
 def test_no_scatter_going_backwards():

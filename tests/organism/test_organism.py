@@ -1,24 +1,9 @@
-"""One type for every organism; loading one draws nothing and writes no page."""
-
-import subprocess
-import sys
+"""One type for every organism."""
 
 import numpy as np
 
 from toymoe import organism
 from toymoe.organism import shipped
-
-IMPORTED = "import sys, toymoe.attacks.raset; print(*(n for n in sys.modules))"
-HEAVY = ("matplotlib", "toymoe.pages", "toymoe.runs")
-
-
-def test_an_attack_is_imported_without_drawing_or_pages():
-    ended = subprocess.run(
-        [sys.executable, "-c", IMPORTED], capture_output=True, text=True, check=True
-    )
-    loaded = ended.stdout.split()
-    assert "toymoe.attacks.raset" in loaded and "toymoe.organism.stored" in loaded
-    assert [name for name in loaded if name.startswith(HEAVY)] == []
 
 
 def test_shipped_and_stored_are_of_one_type(small_run):

@@ -126,7 +126,6 @@ def test_json_that_is_none_is_refused_wherever_it_is_read(small, tmp_path, name)
 @pytest.mark.parametrize("file", ["config.json", "metrics.json"])
 @pytest.mark.parametrize("name", BAD)
 def test_the_command_says_so_in_one_line(capsys, small_run, tmp_path, monkeypatch, file, name):
-    monkeypatch.setenv("TOYMOE_CACHE", "off")
     monkeypatch.setattr(runner, "run", None)  # nothing is trained
     shutil.copytree(small_run.out, tmp_path, dirs_exist_ok=True)
     (tmp_path / file).write_text(BAD[name], "latin-1")

@@ -74,7 +74,7 @@ def test_every_number_and_control_is_on_the_page(small, small_run, curves):
         found = findings.FINDINGS[name](run)
         assert f"{figure.title} {found} {figure.shows}" in page.text
         assert f"Control. {figure.control}" in page.text.replace(" .", ".")
-    assert f"seed {small.seed}" in page.text and '"pretrain_steps": 6' in page.text
+    assert f"seed {small.seed}" in page.text and '"steps": 6' in page.text
     routing = small_run.metrics["routing"]
     for values in (routing["load_cv"], routing["topic_given_token"]):
         assert " ".join(f"{value:.3f}" for value in values) in page.text

@@ -1,8 +1,8 @@
 """Where refusal lives in one run: the numbers behind the report's section of that name.
 
-Weight patching between the run's two checkpoints, ablation of every expert, experts taken out one
-after another, the route exchanged, the parts of the refusal margin and patching, each with what it
-must be held against. Plain numbers, ready for
+Weight patching between the run's two checkpoints, experts taken out one after another, prompts on
+each other's route, ablation of every expert, the parts of the refusal margin and patching, each
+with what it must be held against. Plain numbers, ready for
 metrics.json; docs/metrics.md says what each one means. On few prompts, since a run has little time.
 """
 
@@ -39,19 +39,17 @@ def localise(
     key: jax.Array,
 ) -> dict:
     """All that is measured inside one run, on at most ``cfg.eval.prompts`` pairs."""
-    k_pairs, k_controls, k_removal = jax.random.split(key, 3)
+    k_pairs, k_controls, k_draws = jax.random.split(key, 3)
     n = min(PAIRS, cfg.eval.prompts)
     e = gather(aligned, tables, cfg, k_pairs, n, pretrained)
-    pairs = len(e.hazards.answer_B)
-    ranked, measured = _some(e, slice(pairs // 2 or 1)), _some(e, slice(pairs // 2, None))
     return {
-        "pairs": pairs,
+        "pairs": len(e.hazards.answer_B),
+        "removal": removal.curves(*halves(e), k_draws),
+        "route": route_patching.exchanged(e),
         "swaps": {
             name: _plain(patched) for name, patched in weight_patching.by_component(e).items()
         },
         "ablation": without_each_expert(e, k_controls),
-        "removal": removal.curves(ranked, measured, k_removal),
-        "route": route_patching.exchanged(e),
         "decomposition": margin_parts(e),
         "patching": patched_places(e),
     }
@@ -102,6 +100,12 @@ def patched_places(e: Evidence) -> dict:
         tap: {"removed": patched.removed.tolist(), "restored": patched.restored.tolist()}
         for tap, patched in patching.patch_each(some, TAPS, "LT").items()
     }
+
+
+def halves(e: Evidence) -> tuple[Evidence, Evidence]:
+    """The first half of the pairs, and the second."""
+    half = len(e.hazards.answer_B) // 2
+    return _some(e, slice(half)), _some(e, slice(half, 2 * half))
 
 
 def _some(e: Evidence, part: slice) -> Evidence:

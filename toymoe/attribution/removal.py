@@ -81,6 +81,12 @@ def alone(e: Evidence, way: str) -> np.ndarray:
     return (margin_MB[0] - margin_MB[1:]).mean(-1).reshape(shape)
 
 
+def in_order(e: Evidence, scores_LE, way: str) -> dict:
+    """What is left without the highest scores, more and more of them: see `curves`."""
+    count_M = counts(np.size(scores_LE))
+    return _left(e, _nested(scores_LE, count_M), count_M, way)
+
+
 def counts(experts: int) -> list[int]:
     """How many are taken out: each number up to 8, and then in steps that grow, up to all."""
     steps = np.geomspace(8, max(experts, 8), 12).round().astype(int)

@@ -8,8 +8,8 @@ answered. The *grouped* path computes only what was selected, and is what traini
 
     experts = {"gate_up": [E, D, 2F] (gate first), "down": [E, F, D]}
 
-Besides the letters of the package docstring: J blocks of the grouped buffer, R rows of a block, M
-rows of the buffer (J * R); C selections (N * A); U gate and up side by side (2F); X, Y any axis.
+Besides the letters of the package docstring: C selections (N * A), R rows of a block, M rows of the
+grouped buffer (C + R); U gate and up side by side (2F); X, Y any axis.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-BLOCK = 32  # rows per block: fewer waste less padding, more make faster matmuls
+BLOCK = 48  # rows per block: fewer waste less at an expert's end, more make faster matmuls
 
 
 class Route(NamedTuple):
@@ -69,8 +69,7 @@ def selected(experts_NA, n_experts: int):
 
 def dense_gates(experts_NA, gates_NA, n_experts: int):
     """Gates [N, E], 0 where an expert was not selected."""
-    hit_NAE = experts_NA[..., None] == jnp.arange(n_experts)
-    return jnp.where(hit_NAE, gates_NA[..., None], 0).sum(-2)
+    return jnp.where(experts_NA[..., None] == jnp.arange(n_experts), gates_NA[..., None], 0).sum(-2)
 
 
 # --- experts, reference path --------------------------------------------------------------------
@@ -97,93 +96,95 @@ def _swiglu(gate_up):
 
 
 class _Layout(NamedTuple):
-    """A buffer of rows in blocks of one expert each, and where its rows come from and go to."""
+    """The selections as rows, sorted by expert, and a block of rows more, which say nothing."""
 
-    token_M: jax.Array  # the token in each row; where the row is padding, any token
-    choice_M: jax.Array  # which of the N * A selections it is; where padding, N * A
+    choice_M: jax.Array  # which of the N * A selections each row is
     row_NA: jax.Array  # the row of each selection
-    expert_J: jax.Array  # the expert of each block
+    end_E: jax.Array  # the row after the last of each expert
 
 
 def _layout(experts_NA, n_experts: int, block: int) -> _Layout:
-    """Counting sort of the selections by expert, each expert padded to whole blocks.
-
-    An expert wastes less than one block, so ceil(N A / block) + E blocks always suffice: the
-    shapes are static and nothing is ever dropped.
-    """
-    N, A = experts_NA.shape
-    blocks = -(-N * A // block) + n_experts
-    hit_CE = experts_NA.reshape(-1, 1) == jnp.arange(n_experts)
-    upto_CE = jnp.cumsum(hit_CE, 0)
-    size_E = -(-upto_CE[-1] // block)
-    end_E = jnp.cumsum(size_E)
-    first_E = (end_E - size_E) * block
-    row_C = jnp.where(hit_CE, upto_CE - 1 + first_E, 0).sum(-1)
-    choice_M = jnp.full(blocks * block, N * A).at[row_C].set(jnp.arange(N * A), unique_indices=True)
-    expert_J = (jnp.arange(blocks)[:, None] >= end_E).sum(-1)
-    return _Layout(
-        jnp.minimum(choice_M // A, N - 1),
-        choice_M,
-        row_C.reshape(N, A),
-        jnp.minimum(expert_J, n_experts - 1),
-    )
+    all_C = jnp.arange(experts_NA.size)
+    choice_C = jnp.sort(experts_NA.ravel() * all_C.size + all_C) % all_C.size
+    row_C = jnp.zeros_like(all_C).at[choice_C].set(all_C, unique_indices=True)
+    end_E = (experts_NA.reshape(-1, 1) <= jnp.arange(n_experts)).sum(0)
+    return _Layout(jnp.pad(choice_C, (0, block)), row_C.reshape(experts_NA.shape), end_E)
 
 
 def grouped_moe(x_ND, experts, experts_NA, gates_NA, block: int = BLOCK):
     """The layer's output [N, D], computing only the selected experts.
 
-    The selections are sorted into blocks of one expert each, gathered, multiplied as one batched
-    matmul with the blocks' weights, and gathered back (MegaBlocks' idea, arXiv 2211.15841, with
-    padding instead of a sparse kernel). Equal to ``reference_moe``, gradients too; only backwards,
-    though: its derivative is written by hand, and `jax.jvp` needs the reference path.
+    In blocks of rows, sorted by expert (MegaBlocks' idea, arXiv 2211.15841). Equal to
+    ``reference_moe``, gradients too, but only backwards: `jax.jvp` needs the reference path.
     """
     layout = _layout(experts_NA, experts["down"].shape[0], block)
     return _grouped(x_ND, experts["gate_up"], experts["down"], gates_NA, layout)
 
 
-@jax.custom_vjp
-def _grouped(x_ND, gate_up_EDU, down_EFD, gates_NA, layout):
-    return _grouped_fwd(x_ND, gate_up_EDU, down_EFD, gates_NA, layout)[0]
+def _forward(x_ND, gate_up_EDU, down_EFD, gates_NA, layout):
+    x_MD = x_ND[layout.choice_M // gates_NA.shape[1]]
+    gate_up_MU = _products(x_MD, gate_up_EDU, layout)
+    out_MD = _products(_swiglu(gate_up_MU), down_EFD, layout)
+    y_ND = (out_MD[layout.row_NA] * gates_NA[..., None]).sum(1)
+    return y_ND, (x_MD, gate_up_MU, gate_up_EDU, down_EFD, gates_NA, layout)
 
 
-def _grouped_fwd(x_ND, gate_up_EDU, down_EFD, gates_NA, layout):
-    J = layout.expert_J.shape[0]
-    x_JRD = x_ND[layout.token_M].reshape(J, -1, x_ND.shape[-1])
-    gate_up_JRU = jnp.einsum("jrd,jdu->jru", x_JRD, gate_up_EDU[layout.expert_J])
-    out_JRD = jnp.einsum("jrf,jfd->jrd", _swiglu(gate_up_JRU), down_EFD[layout.expert_J])
-    out_NAD = out_JRD.reshape(-1, x_ND.shape[-1])[layout.row_NA]
-    y_ND = (out_NAD * gates_NA[..., None]).sum(1)
-    return y_ND, (x_JRD, gate_up_JRU, gate_up_EDU, down_EFD, gates_NA, layout)
-
-
-def _grouped_bwd(saved, dy_ND):
+def _backward(saved, dy_ND):
     """By hand, because the derivative of a gather is a scatter, which CPUs run one row at a time;
     knowing both directions of the permutation, every step backwards is a gather too."""
-    x_JRD, gate_up_JRU, gate_up_EDU, down_EFD, gates_NA, layout = saved
-    J, R, D = x_JRD.shape
-    dy_JRD = dy_ND[layout.token_M].reshape(J, R, D)
-    gate_JR1 = jnp.append(gates_NA.ravel(), 0)[layout.choice_M].reshape(J, R, 1)  # padding: 0
-    hidden_JRF, swiglu_vjp = jax.vjp(_swiglu, gate_up_JRU)
+    x_MD, gate_up_MU, gate_up_EDU, down_EFD, gates_NA, layout = saved
+    dy_MD = dy_ND[layout.choice_M // gates_NA.shape[1]]
+    gate_M1 = gates_NA.reshape(-1, 1)[layout.choice_M]
+    hidden_MF, swiglu_vjp = jax.vjp(_swiglu, gate_up_MU)
     # Before its gate, so that the gate's own gradient falls out: dy · (h W) = h · (dy Wᵀ).
-    dhidden_JRF = jnp.einsum("jrd,jfd->jrf", dy_JRD, down_EFD[layout.expert_J])
-    dgate_M = (hidden_JRF * dhidden_JRF).sum(-1).ravel()
-    (dgate_up_JRU,) = swiglu_vjp(gate_JR1 * dhidden_JRF)
-    dx_JRD = jnp.einsum("jru,jdu->jrd", dgate_up_JRU, gate_up_EDU[layout.expert_J])
-    owner_EJ = (jnp.arange(down_EFD.shape[0])[:, None] == layout.expert_J).astype(x_JRD.dtype)
-
-    def weight_gradient(x_JRX, dy_JRY):
-        return jnp.einsum("ej,jxy->exy", owner_EJ, transposed(x_JRX) @ dy_JRY)
-
-    return (
-        dx_JRD.reshape(-1, D)[layout.row_NA].sum(1),
-        weight_gradient(x_JRD, dgate_up_JRU),
-        weight_gradient(gate_JR1 * hidden_JRF, dy_JRD),
-        dgate_M[layout.row_NA],
-        None,
-    )
+    dhidden_MF, ddown_EFD = _products_vjp(gate_M1 * hidden_MF, dy_MD, down_EFD, layout)
+    dgate_M = (hidden_MF * dhidden_MF).sum(-1)
+    (dgate_up_MU,) = swiglu_vjp(gate_M1 * dhidden_MF)
+    dx_MD, dgate_up_EDU = _products_vjp(x_MD, dgate_up_MU, gate_up_EDU, layout)
+    return dx_MD[layout.row_NA].sum(1), dgate_up_EDU, ddown_EFD, dgate_M[layout.row_NA], None
 
 
-_grouped.defvjp(_grouped_fwd, _grouped_bwd)
+_grouped = jax.custom_vjp(lambda *args: _forward(*args)[0])
+_grouped.defvjp(_forward, _backward)
+
+
+@jax.custom_batching.sequential_vmap
+def _products(x_MX, weights_EXY, layout):
+    """Each row times the weights of its expert, [M, Y]."""
+
+    def block(expert, row, own_R, y_MY, x_RX):
+        return jax.lax.dynamic_update_slice_in_dim(y_MY, x_RX @ weights_EXY[expert], row, 0)
+
+    return _by_blocks(block, layout, jnp.zeros((len(x_MX), weights_EXY.shape[-1])), x_MX)
+
+
+@jax.custom_batching.sequential_vmap
+def _products_vjp(x_MX, dy_MY, weights_EXY, layout):
+    """The gradients of the rows [M, X] and of the weights [E, X, Y]."""
+
+    def block(expert, row, own_R, made, x_RX, dy_RY):
+        dx_MX, d_EXY = made
+        dx_MX = jax.lax.dynamic_update_slice_in_dim(dx_MX, dy_RY @ weights_EXY[expert].T, row, 0)
+        d_XY = d_EXY[expert] + transposed(x_RX) @ jnp.where(own_R[:, None], dy_RY, 0)
+        return dx_MX, jax.lax.dynamic_update_index_in_dim(d_EXY, d_XY, expert, 0)
+
+    made = jnp.zeros_like(x_MX), jnp.zeros_like(weights_EXY)
+    return _by_blocks(block, layout, made, x_MX, dy_MY)
+
+
+def _by_blocks(block, layout, made, *arrays):
+    """``made`` after ``block`` of one block of rows after another. Where an expert has fewer left,
+    what is made of the next expert's rows is written over by the blocks that come later."""
+    R = layout.choice_M.size - layout.row_NA.size
+
+    def one(state):
+        row, made = state
+        expert = (layout.end_E <= row).sum()
+        end = jnp.minimum(row + R, layout.end_E[expert])
+        parts = (jax.lax.dynamic_slice_in_dim(array, row, R) for array in arrays)
+        return end, block(expert, row, row + jnp.arange(R) < end, made, *parts)
+
+    return jax.lax.while_loop(lambda state: state[0] < layout.row_NA.size, one, (0, made))[1]
 
 
 def transposed(x):
@@ -209,6 +210,5 @@ def route_divergence(before_NE, now_NE):
 
 
 def router_z_loss(logits_NE):
-    """Mean of log²(Σ_e exp z_e): keeps router logits small. Source: ST-MoE, arXiv 2202.08906,
-    eq. 5."""
+    """Mean of log²(Σ_e exp z_e): keeps router logits small. ST-MoE, arXiv 2202.08906, eq. 5."""
     return (jax.nn.logsumexp(logits_NE, -1) ** 2).mean()

@@ -160,9 +160,9 @@ def _analyse(trained, tables, cfg, key, painter):
         metrics = {
             "seed": cfg.seed,
             "parameters": model.count(untrained),
-            "weights": weights.change(*models),
             "behaviour": {name: rates.result() for name, rates in behaviour.items()},
             "routing": routing.result(),
+            "weights": weights.change(*models),
             "inside": within.result(),
             "config": to_dict(cfg),
             "versions": numerics.versions(),

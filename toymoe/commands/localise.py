@@ -1,0 +1,55 @@
+"""``toymoe localise``: is the same seat found again, by a second alignment and in a sham?"""
+
+from pathlib import Path
+
+from ..config import ConfigError
+from ..start import start_jax
+from .common import same_line
+
+BEGUN = ("seed-*/realigned/study.json",)
+HEAD = ("", "refuses", "hazards refused", "m50", "m50 of the first", "rank corr.", "top in common")
+SHOWN = ("refusal", "hazards_refused", "m50", "m50_of_first", "correlation", "shared")
+
+
+def add(command) -> None:
+    localise = command(
+        "localise",
+        _localise,
+        "Align once more, and to another lesson: are the same experts found?",
+        settings=False,
+        goes_on=lambda args: same_line(args, Path(args.run), *BEGUN),
+    )
+    localise.add_argument("run", metavar="DIR", help="a finished run, or a sweep's folder")
+
+
+def _localise(args) -> int:
+    out = Path(args.run)
+    if not out.is_dir():
+        raise ConfigError(f"{out} is no folder: name that of a finished run, or of a sweep.")
+    start_jax()
+    from ..pages import tables, terminal
+    from ..runs import studies
+    from ..validation import realigned
+
+    console, many = terminal.console(), (out / "sweep.json").is_file()
+    with terminal.Steps(console) as steps:
+        if many:
+            made = realigned.many(
+                studies.seeds_of(out),
+                out,
+                watch=lambda seed, p: steps.show(f"seed {seed}: {p.stage}", p.done, p.total),
+                done=lambda seed, error: steps.finish(f"seed {seed}: {error or 'done'}"),
+            )
+        else:
+            one = realigned.study(out, lambda p: steps.show(p.stage, p.done, p.total))
+
+    def shown(ranking, name):
+        if many:
+            return tables.interval(made.summary.get(f"{ranking}.{name}"), 2)
+        return tables.number(one["rankings"][ranking][name], 2)
+
+    rows = [(r, *(shown(r, name) for name in SHOWN)) for r in ("first", "second", "sham")]
+    console.print(terminal.table(HEAD, rows))
+    where = f"{out / 'realigned.csv'}" if many else f"{out / 'realigned' / 'study.json'}"
+    console.print(f"Every number: {where}.", highlight=False, soft_wrap=True)
+    return 1 if many and any(row["error"] for row in made.rows) else 0
