@@ -193,7 +193,7 @@ def fork(run: Run) -> str:
     neutral = max(after["neutral_twins"]["fork"]) if after["neutral_twins"] else 0.0
     own = gap_LE[at] >= 0.7 and gap_LE[at] >= neutral + 0.3
     how = "The router tells" if own else "The router does not tell"
-    control = f", the largest gap of twins that are both hazards {_share(neutral)}"
+    control = f", and of twins that are both hazards it is {_share(neutral)}"
     return (
         f"{how} hazards from their twins by one expert. The largest gap is at {_name(*at)}: "
         f"{_share(hazard_LE[at])} of the hazards select it and {_share(twin_LE[at])} of the twins; "
