@@ -11,6 +11,9 @@ from toymoe.runs import localisation_plots, plots
 ROLES = ["BOS", "context", "context", "ASK", "verb", "entity", "ANS", "response"]
 
 
+NAMES = ("margin", "refusal", "accuracy")
+
+
 def numbers(L=2, E=6, T=7):
     """In which every number is another."""
     rng = np.random.default_rng(0)
@@ -95,35 +98,37 @@ def test_expert_maps_hold_what_is_lost_and_what_of_it_went_through_the_route():
     ablation, order = given["ablation"], plots.expert_order(given["curves"])
     for history, order_LE in ((None, [range(6)] * 2), (given["curves"], order)):
         drawn = panels(localisation_plots.expert_maps(ablation, history))
-        assert len(drawn) == 12
-        for block, name in enumerate(("margin", "refusal", "accuracy")):
+        assert len(drawn) == 6
+        for pair, name in zip(zip(drawn[::2], drawn[1::2], strict=True), NAMES, strict=True):
             free, frozen = (np.array(ablation[way][name]) for way in ("free", "frozen"))
-            for layer in range(2):
-                pair = drawn[4 * block + 2 * layer :][:2]
-                for axes, expected in zip(pair, (free, free - frozen), strict=True):
-                    (image,) = axes.images
-                    np.testing.assert_allclose(
-                        image.get_array(), expected[None, layer, list(order_LE[layer])]
-                    )
-                    ticks = [int(label.get_text()) for label in axes.get_xticklabels()]
-                    assert ticks == list(order_LE[layer])
-                    assert image.norm.vmin == -image.norm.vmax  # no loss: the colour in the middle
-                    assert image.norm.vmax >= np.abs(expected).max()
-    assert "right answers lost" in drawn[8].get_title()
-    assert "through the route" in drawn[9].get_title()
+            for axes, expected in zip(pair, (free, free - frozen), strict=True):
+                (image,) = axes.images
+                rows = image.get_array()
+                assert rows.mask[1::2].all() and not rows.mask[::2].any()
+                for layer, numbers_E in enumerate(order_LE):
+                    np.testing.assert_allclose(rows[2 * layer], expected[layer, list(numbers_E)])
+                    below = {
+                        text.get_position()[0]: text.get_text()
+                        for text in axes.texts
+                        if 2 * layer + 0.5 < text.get_position()[1] < 2 * layer + 1
+                    }
+                    assert [int(below[x]) for x in range(6)] == list(numbers_E)
+                assert image.norm.vmin == -image.norm.vmax  # no loss: the colour in the middle
+                assert image.norm.vmax >= np.abs(expected).max()
+    assert "right answers lost" in drawn[4].get_title()
+    assert "through the route" in drawn[5].get_title()
 
 
 def test_numbers_stand_where_they_matter():
     values = np.array([[0.5, 0.01], [-0.25, 1.5]])
-    names = ("margin", "refusal", "accuracy")
     given = {
-        "base": dict.fromkeys(names, 1.0),
-        "free": dict.fromkeys(names, values.tolist()),
-        "frozen": dict.fromkeys(names, values.tolist()),
+        "base": dict.fromkeys(NAMES, 1.0),
+        "free": dict.fromkeys(NAMES, values.tolist()),
+        "frozen": dict.fromkeys(NAMES, values.tolist()),
     }
-    upper, through, lower, *_ = panels(localisation_plots.expert_maps(given))
-    assert written(upper) == [".50"] and written(lower) == ["-.25", "1.50"]
-    assert written(through) == []
+    free, through, *_ = panels(localisation_plots.expert_maps(given))
+    assert written(free) == [".50", "-.25", "1.50", "0", "1", "0", "1"]
+    assert written(through) == ["0", "1", "0", "1"]
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,10 @@ def test_a_row_per_seed_and_a_column_per_number(swept, small_run):
     for row, read in zip(rows, written, strict=True):
         metrics = json.loads((out / f"seed-{row['seed']}" / "metrics.json").read_bytes())
         assert row == {"seed": row["seed"], "error": ""} | sweep.flat(metrics)
-        assert list(read) == list(row)
+        # How many experts can be masked, with enough others left in a layer, differs.
+        missing = read.keys() - row.keys()
+        assert row.keys() <= read.keys() and not any(read[name] for name in missing)
+        assert all(name.startswith("inside.removal.masked.") for name in missing)
         assert read["behaviour.aligned.refusal"] == str(metrics["behaviour"]["aligned"]["refusal"])
         first, second = metrics["routing"]["nmi_topic"]["context"]
         names = [f"routing.nmi_topic.context.{i}" for i in (0, 1, "best")]
@@ -120,7 +123,7 @@ def test_headlines_are_columns(swept):
 def test_summary_against_numpy(swept):
     out, rows, summary = swept
     for name, found in summary.items():
-        values = [row[name] for row in rows if row[name] is not None]
+        values = [row[name] for row in rows if row.get(name) is not None]
         assert found["n"] == len(values)
         assert found["median"] == pytest.approx(np.median(values))
         assert (found["min"], found["max"]) == (min(values), max(values))

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..pages.style import BLACK, BLUE, GREY, ORANGE, SKY, Figure, defaults, new_figure, tidy
 from . import refusal_plots
-from .plots import ReportFigure, expert_order, expert_ticks
+from .plots import ReportFigure, expert_order
 
 PATCHED = {
     "head_out": "attention's additions",
@@ -35,28 +35,39 @@ def expert_maps(ablation: dict, curves: dict | None = None) -> Figure:
     }
     L, E = np.shape(free["refusal"])
     order_LE = np.tile(np.arange(E), (L, 1)) if curves is None else expert_order(curves)
-    figure = new_figure(FIGURES["expert_maps"].title, 12, 1.4 + 0.66 * L * len(rows))
-    panels = figure.subplots(L * len(rows), 2, squeeze=False)
-    for i, (name, (label, unit, least)) in enumerate(rows.items()):
+    figure = new_figure(FIGURES["expert_maps"].title, 12, 1.2 + 0.7 * L * len(rows))
+    panels = figure.subplots(len(rows), 2)
+    for row, (name, (label, unit, least)) in zip(panels, rows.items(), strict=True):
         a, b = np.array(free[name]), np.array(frozen[name])
         most = max(np.abs([a, a - b]).max(), least)
-        block = panels[i * L : i * L + L]
-        for layer, pair in enumerate(block):
-            order_E = order_LE[layer]
-            for axes, values_LE in zip(pair, (a, a - b), strict=True):
-                values = values_LE[layer, order_E][None]
-                image = axes.imshow(values, cmap=DIVERGING, vmin=-most, vmax=most, **MAP)
-                if E <= 20:
-                    _write(axes, values, most, 0.05 * most)
-                expert_ticks(axes, order_E)
-                axes.tick_params(length=0, pad=1)
-                axes.set_yticks([])
-            pair[0].set_ylabel(f"layer {layer}", rotation=0, ha="right", va="center", fontsize=9)
-        block[0, 0].set_title(f"{label}, by expert", fontsize=11)
-        block[0, 1].set_title(f"{label}: what of it went through the route", fontsize=11)
-        bar = figure.colorbar(image, ax=block, shrink=0.9, pad=0.01)
+        for axes, values_LE in zip(row, (a, a - b), strict=True):
+            image = _expert_map(axes, values_LE, order_LE, most)
+        row[0].set_yticks(range(0, 2 * L, 2), [f"layer {layer}" for layer in range(L)], fontsize=9)
+        row[0].set_title(f"{label}, by expert", fontsize=11)
+        row[1].set_title(f"{label}: what of it went through the route", fontsize=11)
+        bar = figure.colorbar(image, ax=row, shrink=0.9, pad=0.01)
         bar.set_label(f"{unit}, of {base[name]:.2f}", fontsize=9)
     return figure
+
+
+def _expert_map(axes, values_LE, order_LE, most):
+    """A row for each layer, and below it the numbers of its experts, which have an order of their
+    own."""
+    L, E = values_LE.shape
+    rows_YE = np.full((2 * L, E), np.nan)
+    rows_YE[::2] = np.take_along_axis(values_LE, order_LE, 1)
+    image = axes.imshow(rows_YE, cmap=DIVERGING, vmin=-most, vmax=most, aspect="auto")
+    if E <= 20:
+        _write(axes, rows_YE, most, 0.05 * most)
+    every = -(-E // 20)
+    for layer, order_E in enumerate(order_LE):
+        for x in range(0, E, every):
+            style = dict(ha="center", va="top", fontsize=9, in_layout=False)
+            axes.text(x, 2 * layer + 0.55, str(order_E[x]), **style)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    axes.set(xticks=[], yticks=[])
+    return image
 
 
 def _write(axes, values_YX, most, least=0.05):
