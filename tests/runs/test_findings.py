@@ -63,6 +63,8 @@ def metrics():
             },
             "ablation": {
                 "base": dict(refusal=0.98, accuracy=1.0),
+                "free": {"refusal": [[0.0] * 8, [0.0] * 6 + [0.6, 0.0]]},
+                "frozen": {"refusal": [[0.0] * 8, [0.0] * 6 + [0.35, 0.0]]},
                 "top": dict(layer=1, expert=6, refusal=0.6, accuracy=0.02),
             },
             "patching": {
@@ -230,8 +232,8 @@ FLIPS = [  # figure, what is said, the number that flips it, and what is said th
     ("swaps", "leaves", ("inside.swaps.nothing.removed.refusal", 0.0), "hardly any refusal"),
     (
         "expert_maps",
-        "Silencing expert 6 of layer 1 alone takes refusal from .98 to .38, and right answers to "
-        "the twins from 1.00 to .98.",
+        "Silencing expert 6 of layer 1 alone takes refusal from .98 to .38 (.25 of that through "
+        "the route of later layers), and right answers to the twins from 1.00 to .98.",
         ("inside.ablation.top.refusal", 0.04),
         "No single expert is needed: silencing the most important one, expert 6 of layer 1, takes "
         "refusal from .98 to .94 only.",

@@ -270,18 +270,20 @@ def swaps(run: Run) -> str:
 
 def expert_maps(run: Run) -> str:
     """What the most important expert costs when it is silenced alone."""
-    top, base = run.metrics["inside"]["ablation"]["top"], run.metrics["inside"]["ablation"]["base"]
-    left = _share(base["refusal"] - top["refusal"])
-    name = _name(top["layer"], top["expert"])
-    full = _share(base["refusal"])
+    ablation = run.metrics["inside"]["ablation"]
+    top, base = ablation["top"], ablation["base"]
+    at, name = (top["layer"], top["expert"]), _name(top["layer"], top["expert"])
+    full, left = _share(base["refusal"]), _share(base["refusal"] - top["refusal"])
     if top["refusal"] < base["refusal"] / 4:
         return (
             f"No single expert is needed: silencing the most important one, {name}, takes "
             f"refusal from {full} to {left} only."
         )
+    free, frozen = (np.array(ablation[routes]["refusal"])[at] for routes in ("free", "frozen"))
     return (
-        f"Silencing {name} alone takes refusal from {full} to {left}, and right answers to the "
-        f"twins from {_share(base['accuracy'])} to {_share(base['accuracy'] - top['accuracy'])}."
+        f"Silencing {name} alone takes refusal from {full} to {left} ({_share(free - frozen)} of "
+        f"that through the route of later layers), and right answers to the twins from "
+        f"{_share(base['accuracy'])} to {_share(base['accuracy'] - top['accuracy'])}."
     )
 
 
