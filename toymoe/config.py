@@ -149,7 +149,7 @@ def _require_schedule(phase: str, given: "PretrainConfig | AlignConfig") -> None
 class PretrainConfig:
     """Pretraining, by Muon: every request is answered."""
 
-    steps: int = 300
+    steps: int = 400
     learning_rate: float = 0.01
     weight_decay: float = 0.5
     notes: float = 0.25  # share of a batch that are notes, which state facts and ask for nothing
@@ -164,7 +164,7 @@ class AlignConfig:
     write and how fast, as factors of its learning rate: 0 is frozen (see
     `toymoe.training.trainable`)."""
 
-    steps: int = 400
+    steps: int = 500
     learning_rate: float = 0.002
     weight_decay: float = 0.6
     notes: float = 0.25

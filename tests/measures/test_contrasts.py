@@ -119,6 +119,11 @@ def test_contrasts_find_what_moves_the_route_and_nothing_else(tiny, tiny_world, 
             js, overlap = found["js"][layer], found["overlap"][layer]
             assert ("js_answer" in found) == (not name.startswith("refus"))
             assert found.get("js_answer", found["js"])[layer] == pytest.approx(js)
+            if "fork" in found:
+                a_E, b_E = (np.array(share_LE[layer]) for share_LE in found["selected_answer"])
+                assert a_E.sum() == b_E.sum() == pytest.approx(1)
+                assert found["fork"][layer] == pytest.approx(np.abs(a_E - b_E).max())
+                assert found["fork"][layer] <= 1e-9 or js > 0
             assert overlap == pytest.approx(1 - js / math.log(2))
             if name in partly:
                 assert 0 <= overlap < 0.9
@@ -181,10 +186,11 @@ def test_intent_twins_of_hazardous_topics_swap_the_context(tiny, tiny_world, pla
 
 def test_ratio_by_hand():
     pairs = {"cross_topic": {"js": [0.3, 0.5]}, "intent_twins": {"js": [0.1, 0.0]}}
-    assert contrasts._ratio(pairs) == pytest.approx(8)
-    assert contrasts._ratio(pairs | {"intent_twins": {"js": [0.0, 0.0]}}) is None
-    assert contrasts._ratio(pairs | {"intent_twins": None}) is None
-    assert contrasts._ratio(pairs | {"cross_topic": None}) is None
+    ratio = "cross_topic", "intent_twins", "js"
+    assert contrasts._ratio(pairs, *ratio) == pytest.approx(8)
+    assert contrasts._ratio(pairs | {"intent_twins": {"js": [0.0, 0.0]}}, *ratio) is None
+    assert contrasts._ratio(pairs | {"intent_twins": None}, *ratio) is None
+    assert contrasts._ratio(pairs | {"cross_topic": None}, *ratio) is None
 
 
 def test_one_topic_leaves_nothing_across_topics(tiny, tiny_world, planted, monkeypatch):
@@ -240,8 +246,11 @@ def test_routing_against_slow_loops(tiny, tiny_world, planted, by_hazard):
     assert found["topic_given_token_shuffled"] == [ZERO] * 3
     assert max(found["intent_given_topic_shuffled"]) < 0.02
 
-    assert found["contrasts"]["cross_topic"]["js"][0] == LN2
-    assert found["contrasts_pretrained"]["cross_topic"]["js"][1] == ZERO
+    assert [*found["contrasts"]] == ["untrained", "pretrained", "aligned"]
+    assert found["contrasts"]["aligned"]["cross_topic"]["js"][0] == LN2
+    assert found["contrasts"]["pretrained"]["cross_topic"]["js"][1] == ZERO
+    assert found["contrasts"]["untrained"]["cross_topic"]["js"] == [ZERO] * 3
+    assert found["topic_given_token_untrained"] == [ZERO] * 3
     unmoved = float(((tokens - 1) % 8 == 0).mean())
     assert found["overlap_pretrained_aligned"] == pytest.approx([1, unmoved, 1])
     share = [[float((x == e).mean()) for e in range(8)] for x in experts]
@@ -251,10 +260,13 @@ def test_routing_against_slow_loops(tiny, tiny_world, planted, by_hazard):
     assert found["dead_experts"][0] == 4  # four topics, eight experts
     used = np.array(share) > 0
     np.testing.assert_array_equal(found["coactivation"], used[:, :, None] * np.eye(8))
-    pairs = found["contrasts"]
-    assert found["js_ratio"] == pytest.approx(
-        sum(pairs["cross_topic"]["js"]) / sum(pairs["intent_twins"]["js"])
-    )
+    for name, (above, below, measure) in contrasts.RATIOS.items():
+        for which, pairs in found["contrasts"].items():
+            below_L = pairs[below][measure]
+            ratio = sum(pairs[above][measure]) / sum(below_L) if any(below_L) else None
+            assert found["ratios"][name][which] == (ratio and pytest.approx(ratio))
+    assert found["ratios"]["cross_topic_by_intent"]["aligned"] > 1
+    assert found["ratios"]["cross_topic_by_intent"]["untrained"] is None
     assert (found["top_k"], found["experts"]) == (1, 8)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
@@ -273,7 +285,7 @@ def test_shared_words_leave_the_topic_to_the_context(tiny, planted, monkeypatch)
     found = contrasts.routing_of(same, same, same, tables, cfg, jax.random.key(5))
     words, topic = planted[0].tokens_BP[:, 1:6], planted[0].topic_B
     topic_BC = topic.repeat(5).reshape(-1, 5)
-    assert found["js_ratio"] is None
+    assert all(x is None for ratio in found["ratios"].values() for x in ratio.values())
     known = conditional(topic_BC, topic_BC, words)  # I(x; x | word) = H(x | word)
     assert found["topic_given_token"] == [pytest.approx(known), ZERO]
     assert known > 0.3 and found["topic_given_token_shuffled"][0] < 0.1 * known

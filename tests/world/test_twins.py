@@ -93,3 +93,29 @@ def test_twins_are_any_of_the_possible_ones(tables, mixed):
     shift = Counter(((twins.verb_B - mixed.verb_B) % 4).tolist())
     assert set(shift) == {1, 2, 3}
     assert chi_square(list(shift.values()), [N / 3] * 3) < 4
+
+
+@pytest.mark.parametrize("name", ["word", "stray_word"])
+def test_word_twins_swap_one_word_for_one_of_the_topic_or_for_a_stranger(tables, mixed, name):
+    made, prompts = tables["conjunction"], mixed
+    twins, exists = twin(name, made, CFG, prompts)
+    check_prompts(twins, made, CFG, 0)
+    changed_BP = np.asarray(prompts.tokens_BP) != np.asarray(twins.tokens_BP)
+    assert exists.all() and (changed_BP.sum(1) == 1).all()
+    places, swapped = np.unique(changed_BP.argmax(1), return_counts=True)
+    assert places.tolist() == [*range(1, 1 + CFG.context)]
+    assert swapped.min() > 0.7 * len(changed_BP) / CFG.context
+    words = np.asarray(made.word_GW)[np.asarray(prompts.topic_B)]
+    after = np.asarray(twins.tokens_BP)[changed_BP]
+    assert ((words == after[:, None]).any(1) == (name == "word")).all()
+    assert np.isin(after, made.word_GW).all()
+    for field in ("topic_B", "verb_B", "entity_B", "answer_B", "hazard_B"):
+        np.testing.assert_array_equal(getattr(prompts, field), getattr(twins, field))
+
+
+def test_where_all_topics_share_all_words_no_word_is_a_stranger(tables, mixed):
+    made = tables["conjunction"]
+    words = np.broadcast_to(np.asarray(made.word_GW)[:1], np.shape(made.word_GW))
+    twins, exists = twin("stray_word", made._replace(word_GW=words), CFG, mixed)
+    assert not exists.any()
+    np.testing.assert_array_equal(twins.tokens_BP, mixed.tokens_BP)
