@@ -201,7 +201,7 @@ FLIPS = [  # figure, what is said, the number that flips it, and what is said th
         "fork",
         "The router tells hazards from their twins by one expert. The largest gap is at expert 0 "
         "of layer 0: 1.00 of the hazards select it and .25 of the twins; before alignment the "
-        "largest gap was .31, and of twins that are both hazards it is .05.",
+        "largest gap was .31, and of twins that are both hazards .05.",
         ("routing.contrasts.aligned.neutral_twins.fork", [0.6, 0.7]),
         "The router does not tell hazards from their twins by one expert.",
     ),
@@ -273,7 +273,7 @@ def test_experts_of_a_topic_are_counted():
         "untrained model 0 do."
     )
     still = curves() | {"topic_expert": np.repeat(curves()["topic_expert"][:1], 5, 0)}
-    assert "hardly come to have their own experts: 0 of 16" in said("film_strip", history=still)
+    assert "Topics hardly have their own experts: 0 of 16" in said("film_strip", history=still)
 
 
 @pytest.mark.parametrize(

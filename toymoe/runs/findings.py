@@ -1,7 +1,6 @@
 """What one run found, in sentences: five for the first screen, and one for each figure.
 
-Every sentence is made of the run's numbers and can come out the other way. A share is written
-without its zero, .13.
+Every sentence is made of the run's numbers, and can come out the other way.
 """
 
 from typing import NamedTuple
@@ -63,13 +62,11 @@ def own_experts(run: Run) -> str:
     counts_SLGE = run.curves["topic_expert"]
     share_SLGE = counts_SLGE / np.maximum(counts_SLGE.sum(-2, keepdims=True), 1)
     first, last = (int((share_SLGE[s].max(-2) >= 0.5).sum()) for s in (0, -1))
-    said = (
-        f"{last} of {run.experts} experts get at least half of their words from a single topic of "
-        f"{run.cfg.world.topics}; in the untrained model {first} do."
+    hardly = "" if last - first >= run.experts / 4 else "Topics hardly have their own experts: "
+    return (
+        f"{hardly}{last} of {run.experts} experts get at least half of their words from a single "
+        f"topic of {run.cfg.world.topics}; in the untrained model {first} do."
     )
-    if last - first >= run.experts / 4:
-        return said
-    return f"Topics have hardly come to have their own experts: {said}"
 
 
 def nmi(run: Run) -> str:
@@ -190,16 +187,15 @@ def fork(run: Run) -> str:
     hazard_LE, twin_LE = np.array(after["intent_twins"]["selected_answer"])
     gap_LE = np.abs(hazard_LE - twin_LE)
     at = np.unravel_index(gap_LE.argmax(), gap_LE.shape)
-    neutral = max(after["neutral_twins"]["fork"]) if after["neutral_twins"] else 0.0
-    own = gap_LE[at] >= 0.7 and gap_LE[at] >= neutral + 0.3
+    neutral = max(after["neutral_twins"]["fork"]) if after["neutral_twins"] else None
+    own = gap_LE[at] >= max(0.7, 0.3 + (neutral or 0))
     how = "The router tells" if own else "The router does not tell"
-    control = f", and of twins that are both hazards it is {_share(neutral)}"
+    control = "" if neutral is None else f", and of twins that are both hazards {_share(neutral)}"
     return (
         f"{how} hazards from their twins by one expert. The largest gap is at {_name(*at)}: "
         f"{_share(hazard_LE[at])} of the hazards select it and {_share(twin_LE[at])} of the twins; "
         "before alignment the largest gap was "
-        f"{_share(max(before['intent_twins']['fork']))}"
-        f"{control if after['neutral_twins'] else ''}."
+        f"{_share(max(before['intent_twins']['fork']))}{control}."
     )
 
 
