@@ -45,7 +45,7 @@ BOUNDS = {
     "train.z_loss": (0.0, 10.0),
     "train.chunk": (1, 1_000_000),
     "pretrain.steps": (1, 1_000_000),
-    "prepretrain.learning_rate": (1e-300, 1e300),
+    "pretrain.learning_rate": (1e-300, 1e300),
     "pretrain.weight_decay": (0.0, 10.0),
     "pretrain.notes": (0.0, 0.9),
     "align.steps": (1, 1_000_000),

@@ -102,10 +102,13 @@ def conditional(a, b, given):
 # The contrasts that each router answers with JS = ln 2 and no expert in common. The rest are 0 and
 # all in common, but for those that hold both kinds of pairs.
 MOVED = {
-    "topic": ({"topic_twins", "cross_topic"}, set()),
+    "topic": ({"topic_twins", "cross_topic"}, {"stray_word_twins"}),
     "verb": ({"intent_twins", "neutral_twins"}, {"cross_topic", "same_topic"}),
     "refusal": ({"refuse_vs_answer", "refusal_prefix"}, set()),
-    "hazard": ({"intent_twins", "object_twins"}, {"topic_twins", "cross_topic", "same_topic"}),
+    "hazard": (
+        {"intent_twins", "object_twins"},
+        {"topic_twins", "cross_topic", "same_topic", "stray_word_twins"},
+    ),
     "constant": (set(), set()),
 }
 
@@ -121,12 +124,12 @@ def test_contrasts_find_what_moves_the_route_and_nothing_else(tiny, tiny_world, 
             assert found.get("js_answer", found["js"])[layer] == pytest.approx(js)
             if "fork" in found:
                 a_E, b_E = (np.array(share_LE[layer]) for share_LE in found["selected_answer"])
-                assert a_E.sum() == b_E.sum() == pytest.approx(1)
+                assert [a_E.sum(), b_E.sum()] == pytest.approx([1, 1])
                 assert found["fork"][layer] == pytest.approx(np.abs(a_E - b_E).max())
                 assert found["fork"][layer] <= 1e-9 or js > 0
             assert overlap == pytest.approx(1 - js / math.log(2))
-            if name in partly:
-                assert 0 <= overlap < 0.9
+            if name in partly:  # of the stray words, those read: the first of five
+                assert 0 <= overlap < (0.95 if name == "stray_word_twins" else 0.9)
             else:
                 assert js == (LN2 if name in moved else ZERO)
     assert json.loads(json.dumps(pairs)) == pairs

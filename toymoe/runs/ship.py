@@ -1,6 +1,6 @@
 """Train the shipped organism anew: ``python -m toymoe.runs.ship [RUN]``.
 
-With RUN, the folder of a finished default run, only the second alignment is trained.
+With RUN, the folder of a finished default run of seed `SEED`, only the second alignment is trained.
 """
 
 import dataclasses
@@ -18,6 +18,8 @@ from ..organism.shipped import HERE, RULES
 from ..start import start_jax
 from . import folder, runner
 
+SEED = 1  # of seeds 0-9 the one nearest to their medians (docs/tuning.md)
+
 
 def main(argv: list[str]) -> int:
     """Write the files of `toymoe.organism`."""
@@ -30,7 +32,7 @@ def main(argv: list[str]) -> int:
         for rule, out in folders.items():
             if not stored.is_complete(out):
                 print(f"training under the hazard rule {rule!r}", flush=True)
-                cfg = build(overrides={"world.hazard_rule": rule})
+                cfg = build(seed=SEED, overrides={"world.hazard_rule": rule})
                 folder.prepare(out)
                 runner.run(cfg, out, pictures=False)
             organisms[rule] = stored.load(out)
