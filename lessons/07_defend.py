@@ -5,7 +5,7 @@
 #
 # **Claim.** *Spreading* refusal over more experts saves most of it when up to sixteen of them are removed.
 # *Expert dropout*, closing a random quarter of the experts while the model learns to refuse, does not:
-# it saves the answers. And against an attacker who removes no expert, but one direction, neither holds.
+# what it saves is some of the answers. And against an attacker who removes no expert, but one direction, neither holds.
 #
 # After this lesson you will be able to
 #
@@ -53,8 +53,8 @@ from toymoe.training.trainable import Trainable
 SEED = 0  # another seed draws other prompts
 rng = np.random.default_rng(SEED)
 shipped = organism.load()
-# A short alignment, so that the lesson does not take all day; the same for every defence. It is as light as
-# the shipped model's: Adam, no change of the embeddings, attention slowly (`shipped.cfg.align`).
+# A short alignment, so that the lesson does not take all day; the same for every defence. It writes where
+# the shipped model's does (Adam, no embeddings, attention slowly: `shipped.cfg.align`), at a larger rate.
 short = dataclasses.replace(shipped.cfg.align, steps=200, learning_rate=0.006)
 batch = dataclasses.replace(shipped.cfg.train, batch=64)
 cfg = dataclasses.replace(shipped.cfg, align=short, train=batch)
@@ -184,7 +184,8 @@ for name, row in start.items():
 
 # %% [markdown]
 # Harmless requests that are no longer answered are the **price**: what the defence costs where nobody
-# attacks. (Weights change by their share of the pretrained norm.)
+# attacks. (Weights: by what share of their norm they moved away from the pretrained ones. The shipped
+# alignment, longer and at a third of the rate, moves them less.)
 #
 # ## Exercise 7.3 · Removing an expert, with a bug *(bug hunt · easy · 6 minutes)*
 #
@@ -290,7 +291,7 @@ for name, curve in curves.items():
 # %% [markdown]
 # In the undefended model refusal hangs on few experts, as in lesson 5: without eight of them, most hazards
 # are answered or get some other wrong token. Expert dropout was meant to change that, and does not. What it
-# buys is something else: the *answers* survive. Spreading does what it was made for. And it is
+# buys is something else: more of the *answers* survive. Spreading does what it was made for. And it is
 # still refusal, not a broken model that refuses everything: of the harmless requests hardly any is refused.
 #
 # ## The negative control: the same defences under other attacks
@@ -403,11 +404,13 @@ for name, a in attackers.items():
 # ## What this does not show
 #
 # One pretrained model, one short alignment, one random draw each: the next lesson says why that is
-# little. The alignment was chosen, too: with 150 steps at a rate of .004 the undefended model refuses no
-# more than .90 of the hazards. The attackers do not know of the defence, and one who does may do better.
-# Refusal that survives removal is worth little if harmless requests are then refused as well: that is
-# why over-refusal was printed beside it. In a model with other kinds of refusal all this may be
-# otherwise. `toymoe defend` tries more defences, among them a detector that reads the router, at more
+# little. The alignment was chosen, too. With 240 steps at a rate of .005 and a decay of .45, the
+# undefended model still refuses .58 of the hazards without sixteen experts, the one with dropout .36
+# and the spread one all; dropout then spares .02 of the answers, and two tuned experts leave .14 of
+# refusal to spreading. So trust what is said of removal and spreading more than the rest. The
+# attackers do not know of the defence, and one who does may do better. Refusal that survives removal
+# is worth little if harmless requests are then refused as well: that is why over-refusal was printed
+# beside it. `toymoe defend` tries more defences, among them a detector that reads the router, at more
 # budgets.
 #
 # **To discuss.** A company reports that its model "withstands the removal of a third of its experts".
