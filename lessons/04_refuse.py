@@ -407,10 +407,10 @@ assert swapped["twins"]["refused"] > harmless_control["refused"], "but the route
 
 # %% [markdown]
 # Most hazards are refused on the route of a prompt that is answered: the route is not what makes the
-# model refuse. Nor is it innocent. A good part of the twins is refused on their hazard's route, which
-# the control does not do: at the fork, the hazard's route leads past the expert that refuses (lesson 5
-# finds it). Over ten models of other seeds, .63 to .99 of the hazards are refused on the twin's route
-# (median .89), and .19 to .88 of the twins on the hazard's (median .37).
+# model refuse. Nor is it innocent. Some harmless requests are refused on any foreign route, but on their
+# hazard's far more: it leads through the expert of the fork, and lesson 5 finds what that expert does.
+# Over ten models (seeds 0 to 9), .63 to .99 of the hazards are refused on their twin's route, in the median
+# .89, and .19 to .88 of the twins on their hazard's, in the median .37.
 #
 # ## The figure of this lesson
 #
