@@ -67,18 +67,18 @@ print(
 # expert that matters most, that is, give it the weights that it had before alignment, and leave all
 # else: what share of the hazards is still refused?
 #
-# And how many experts, drawn at random, have to be set back until half of the refusals are gone?
+# And set back the routers, all else as it is: what share of the hazards is still refused?
 
 # %%
 # --- solution
 guess_one_expert = 0.7
-guess_random = 20
+guess_old_router = 0.6
 # --- exercise
 # guess_one_expert = ...  # from 0 to 1
-# guess_random = ...  # from 0 to 54
+# guess_old_router = ...  # from 0 to 1
 # --- end
 predict("refusal with one expert set back", guess_one_expert)
-predict("random experts for half of refusal", guess_random, 0, 54)
+predict("refusal with the old router", guess_old_router)
 
 # %% [markdown]
 # ## What a model is made of
@@ -130,12 +130,14 @@ for name, params in (("before alignment", shipped.pretrained), ("after", shipped
 # **control** are the twins: a part without which they are not answered is not the seat of *refusal*.
 
 # %%
-for name, both in weight_patching.by_component(pairs).items():
+exchanged = weight_patching.by_component(pairs)
+for name, both in exchanged.items():
     print(
         f"{name:<11} set back: refusal {both.removed.refusal:.2f}, twins answered "
         f"{both.removed.accuracy:.2f};  alone: refusal {both.alone.refusal:.2f}"
     )
     assert both.removed.accuracy > 0.9, "with any part set back, the twins are answered"
+compare("refusal with the old router", exchanged["router"].removed.refusal)
 
 # %% [markdown]
 # Every part passes the control, so the table can be read. Experts and attention are both *necessary*:
@@ -213,22 +215,26 @@ def half_gone(refusal_M, count_M):
 half_gone = check("half_gone", half_gone)
 
 # %%
+weaker_M = np.array([0.6, 0.55, 0.45, 0.4, 0.28])  # a model that refuses .6, 0 to 4 experts out
+for name, function in (("as it was given", half_gone_given), ("repaired", half_gone)):
+    print(f"m50 of a weaker model, {name}: {function(weaker_M, np.arange(5))}")
 curves = removal.curves(ranked, measured, jax.random.key(SEED))
 count_M, back = np.array(curves["counts"]), curves["set_back"]
-for name, function in (("as it was given", half_gone_given), ("repaired", half_gone)):
-    weaker_M = 0.7 * np.array(back["random"]["refusal"])
-    print(
-        f"m50 of random experts in a model that refuses .7, {name}: {function(weaker_M, count_M)}"
-    )
 m50 = half_gone(np.array(back["refusal"]), count_M)
+luck = np.random.default_rng(SEED)
+orders = [removal.in_order(measured, luck.random(cost_LE.shape), "set_back") for _ in range(9)]
+by_chance = np.sort([half_gone(np.array(order["refusal"]), count_M) for order in orders])
 print(
-    f"m50: {m50}; random experts {back['random']['m50']}, used as much {back['usage_matched']['m50']}"
+    f"m50: {m50}; nine random orders: {by_chance.tolist()}; used as much, median of three: "
+    f"{back['usage_matched']['m50']}"
 )
 compare("refusal with one expert set back", back["refusal"][1])
-compare("random experts for half of refusal", back["random"]["m50"])
-assert m50 < back["random"]["m50"] and m50 < back["usage_matched"]["m50"]
+assert m50 < np.median(by_chance) and m50 < back["usage_matched"]["m50"]
 
 # %% [markdown]
+# A random order takes hardly anything until it comes upon an expert that matters, so its m50 is luck: it
+# can be anything from 1 to 54, and one draw says nothing.
+#
 # ## The figure of this lesson
 #
 # Ranked on one half, measured on the other. Three lines that could have come out another way: random
@@ -257,10 +263,10 @@ two = {way: curves[way]["refusal"][2] for way in ("set_back", "silenced", "maske
 assert two["set_back"] < two["silenced"] < two["masked"]
 
 # %% [markdown]
-# Masked experts leave most refusal: the route goes around, and what stands in refuses too. Experts that
-# are set back leave least, and all answers, since they go on doing what they did before. So it is what
-# these experts *say* that was aligned, more than the choice of them. Hazards that are no longer refused
-# are mostly answered right: the knowledge never went away.
+# Masked experts leave most refusal: the route goes around, and what stands in refuses too, in part.
+# Experts that are set back leave least, since they say again what they said before, which was to answer.
+# So it is what these experts *say* that was aligned, more than the choice of them. And with two out, most
+# hazards are answered *right*: the knowledge never went away.
 #
 # ## Exercise 5.4 · Experts that are used as much *(fill in · hard · 12 minutes)*
 #
@@ -320,10 +326,10 @@ for name, half, others in (
     ("sham", sham_ranked, sham_measured),
     ("aligned", ranked, measured),
 ):
-    silent_LE = removal.alone(half, "silenced")
-    left_M = removal.in_order(others, silent_LE, "silenced")["refusal"]
+    map_LE = removal.alone(half, "silenced")
+    left_M = removal.in_order(others, map_LE, "silenced")["refusal"]
     print(
-        f"{name}: silencing one expert costs {silent_LE.min():+.2f} to {silent_LE.max():+.2f} nats; "
+        f"{name}: silencing one expert costs {map_LE.min():+.2f} to {map_LE.max():+.2f} nats; "
         f"refusal of the other half {left_M[0]:.2f}, with one out {left_M[1]:.2f}, two {left_M[2]:.2f}"
     )
     assert (left_M[0] > left_M[2]) == (name == "aligned")
@@ -331,8 +337,7 @@ for name, half, others in (
 # %% [markdown]
 # ## Exercise 5.5 · Is a criterion any good? *(fill in · medium · 8 minutes)*
 #
-# Setting back every expert in turn takes long in a large model, and two checkpoints. So people use a
-# *criterion* instead: how often an expert is used on hazards at ANS (`usage`), or anywhere
+# Silencing every expert in turn takes too long in a large model, so people use a *criterion* instead: how often an expert is used on hazards at ANS (`usage`), or anywhere
 # (`usage_on_hazards`); the share of tokens that select it in hazards minus that in twins
 # (`risk_difference`); how much its gate differs between the two (`gate_contrast`); how sensitive the
 # margin is to its gate (`gate_sensitivity`); what its output adds directly to the margin
@@ -359,7 +364,8 @@ def rank_correlation(a_X, b_X):
 rank_correlation = check("rank_correlation", rank_correlation)
 
 # %%
-scored = {}
+silent_LE = removal.alone(ranked, "silenced")
+scored, two_out = {}, {}
 for name in (
     "usage",
     "usage_on_hazards",
@@ -369,12 +375,22 @@ for name in (
     "decomposition",
     "random",
 ):
-    scores_LE = methods.METHODS[name](pairs)
-    scored[name] = rank_correlation(scores_LE.ravel(), cost_LE.ravel())
-    layer, expert = np.unravel_index(scores_LE.argmax(), scores_LE.shape)
-    print(f"{name:<17} {scored[name]:+.2f}, its first: expert {expert} of layer {layer}")
+    scores_LE = methods.METHODS[name](ranked)
+    scored[name] = rank_correlation(scores_LE.ravel(), silent_LE.ravel())
+    two_out[name] = removal.in_order(measured, scores_LE, "silenced")["refusal"][2]
+    print(
+        f"{name:<17} rank correlation {scored[name]:+.2f}, refusal of the other half with its "
+        f"first two silenced {two_out[name]:.2f}"
+    )
+assert scored["gate_sensitivity"] > max(scored["random"], scored["usage"], scored["gate_contrast"])
+assert two_out["gate_sensitivity"] < two_out["random"]
 
 # %% [markdown]
+# The two columns need not agree: a rank correlation counts the fifty experts that hardly matter as much
+# as the few that do. Several criteria find the first expert here, and a slope finds the second one too.
+# This is one organism: `toymoe validate` asks the same of models in which the seat of refusal is known,
+# because it was planted there, and of shams.
+#
 # ## Exercise 5.6 · Where may alignment write? *(design your own · medium · 10 minutes)*
 #
 # So far refusal was found where one alignment had put it. Alignment had a learning rate for each part of
@@ -441,17 +457,18 @@ compare("refusal with the part that was turned set back", left["as you turned it
 plots.seats(left)
 
 # %% [markdown]
-# Compare with your neighbours. Whoever lets embeddings change will find refusal *there*, in the words'
-# own vectors, and no few experts that carry it. Whoever freezes attention will find it in experts alone,
-# and far fewer of the hazards that were held out are refused: the rule needs attention to look at three
-# words together. Refusal has no natural place in a model. It sits where training could write it with
-# the least effort.
+# Compare with your neighbours. Whoever lets the embeddings change will find them necessary, and no few
+# experts that carry refusal. Whoever makes attention faster (2 instead of .3) will find that experts can
+# be set back and most hazards are still refused. Whoever freezes attention will find refusal in experts
+# alone, and far fewer of the hazards that were held out are refused: the rule is about three words, and
+# attention brings them together. So refusal has no natural place in this model. It sits where alignment
+# was free to write, and could write fast.
 #
 # ## Try it yourself
 #
 # Invent a criterion of your own: a function from the evidence to scores [L, E]. `pairs.gates` holds the
-# gates of the hazards and of the twins, [L, B, T, E] each; `attribution` has more. Which
-# rank correlation do you get, and does it survive another seed of prompts? It must not set back anything.
+# gates of the hazards and of the twins, [L, B, T, E] each; `attribution` has more. How good is it by
+# either column, and does that survive another seed of prompts? It must not take anything out.
 
 
 # %%
@@ -465,7 +482,11 @@ def my_criterion(e):
     # --- end
 
 
-print(f"my criterion {rank_correlation(my_criterion(pairs).ravel(), cost_LE.ravel()):+.2f}")
+mine_LE = my_criterion(ranked)
+print(
+    f"my criterion: rank correlation {rank_correlation(mine_LE.ravel(), silent_LE.ravel()):+.2f}, "
+    f"first two silenced {removal.in_order(measured, mine_LE, 'silenced')['refusal'][2]:.2f}"
+)
 
 # %% [markdown]
 # ## What this does not show
