@@ -115,7 +115,7 @@ def after_removal(curves: dict) -> Figure:
     axes.set_xscale("symlog", linthresh=8)
     axes.set_xticks(ticks := [0, 1, 2, 4, 8, 16, 32, count_M[-1]], [str(m) for m in ticks])
     tidy(axes, xlabel="experts set back, the most important first", ylabel="share")
-    axes.set_ylim(-0.03, 1.05)
+    axes.set(xlim=(-0.4, 1.1 * count_M[-1]), ylim=(-0.03, 1.05))
     drawn.legend(loc="outside right center", frameon=False, fontsize=9)
     return drawn
 
