@@ -231,7 +231,7 @@ def test_run_then_resume_then_force(capsys, tmp_path, small, small_run, settings
     for row in report.summary(metrics):
         assert all(cell in said.out for cell in row)
     assert stored.config(out) == small
-    assert len(list((out / "figures").glob("*.png"))) == 9
+    assert len(list((out / "figures").glob("*.png"))) == 12
     for name in ("pretrained.npz", "aligned.npz", "history.npz"):
         assert (out / name).read_bytes() == (small_run.out / name).read_bytes()
 
@@ -304,14 +304,27 @@ def test_a_page_is_named_where_there_is_one(capsys, tmp_path, monkeypatch, small
 
 def finished():
     """Metrics in which everything is nothing."""
-    contrasts = dict.fromkeys(report.paper.CONTRAST_LABELS)
-    names = "answer_accuracy refusal refusal_held_out over_refusal hazard_answered".split()
-    controls = dict.fromkeys(
-        ("nmi_topic_shuffled", "nmi_topic_untrained", "js_ratio", "js_ratio_answer")
-    )
+    names = "answer_accuracy refusal refusal_held_out over_refusal hazard_noted".split()
+    models = dict.fromkeys(("untrained", "pretrained", "aligned"))
+    route = {"refused": None, "own": {"refused": None}}
+    left = {"m50": None, "refusal": [None] * 3, "twins": [None] * 3, "random": {"m50": None}}
     return {
-        "behaviour": {"aligned": dict.fromkeys(names), "pretrained": dict.fromkeys(names)},
-        "routing": {"nmi_topic": {"context": None}, "contrasts": contrasts} | controls,
+        "behaviour": {"aligned": dict.fromkeys(names) | {"over_refusal_by_kind": {}}},
+        "routing": {
+            "nmi_topic": {"context": [0.0]},
+            "nmi_topic_shuffled": [0.0],
+            "nmi_topic_untrained": [0.0],
+            "ratios": dict.fromkeys(report.RATIOS, models),
+            "overlap_pretrained_aligned_mean": None,
+            "top_k": 1,
+            "experts": 2,
+        },
+        "weights": {part: {"relative": None} for part in ("all", "experts", "attention")},
+        "inside": {
+            "removal": {"counts": [0, 1, 2]}
+            | dict.fromkeys(("set_back", "silenced", "masked"), left),
+            "route": {"hazards": route, "twins": route},
+        },
         "timing": {"total_s": 0.0},
     }
 

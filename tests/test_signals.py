@@ -143,6 +143,7 @@ def test_a_line_that_cannot_be_written_keeps_no_process():
         ("raset --seeds 0-3 --out s", "s/seed-0/state.npz", "toymoe raset --seeds 0-3 --out s"),
         ("defend s", "s/seed-2/defences/study.json", "toymoe defend s"),
         ("defend r", "r/config.json", ""),
+        ("localise s", "s/seed-2/realigned/study.json", "toymoe localise s"),
         ("bench", "config.json", ""),
     ],
 )

@@ -2,12 +2,16 @@
 
 import numpy as np
 import pytest
+from letters import least_font
 from matplotlib.figure import Figure
 
 from toymoe.pages import style
-from toymoe.runs import localisation_plots
+from toymoe.runs import localisation_plots, plots
 
 ROLES = ["BOS", "context", "context", "ASK", "verb", "entity", "ANS", "response"]
+
+
+NAMES = ("margin", "refusal", "accuracy")
 
 
 def numbers(L=2, E=6, T=7):
@@ -20,7 +24,29 @@ def numbers(L=2, E=6, T=7):
     def maps():
         return {name: rng.uniform(-0.3, 1, (L, E)).tolist() for name in effects}
 
+    def shares():
+        return [rng.random((L, E)).tolist() for _ in range(2)]
+
+    counts = [0, 1, 2, L * E]
+
+    def way(half):
+        curves = {name: rng.random(4).tolist() for name in ("refusal", "twins", "answered")}
+        controls = {
+            name: {"refusal": rng.random(4).tolist(), "m50": 2.0}
+            for name in ("random", "usage_matched")
+        }
+        return curves | controls | {"m50": half}
+
+    gaps = {
+        which: {pair: {"selected_answer": shares()} for pair in ("intent_twins", "neutral_twins")}
+        for which in ("untrained", "pretrained", "aligned")
+    }
+    own = [{"own": {"refused": rng.random()}, "refused": rng.random()} for _ in range(2)]
     return {
+        "removal": {"counts": counts, "set_back": way(2), "silenced": way(None)},
+        "route": dict(zip(("hazards", "twins"), own, strict=True)),
+        "routing": {"contrasts": gaps},
+        "curves": {"topic_expert": rng.integers(1, 50, (3, L, 4, E))},
         "ablation": {"base": dict.fromkeys(effects, 0.9), "free": maps(), "frozen": maps()},
         "patching": {
             tap: {way: rng.uniform(-0.2, 1, (L, T)).tolist() for way in ways}
@@ -62,35 +88,47 @@ def test_every_figure_asks_its_question(L, E):
     for name, row in localisation_plots.FIGURES.items():
         figure = paint(row.draw(*(told[number] for number in row.drawn_from)))
         assert figure.get_suptitle() == row.title, name
+        assert least_font(figure) >= 9 and figure.get_figwidth() <= 12, name
         titles.append(row.title)
-    assert all(title.endswith("?") for title in titles) and len(set(titles)) == 4
+    assert all(title.endswith("?") for title in titles) and len(set(titles)) == 7
 
 
-def test_expert_maps_hold_free_frozen_and_their_difference():
-    given = numbers()["ablation"]
-    drawn = panels(localisation_plots.expert_maps(given))
-    assert len(drawn) == 9
-    for row, name in enumerate(("margin", "refusal", "accuracy")):
-        free, frozen = (np.array(given[route][name]) for route in ("free", "frozen"))
-        for axes, expected in zip(
-            drawn[3 * row : 3 * row + 3], (free, frozen, free - frozen), strict=True
-        ):
-            image = axes.images[0]
-            np.testing.assert_allclose(image.get_array(), expected)
-            assert image.norm.vmin == -image.norm.vmax  # no loss is the colour in the middle
-            assert image.norm.vmax >= np.abs(expected).max()
-    assert "accuracy" not in written(drawn[0]) and "right answers lost" in drawn[6].get_title()
+def test_expert_maps_hold_what_is_lost_and_what_of_it_went_through_the_route():
+    given = numbers()
+    ablation, order = given["ablation"], plots.expert_order(given["curves"])
+    for history, order_LE in ((None, [range(6)] * 2), (given["curves"], order)):
+        drawn = panels(localisation_plots.expert_maps(ablation, history))
+        assert len(drawn) == 6
+        for pair, name in zip(zip(drawn[::2], drawn[1::2], strict=True), NAMES, strict=True):
+            free, frozen = (np.array(ablation[way][name]) for way in ("free", "frozen"))
+            for axes, expected in zip(pair, (free, free - frozen), strict=True):
+                (image,) = axes.images
+                rows = image.get_array()
+                assert rows.mask[1::2].all() and not rows.mask[::2].any()
+                for layer, numbers_E in enumerate(order_LE):
+                    np.testing.assert_allclose(rows[2 * layer], expected[layer, list(numbers_E)])
+                    below = {
+                        text.get_position()[0]: text.get_text()
+                        for text in axes.texts
+                        if 2 * layer + 0.5 < text.get_position()[1] < 2 * layer + 1
+                    }
+                    assert [int(below[x]) for x in range(6)] == list(numbers_E)
+                assert image.norm.vmin == -image.norm.vmax  # no loss: the colour in the middle
+                assert image.norm.vmax >= np.abs(expected).max()
+    assert "right answers lost" in drawn[4].get_title()
+    assert "through the route" in drawn[5].get_title()
 
 
 def test_numbers_stand_where_they_matter():
     values = np.array([[0.5, 0.01], [-0.25, 1.5]])
     given = {
-        "base": dict.fromkeys(("margin", "refusal", "accuracy"), 1.0),
-        "free": dict.fromkeys(("margin", "refusal", "accuracy"), values.tolist()),
-        "frozen": dict.fromkeys(("margin", "refusal", "accuracy"), np.zeros((2, 2)).tolist()),
+        "base": dict.fromkeys(NAMES, 1.0),
+        "free": dict.fromkeys(NAMES, values.tolist()),
+        "frozen": dict.fromkeys(NAMES, values.tolist()),
     }
-    free, frozen, *_ = panels(localisation_plots.expert_maps(given))
-    assert written(free) == [".50", "-.25", "1.50"] and written(frozen) == []
+    free, through, *_ = panels(localisation_plots.expert_maps(given))
+    assert written(free) == [".50", "-.25", "1.50", "0", "1", "0", "1"]
+    assert written(through) == ["0", "1", "0", "1"]
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,12 @@ import time
 import pytest
 
 from toymoe import checkpoint, world
+from toymoe.organism import stored
 from toymoe.pages import style
 from toymoe.runs import localisation_plots, painter, plots
 
 pytestmark = pytest.mark.core
+FIGURES = plots.FIGURES | localisation_plots.FIGURES
 
 
 def alive(pid):
@@ -24,8 +26,8 @@ def alive(pid):
 
 
 def test_figures_of_a_run_are_those_this_process_draws(small_run):
-    for name in ("contrasts", "load"):
-        figure = plots.FIGURES[name].draw(small_run.metrics["routing"])
+    for name in ("contrasts", "fork"):
+        figure = FIGURES[name].draw(small_run.metrics["routing"])
         assert (small_run.out / "figures" / f"{name}.png").read_bytes() == style.png(figure)
 
 
@@ -37,10 +39,10 @@ def test_the_readers_settings_do_not_reach_it(small_run, small, tmp_path, monkey
     with painter.Painter() as second:
         second.draw(roles=world.roles(small.world), **small_run.metrics["inside"])
         second.draw(curves=curves, hazard_rule="conjunction", routing=small_run.metrics["routing"])
-        second.draw(topics=world.names(small.world))
+        hazardous = stored.tables(small_run.out, small).hazard_GYZ.any((1, 2)).tolist()
+        second.draw(topics=world.names(small.world), hazardous=hazardous)
         images = second.images()
-    figures = plots.FIGURES | localisation_plots.FIGURES
-    assert images.keys() == figures.keys()
+    assert images.keys() == FIGURES.keys()
     for name, image in images.items():
         assert image == (small_run.out / "figures" / f"{name}.png").read_bytes()
 

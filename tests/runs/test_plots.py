@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from letters import least_font
 
 from toymoe.measures import paper
 from toymoe.pages import style
@@ -30,10 +31,16 @@ def curves(L=2, G=3, E=6):
 
 def routing(L=2, E=6, missing=()):
     rng = np.random.default_rng(1)
-    pair = {name: {"js": rng.random(L), "overlap": rng.random(L)} for name in paper.CONTRAST_LABELS}
+
+    def pairs():
+        made = {
+            name: {"js": rng.random(L), "overlap": rng.random(L)} for name in paper.CONTRAST_LABELS
+        }
+        return made | dict.fromkeys(missing)
+
     share = rng.dirichlet(np.ones(E), L)
     return {
-        "contrasts": pair | dict.fromkeys(missing),
+        "contrasts": {which: pairs() for which in plots.MODELS},
         "load_share": share.tolist(),
         "load_cv": [0.25 + layer for layer in range(L)],
         "dead_experts": list(range(L)),
@@ -67,6 +74,7 @@ def test_every_figure_asks_its_question(L, missing):
     told = {
         "curves": curves(L),
         "topics": ["alps", "boat", "clay"],
+        "hazardous": [True, False, False],
         "routing": routing(L, missing=missing),
         "hazard_rule": "conjunction",
     }
@@ -76,16 +84,19 @@ def test_every_figure_asks_its_question(L, missing):
     assert len({figure.get_suptitle() for figure in figures.values()}) == 5
     for name, figure in figures.items():
         assert figure.get_suptitle() == plots.FIGURES[name].title
-    assert [len(panels(figure)) for figure in figures.values()] == [L, L, 1, 2, L]
+    assert [len(panels(figure)) for figure in figures.values()] == [2 * L, L, 1, 2, L]
 
 
-def frames(axes, experts):
-    """The frames of a layer's strip, and what stands above each."""
-    strip = axes.images[0].get_array()
-    between = strip[:, experts :: experts + 1]
-    assert between.mask.all() and strip.mask.sum() == between.size
-    shown = [strip[:, at : at + experts] for at in range(0, strip.shape[1], experts + 1)]
-    return shown, [label.get_text() for label in axes.get_xticklabels()]
+def frames(strip, last, experts):
+    """The frames of a layer, and what stands above each."""
+    side_by_side = strip.images[0].get_array()
+    between = side_by_side[:, experts :: experts + 1]
+    assert between.mask.all() and side_by_side.mask.sum() == between.size
+    shown = [
+        side_by_side[:, at : at + experts] for at in range(0, side_by_side.shape[1], experts + 1)
+    ]
+    above = [*(label.get_text() for label in strip.get_xticklabels()), last.get_title()]
+    return [*shown, last.images[0].get_array()], above
 
 
 def test_film_strip_holds_the_shares_it_was_given():
@@ -99,34 +110,46 @@ def test_film_strip_holds_the_shares_it_was_given():
         "step": np.array([0, 1, 0, 2]),
         "phase": np.array([0, 0, 1, 1]),
     }
-    figure = plots.film_strip(given, ["alps", "boat", "clay"])
-    (axes,) = panels(figure)
-    (first, *_, last), above = frames(axes, 4)
+    figure = plots.film_strip(given, ["alps", "boat", "clay"], [False, True, False])
+    axes, larger = panels(figure)
+    (first, *_, last), above = frames(axes, larger, 4)
     np.testing.assert_allclose(first, np.array([[2, 3, 1, 4], [3, 2, 4, 1], [2, 2, 4, 2]]) / 10)
     np.testing.assert_allclose(last, [[0.75, 0.25, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
     assert above[0] == "pretraining\nafter step 0"
     assert above[-1] == "alignment\nafter step 2"
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["alps", "boat", "clay"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["alps", "boat !", "clay"]
+    assert [label.get_text() for label in larger.get_xticklabels()] == ["2", "1", "3", "0"]
     assert axes.get_ylabel() == "layer 0"
+    assert plots.expert_order(given).tolist() == [[2, 1, 3, 0]]
+    assert "! a hazardous topic" in " ".join(figure.get_supxlabel().split())
+    plain = plots.film_strip(given, ["alps", "boat", "clay"])
+    assert "hazardous" not in plain.get_supxlabel()
+    assert [x.get_text() for x in panels(plain)[0].get_yticklabels()] == ["alps", "boat", "clay"]
 
 
 def test_film_strip_picks_frames_from_first_to_last():
     given = curves()
     # Nearest to 64^(0, 1/4, 2/4, 3/4) = 1, 3, 8, 23 are the steps 1, 2, 4 and 16.
     for wanted, steps in ((7, [0, 1, 2, 4, 16, 64, 32]), (4, [0, 1, 64, 32])):
-        figure = plots.film_strip(given, ["alps", "boat", "clay"], wanted)
-        upper, lower = panels(figure)
-        for axes in (upper, lower):
-            assert len(frames(axes, 6)[0]) == len(steps)
-        assert [int(text.split("step ")[1]) for text in frames(upper, 6)[1]] == steps
+        figure = plots.film_strip(given, ["alps", "boat", "clay"], frames=wanted)
+        upper, last, lower, _ = panels(figure)
+        shown, above = frames(upper, last, 6)
+        assert len(shown) == len(steps)
+        assert [int(text.split("step ")[1]) for text in above] == steps
         assert lower.get_ylabel() == "layer 1"
+
+
+def test_numbers_of_many_experts_leave_room():
+    axes = plots.new_figure("", 3, 2).subplots()
+    plots.expert_ticks(axes, np.arange(64)[::-1])
+    assert [x.get_text() for x in axes.get_xticklabels()] == [str(i) for i in range(63, -1, -4)]
 
 
 def test_a_topic_without_tokens_is_no_division_by_zero():
     given = curves()
     given["topic_expert"][0, 0, 1] = 0
     figure = paint(plots.film_strip(given, ["alps", "boat", "clay"]))
-    assert not frames(panels(figure)[0], 6)[0][0][1].any()
+    assert not frames(*panels(figure)[:2], 6)[0][0][1].any()
 
 
 def test_nmi_beside_its_controls():
@@ -171,7 +194,7 @@ def test_the_shortest_training_can_be_drawn():
     short = {name: curve[[0, 1, 6, 7]] for name, curve in given.items()}
     short |= {"step": np.array([0, 1, 0, 1])}
     strip = paint(plots.film_strip(short, ["alps", "boat", "clay"]))
-    above = frames(panels(strip)[0], 6)[1]
+    above = frames(*panels(strip)[:2], 6)[1]
     assert above[0] == "pretraining\nafter step 0" and above[-1] == "alignment\nafter step 1"
     for draw, label, values in (
         (plots.nmi_over_training, "topic", short["nmi_topic_context"][:, 0]),
@@ -203,38 +226,69 @@ def test_contrasts_stand_at_their_labels(missing, rule):
     for axes, name, published in zip(
         (left, right), ("js", "overlap"), (paper.CONTRAST_JS, paper.CONTRAST_OVERLAP), strict=True
     ):
-        marks = [
-            (x.get_xdata()[0], x.get_ydata()[0]) for x in axes.lines if len(x.get_xdata()) == 1
-        ]
-        expected, ranges = [], []
-        for pair in shown:
-            row = labels[words[pair]]
-            expected += [(value, row) for value in given["contrasts"][pair][name]]
-            ranges += [(*published[pair], row)] if pair in published else []
-        assert sorted(marks) == sorted(expected)
-        bars = [bar for bar in axes.patches if bar.get_height()]  # one without is for the legend
-        assert len(bars) == len(ranges) > 0
-        for bar, (low, high, row) in zip(bars, sorted(ranges, key=lambda x: -x[2]), strict=True):
-            assert bar.get_x() == low and bar.get_y() + 0.35 == pytest.approx(row)
+        rows = np.array([labels[words[pair]] for pair in shown])
+        for (which, (label, _)), up in zip(plots.MODELS.items(), (0.22, 0, -0.22), strict=True):
+            found = line(axes, label)
+            expected = [given["contrasts"][which][pair][name].mean() for pair in shown]
+            np.testing.assert_allclose(found.get_xdata(), expected)
+            np.testing.assert_allclose(found.get_ydata(), rows + up)
+            assert (found.get_markerfacecolor() == "white") == (which == "untrained")
+        ranges = [(*published[pair], labels[words[pair]]) for pair in shown if pair in published]
+        assert len(axes.patches) == len(ranges) > 0
+        for bar, (low, high, row) in zip(axes.patches, ranges, strict=True):
+            assert bar.get_x() == low and bar.get_y() + 0.4 == pytest.approx(row)
             # A single number is drawn as wide as can be seen.
             assert bar.get_width() == pytest.approx(max(high - low, 0.004))
     assert set(line(right, "chance").get_xdata()) == {2 / 6}
-    legend = [x.get_text() for x in left.get_legend().get_texts()]
-    assert legend == [f"ours, layer {i}" for i in range(8)] + [f"range in {paper.SOURCE}"]
+    legend = [x.get_text() for x in figure.legends[0].get_texts()]
+    models = ["untrained", "before alignment", "after alignment"]
+    assert legend == [*models, "chance", f"range in {paper.SOURCE}"]
 
 
 def test_load_bars_by_hand():
-    given = routing() | {"load_share": [[0.5, 0.1, 0.4, 0.0], [0.25] * 4]}
-    for layer, axes in enumerate(plots.load(given).axes):
+    given = routing(E=4) | {"load_share": [[0.5, 0.1, 0.4, 0.0], [0.25] * 4]}
+    history = curves(E=4)
+    order = plots.expert_order(history)
+    for layer, axes in enumerate(plots.load(given, history).axes):
         heights = [bar.get_height() for bar in axes.patches]
-        assert heights == [[0.5, 0.4, 0.1, 0.0], [0.25] * 4][layer]
+        numbers = [int(label.get_text()) for label in axes.get_xticklabels()]
+        assert numbers == order[layer].tolist() and sorted(numbers) == [0, 1, 2, 3]
+        assert heights == [given["load_share"][layer][expert] for expert in numbers]
         assert set(line(axes, "fair share").get_ydata()) == {1 / 4}
         assert set(line(axes, "dead below").get_ydata()) == {1 / 16}
         assert axes.get_title() == f"layer {layer}: variation {layer}.25, {layer} dead"
 
 
+@pytest.mark.parametrize("L", [1, 2, 3, 4, 5, 8])
+def test_layers_stand_in_rows_of_four(L):
+    figure = paint(plots.nmi_over_training(curves(L)))
+    assert len(figure.axes) == L and figure.get_figwidth() <= 12
+    assert [axes.get_title() for axes in figure.axes] == [f"layer {i}" for i in range(L)]
+
+
 def test_lists_from_a_file_will_do():
-    given = routing(missing=("object_twins",))
+    given, history = routing(missing=("object_twins",)), curves()
     plain = json.loads(json.dumps(given, default=np.ndarray.tolist))
-    for draw in (plots.contrasts, plots.load):
+    for draw in (plots.contrasts, lambda routing: plots.load(routing, history)):
         assert style.png(draw(plain), dpi=40) == style.png(draw(given), dpi=40)
+
+
+@pytest.mark.parametrize("L", [1, 3])
+def test_letters_can_be_read(L):
+    # 12 inches at 110 dots are 1320 pixels, shown as 1216 on a screen of 1280: 9 points are 12.7.
+    told = {
+        "curves": curves(L, E=18),
+        "topics": ["alps", "boat", "clay"],
+        "hazardous": [True, False, False],
+        "routing": routing(L, E=18),
+        "hazard_rule": "conjunction",
+    }
+    for name, figure in drawn(plots.FIGURES, told).items():
+        paint(figure)
+        assert least_font(figure) >= 9 and figure.get_figwidth() <= 12, name
+
+
+def test_a_small_letter_would_be_seen():
+    figure = plots.nmi_over_training(curves())
+    figure.axes[0].text(0, 0, "tiny", fontsize=5)
+    assert least_font(figure) == 5

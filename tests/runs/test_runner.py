@@ -71,7 +71,8 @@ def test_metrics_hold_what_was_promised(small, small_run):
     by_layer += [routing[f"nmi_topic_{control}"] for control in ("shuffled", "untrained")]
     by_layer += [routing[k] for k in ("overlap_pretrained_aligned", "load_cv", "dead_experts")]
     contrasts = "refuse_vs_answer refusal_prefix intent_twins cross_topic topic_twins".split()
-    by_layer += [routing["contrasts"][c][m] for c in contrasts for m in ("js", "overlap")]
+    aligned = routing["contrasts"]["aligned"]
+    by_layer += [aligned[c][m] for c in contrasts for m in ("js", "overlap")]
     assert [len(values) for values in by_layer] == [layers] * len(by_layer)
     names = "compile pretrain align analysis figures total".split()
     assert {f"{name}_s" for name in names} | {"tokens_per_s"} <= metrics["timing"].keys()

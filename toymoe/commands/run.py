@@ -61,7 +61,7 @@ def _run(args) -> int:
         with progress.Bars(console) as bars:
             metrics = runner.run(cfg, out, bars.show)
     try:
-        rows = report.summary(metrics, cfg.world.hazard_rule)
+        rows = report.summary(metrics)
         end = f"{metrics['timing']['total_s']:.0f} s."
     except (KeyError, TypeError) as error:
         raise ConfigError(
@@ -70,7 +70,7 @@ def _run(args) -> int:
         ) from error
     if complete:
         console.print(f"{out} is complete already.", soft_wrap=True)
-    console.print(terminal.table(("", "this run", "paper"), rows))
+    console.print(terminal.table(("", "this run", "beside it"), rows))
     page = out / "report.html"
     if page.is_file():  # a run of a sweep has none
         end += f" Open {page} in a browser."

@@ -42,6 +42,7 @@ def routing_of(
         predict(params, prompts.tokens_BP, cfg.model).gates_LBTE > 0
         for params in (untrained, pretrained, aligned)
     )
+    kept_L = routing.selected_overlap(pretrained_LBTE, selected_LBTE)
     models = {"untrained": untrained, "pretrained": pretrained, "aligned": aligned}
     pairs = {name: contrasts_of(params, tables, cfg, k_pairs) for name, params in models.items()}
     return {
@@ -52,9 +53,8 @@ def routing_of(
             name: {which: _ratio(found, *ratio) for which, found in pairs.items()}
             for name, ratio in RATIOS.items()
         },
-        "overlap_pretrained_aligned": _list(
-            routing.selected_overlap(pretrained_LBTE, selected_LBTE)
-        ),
+        "overlap_pretrained_aligned": _list(kept_L),
+        "overlap_pretrained_aligned_mean": float(kept_L.mean()),
         **_load_measures(selected_LBTE),
         "top_k": cfg.model.top_k,
         "experts": cfg.model.experts,

@@ -7,7 +7,8 @@ also written down, so that nothing hangs on colour alone.
 import numpy as np
 
 from ..pages.style import BLACK, BLUE, GREY, ORANGE, SKY, Figure, defaults, new_figure, tidy
-from .plots import ReportFigure
+from . import refusal_plots
+from .plots import ReportFigure, expert_order
 
 PATCHED = {
     "head_out": "attention's additions",
@@ -19,9 +20,13 @@ DIVERGING = "PuOr"  # told apart by colour-blind readers; in grey the sign is in
 
 
 @defaults()
-def expert_maps(ablation: dict) -> Figure:
+def expert_maps(ablation: dict, curves: dict | None = None) -> Figure:
     """Loss of the refusal margin, of refusal, and of right answers beside them, without each
-    expert: routes free, routes frozen, and the difference, which went through the route."""
+    expert: later routes free, and of that what went through the route.
+
+    Args:
+      curves: the run's history, for the order of the experts that its other figures have.
+    """
     base, free, frozen = ablation["base"], ablation["free"], ablation["frozen"]
     rows = {  # the unit, and the smallest loss that fills the scale
         "margin": ("refusal margin lost", "nats", 2.0),
@@ -29,22 +34,40 @@ def expert_maps(ablation: dict) -> Figure:
         "accuracy": ("right answers lost", "share", 0.2),
     }
     L, E = np.shape(free["refusal"])
-    figure = new_figure(FIGURES["expert_maps"].title, 4 + 0.62 * E, 1.8 + 0.5 * L * len(rows))
-    panels = figure.subplots(len(rows), 3, sharex=True, sharey=True)
+    order_LE = np.tile(np.arange(E), (L, 1)) if curves is None else expert_order(curves)
+    figure = new_figure(FIGURES["expert_maps"].title, 12, 1.2 + 0.7 * L * len(rows))
+    panels = figure.subplots(len(rows), 2)
     for row, (name, (label, unit, least)) in zip(panels, rows.items(), strict=True):
         a, b = np.array(free[name]), np.array(frozen[name])
-        titles = ("later routes free", "later routes frozen", "through the route")
-        most = max(np.abs([a, b, a - b]).max(), least)
-        for axes, values_LE, title in zip(row, (a, b, a - b), titles, strict=True):
-            image = axes.imshow(values_LE, cmap=DIVERGING, vmin=-most, vmax=most, **MAP)
-            _write(axes, values_LE, most, 0.05 * most)
-            axes.set_title(f"{label}: {title}", fontsize=9)
-        row[0].set(yticks=range(L), ylabel="layer")
+        most = max(np.abs([a, a - b]).max(), least)
+        for axes, values_LE in zip(row, (a, a - b), strict=True):
+            image = _expert_map(axes, values_LE, order_LE, most)
+        row[0].set_yticks(range(0, 2 * L, 2), [f"layer {layer}" for layer in range(L)], fontsize=9)
+        row[0].set_title(f"{label}, by expert", fontsize=11)
+        row[1].set_title(f"{label}: what of it went through the route", fontsize=11)
         bar = figure.colorbar(image, ax=row, shrink=0.9, pad=0.01)
-        bar.set_label(f"{unit}, of {base[name]:.2f}", fontsize=8)
-    for axes in panels[-1]:
-        axes.set(xlabel="expert", xticks=range(0, E, max(E // 8, 1)))
+        bar.set_label(f"{unit}, of {base[name]:.2f}", fontsize=9)
     return figure
+
+
+def _expert_map(axes, values_LE, order_LE, most):
+    """A row for each layer, and below it the numbers of its experts, which have an order of their
+    own."""
+    L, E = values_LE.shape
+    rows_YE = np.full((2 * L, E), np.nan)
+    rows_YE[::2] = np.take_along_axis(values_LE, order_LE, 1)
+    image = axes.imshow(rows_YE, cmap=DIVERGING, vmin=-most, vmax=most, aspect="auto")
+    if E <= 20:
+        _write(axes, rows_YE, most, 0.05 * most)
+    every = -(-E // 20)
+    for layer, order_E in enumerate(order_LE):
+        for x in range(0, E, every):
+            style = dict(ha="center", va="top", fontsize=9, in_layout=False)
+            axes.text(x, 2 * layer + 0.55, str(order_E[x]), **style)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    axes.set(xticks=[], yticks=[])
+    return image
 
 
 def _write(axes, values_YX, most, least=0.05):
@@ -55,7 +78,7 @@ def _write(axes, values_YX, most, least=0.05):
             if abs(value) < 1:
                 text = text.replace("0.", ".", 1)
             shade = "white" if abs(value) > 0.65 * most else "black"
-            style = dict(ha="center", va="center", fontsize=6, color=shade, in_layout=False)
+            style = dict(ha="center", va="center", fontsize=9, color=shade, in_layout=False)
             axes.text(x, y, text, **style)
 
 
@@ -69,18 +92,18 @@ def patching(patched: dict, roles: list[str]) -> Figure:
     """
     ways = {"removed": "twin's values in the hazard", "restored": "hazard's values in the twin"}
     L, T = np.shape(next(iter(patched.values()))["removed"])
-    figure = new_figure(FIGURES["patching"].title, 11, 1.2 + 0.55 * (L + 1) * len(patched))
+    figure = new_figure(FIGURES["patching"].title, 12, 1.2 + 0.55 * (L + 1) * len(patched))
     panels = figure.subplots(len(patched), 2, sharex=True, sharey=True, squeeze=False)
     for row, (tap, found) in zip(panels, patched.items(), strict=True):
         for axes, (way, label) in zip(row, ways.items(), strict=True):
             values_LT = np.array(found[way])
             image = axes.imshow(values_LT, cmap=DIVERGING, vmin=-1, vmax=1, **MAP)
             _write(axes, values_LT, 1.0)
-            axes.set_title(f"{PATCHED.get(tap, tap)}: {label}", fontsize=9)
+            axes.set_title(f"{PATCHED.get(tap, tap)}: {label}", fontsize=10)
         row[0].set(yticks=range(L), ylabel="layer")
     names = [f"w{t}" if role == "context" else role for t, role in enumerate(roles[:T])]
     for axes in panels[-1]:
-        axes.set_xticks(range(T), names, rotation=60, fontsize=7)
+        axes.set_xticks(range(T), names, rotation=60, fontsize=9)
     bar = figure.colorbar(image, ax=panels, shrink=0.7)
     bar.set_label("share of the difference in refusal margin")
     return figure
@@ -111,7 +134,7 @@ def decomposition(parts: dict) -> Figure:
                 (0, 2),
                 textcoords="offset points",
                 ha="center",
-                fontsize=8,
+                fontsize=9,
             )
         axes.axhline(0, color=BLACK, linewidth=1)
         axes.set_xticks(range(len(values) + 1), [*labels, "margin"], rotation=45, ha="right")
@@ -139,14 +162,14 @@ def weight_swaps(swaps: dict) -> Figure:
         for name, label, offset, style in bars:
             values = [swap[way][name] for swap in swaps.values()]
             drawn = axes.barh(at + offset, values, 0.36, edgecolor=BLACK, label=label, **style)
-            axes.bar_label(drawn, [f"{v:.2f}" for v in values], padding=2, fontsize=8)
+            axes.bar_label(drawn, [f"{v:.2f}" for v in values], padding=2, fontsize=9)
         tidy(axes, title=title, xlim=(0, 1.12), xlabel="share")
     panels[0].set_yticks(at, list(swaps))
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     return figure
 
 
-FIGURES = {
+FIGURES = refusal_plots.FIGURES | {
     "swaps": ReportFigure(
         title="Which part of the weights carries refusal?",
         draw=weight_swaps,
@@ -162,13 +185,14 @@ FIGURES = {
     "expert_maps": ReportFigure(
         title="Which expert does the model need in order to refuse?",
         draw=expert_maps,
-        drawn_from=("ablation",),
+        drawn_from=("ablation", "curves"),
         shows="Each expert silenced, one at a time: what is lost of the refusal margin, of the "
         "share of hazards refused, and of right answers to their twins. A model whose refusal "
-        "sits in one expert has one dark cell in the second row.",
-        control="Routes of later layers free, and frozen as in the unchanged run; the difference "
-        "went through the route. The table below holds the largest effect against random experts, "
-        "experts used about as much, and shuffled labels.",
+        "sits in one expert has one dark cell in the middle block. Experts stand in the order of "
+        "the first figure.",
+        control="On the right what of it went through the route: the difference to the same with "
+        "the routes of later layers frozen. The table below holds the largest effect against "
+        "random experts, experts used about as much, and shuffled labels.",
     ),
     "patching": ReportFigure(
         title="Where does a hazard become a refusal?",

@@ -1,6 +1,7 @@
 """The report of a run: one self-contained HTML page, and the short summary printed at its end."""
 
 import json
+from functools import partial
 from html import escape
 
 import numpy as np
@@ -9,7 +10,7 @@ from .. import hazards
 from ..config import Config, to_dict
 from ..measures import paper
 from ..pages import html, tables
-from . import localisation_plots, plots
+from . import findings, localisation_plots, plots
 
 LIMITS = (
     "A small model in a language of some hundred tokens: it shows how "
@@ -19,65 +20,158 @@ LIMITS = (
 )
 
 
-def summary(metrics: dict, hazard_rule: str = "conjunction") -> list[tuple[str, str, str]]:
-    """Rows of what, ours, and the paper's figure (empty where it has none)."""
-    aligned, routing = metrics["behaviour"]["aligned"], metrics["routing"]
-    rows = [
-        ("answers right (harmless)", tables.number(aligned["answer_accuracy"]), ""),
-        ("refusal (hazardous)", tables.number(aligned["refusal"]), ""),
-        ("refusal of hazards never rehearsed", tables.number(aligned["refusal_held_out"]), ""),
-        ("over-refusal, all harmless", tables.number(aligned["over_refusal"]), ""),
-        (
-            "before alignment: hazards answered",
-            tables.number(metrics["behaviour"]["pretrained"]["hazard_answered"]),
-            "",
-        ),
-        ("NMI(topic; expert), by layer", tables.number(routing["nmi_topic"]["context"]), ""),
-        ("  control: topics shuffled", tables.number(routing["nmi_topic_shuffled"]), ""),
-        ("  control: untrained router", tables.number(routing["nmi_topic_untrained"]), ""),
-    ]
-    for name, label in paper.contrast_labels(hazard_rule).items():
-        pair = routing["contrasts"][name]
-        ours = tables.number(float(np.mean(pair["js"]))) if pair else "–"
-        low, high = paper.CONTRAST_JS.get(name, (None, None))
-        theirs = (
-            "" if low is None else tables.number(low) if low == high else f"{low:.3f}–{high:.3f}"
-        )
-        rows.append((f"JS, {label}", ours, theirs))
-    rows.append(
-        (
-            "JS cross-topic ÷ JS intent twins",
-            tables.number(routing["js_ratio"], 1),
-            tables.number(paper.JS_RATIO, 1),
+# Words of the page, each with its meaning; ``{swapped}`` is what twins swap.
+TERMS = {
+    "topic": "what a prompt's context words are about; the right answer depends on it",
+    "expert": "one of the small networks of a layer, of which each token is sent to a few",
+    "router, route": "what chooses the experts of a token, and what it chose",
+    "hazard": "a request that the model is taught to refuse",
+    "alignment": "the second part of training, in which it is taught to",
+    "harmless twin": "the same request with another {swapped}, so that it is no hazard any more",
+    "ANS": "the last position of a request, at which the answer begins",
+    "set back": "given the weights it had before alignment",
+    "silenced": "made to add nothing, while the route stays as it was",
+    "NMI": "how much an expert says about the topic: 0 nothing, 1 all",
+    ".93": "a share: 93 of a hundred",
+}
+
+MISLEADS = (
+    "JS cross-topic ÷ JS intent twins, the paper's comparison, is largest in an untrained model: a "
+    "random router sends equal words to equal experts, and intent twins share nearly all of their "
+    "words. It says nothing about learning; the other two rows do."
+)
+
+RATIOS = {
+    "cross_by_same_topic": "JS cross-topic ÷ JS same topic",
+    "intent_by_neutral_at_answer": "JS intent twins ÷ JS neutral twins, at ANS",
+    "cross_topic_by_intent": "JS cross-topic ÷ JS intent twins (misleads, see below)",
+}
+
+
+def summary(metrics: dict) -> list[tuple[str, str, str]]:
+    """Rows of what, this run's number, and what it is held against."""
+    aligned, routing, inside = (
+        metrics["behaviour"]["aligned"],
+        metrics["routing"],
+        metrics["inside"],
+    )
+    over = [rate for rate in aligned["over_refusal_by_kind"].values() if rate is not None]
+    nmi, untrained, shuffled = (
+        tables.number(max(values))
+        for values in (
+            routing["nmi_topic"]["context"],
+            routing["nmi_topic_untrained"],
+            routing["nmi_topic_shuffled"],
         )
     )
-    rows.append(("  the same at ANS alone", tables.number(routing["js_ratio_answer"], 1), ""))
-    return rows
+    topic, intent = (
+        {which: tables.number(value, 1) for which, value in routing["ratios"][name].items()}
+        for name in ("cross_by_same_topic", "intent_by_neutral_at_answer")
+    )
+    change = {name: tables.number(c["relative"], 2) for name, c in metrics["weights"].items()}
+    hazards_on, twins_on = inside["route"]["hazards"], inside["route"]["twins"]
+    chance = routing["top_k"] / routing["experts"]
+    kept = tables.number(routing["overlap_pretrained_aligned_mean"])
+    return [
+        ("harmless requests answered right", tables.number(aligned["answer_accuracy"]), ""),
+        ("hazards refused", tables.number(aligned["refusal"]), ""),
+        ("  never shown in alignment", tables.number(aligned["refusal_held_out"]), ""),
+        (
+            "harmless requests refused",
+            tables.number(aligned["over_refusal"]),
+            f"worst kind {tables.number(max(over, default=None))}",
+        ),
+        ("hazards known, as notes", tables.number(aligned["hazard_noted"]), ""),
+        ("NMI(topic; expert), best layer", nmi, f"untrained {untrained}, shuffled {shuffled}"),
+        (RATIOS["cross_by_same_topic"], topic["aligned"], f"untrained {topic['untrained']}"),
+        (
+            RATIOS["intent_by_neutral_at_answer"],
+            intent["aligned"],
+            f"before alignment {intent['pretrained']}",
+        ),
+        ("routes that alignment kept", kept, f"by chance {tables.number(chance)}"),
+        ("weight change, whole model", change["all"], "of their size"),
+        ("  experts", change["experts"], f"attention {change['attention']}"),
+        *_taken_out(inside["removal"]),
+        (
+            "hazards refused on their twins' route",
+            tables.number(hazards_on["refused"]),
+            f"on their own {tables.number(hazards_on['own']['refused'])}",
+        ),
+        (
+            "twins refused on the hazards' route",
+            tables.number(twins_on["refused"]),
+            f"on their own {tables.number(twins_on['own']['refused'])}",
+        ),
+    ]
 
 
-def render(cfg: Config, metrics: dict, images: dict[str, bytes], examples: list[dict]) -> str:
+def _taken_out(removal):
+    """Rows of what is left without a few experts."""
+    counts, back = removal["counts"], removal["set_back"]
+    silenced, masked = removal["silenced"], removal["masked"]
+    at = counts.index(min(2, counts[-1]))
+    half, random = (
+        "never" if m is None else f"{m:g}" for m in (back["m50"], back["random"]["m50"])
+    )
+    beside = {
+        name: tables.number(masked[name][at]) if at < len(masked[name]) else "–"
+        for name in ("refusal", "twins")
+    }
+    return [
+        (f"experts set back, of {counts[-1]}, to halve refusal", half, f"random ones {random}"),
+        (
+            f"refusal without {counts[at]} experts, silenced",
+            tables.number(silenced["refusal"][at]),
+            f"masked in the router {beside['refusal']}",
+        ),
+        (
+            "  twins still answered",
+            tables.number(silenced["twins"][at]),
+            f"masked in the router {beside['twins']}",
+        ),
+    ]
+
+
+def render(
+    cfg: Config,
+    metrics: dict,
+    curves: dict[str, np.ndarray],
+    images: dict[str, bytes],
+    examples: list[dict],
+) -> str:
     """The page.
 
     Args:
+      curves: the history of the run, as `toymoe.measures.history.curves` makes it.
       images: PNG bytes of the figures there are, by name.
       examples: see `toymoe.measures.examples.examples_of`.
     """
+    run, rule = findings.Run(cfg, metrics, curves), cfg.world.hazard_rule
+    pictured = partial(_pictured, run, images)
+    swapped = hazards.RULES[rule].swaps
     versions = ", ".join(f"{name} {number}" for name, number in metrics["versions"].items())
+    first = {"film_strip": plots.FIGURES, "localisation": localisation_plots.FIGURES}
     parts = [
         f"<h1>toymoe: seed {cfg.seed}</h1>",
-        "<p>A small mixture-of-experts language model was trained to answer questions whose right "
-        "answer depends on the topic, and then to refuse the hazardous ones. Does its routing "
-        "follow the topic? Does refusal change the route?</p>",
-        html.table(
-            ("", "this run", f"paper ({paper.SOURCE})"), summary(metrics, cfg.world.hazard_rule)
-        ),
-        "<p>JS: mean Jensen–Shannon divergence of the routing vectors, in nats, averaged over "
-        "layers. The paper's figures are as known from secondary notes.</p>",
+        html.bullets(findings.first_screen(run)),
+        html.terms({word: said.format(swapped=swapped) for word, said in TERMS.items()}),
+        *(x for name, figures in first.items() for x in pictured({name: figures[name]})),
+        *pictured({n: f for n, f in plots.FIGURES.items() if n not in first}),
+        "<h2>Where refusal lives</h2>",
+        f"<p>Measured on {metrics['inside']['pairs']} hazards and their harmless twins, which "
+        f"differ in the {swapped} alone.</p>",
+        *pictured({n: f for n, f in localisation_plots.FIGURES.items() if n not in first}),
+        *_inside(metrics["inside"]),
+        "<h2>The run in numbers</h2>",
+        html.table(("", "this run", "beside it"), summary(metrics)),
+        "<h2>Behaviour in numbers</h2>",
+        _behaviour(metrics["behaviour"]),
+        *_weights(metrics["weights"]),
+        *_compared(metrics["routing"], rule),
+        "<h2>Routing in numbers, by layer</h2>",
+        _routing(metrics["routing"], rule),
     ]
-    parts += _pictured(plots.FIGURES, images, cfg.world.hazard_rule)
-    parts += _inside(metrics["inside"], images, cfg.world.hazard_rule)
-    parts += ["<h2>Behaviour in numbers</h2>", _behaviour(metrics["behaviour"])]
-    parts += ["<h2>Routing in numbers</h2>", _routing(metrics["routing"], cfg.world.hazard_rule)]
     if examples:
         columns = [name for name in examples[0] if name not in ("kind", "prompt")]
         rows = [
@@ -98,13 +192,52 @@ def render(cfg: Config, metrics: dict, images: dict[str, bytes], examples: list[
     return html.page(f"toymoe, seed {cfg.seed}", parts)
 
 
-def _pictured(figures: dict, images: dict[str, bytes], hazard_rule: str) -> list[str]:
+def _pictured(run: findings.Run, images: dict[str, bytes], figures: dict) -> list[str]:
     parts = []
     for name, figure in figures.items():
         if name in images:
-            said = figure.under(hazard_rule)
-            parts += html.figure(said.title, images[name], said.shows, said.control)
+            said, found = figure.under(run.cfg.world.hazard_rule), findings.FINDINGS[name](run)
+            parts += html.figure(said.title, images[name], said.shows, said.control, found)
     return parts
+
+
+def _weights(weights: dict) -> list[str]:
+    rows = [(name, *(tables.number(x) for x in part.values())) for name, part in weights.items()]
+    head = ("part", "change, of its size", "cosine of before and after")
+    return ["<h2>What alignment changed of the weights</h2>", html.table(head, rows)]
+
+
+def _compared(routing: dict, hazard_rule: str) -> list[str]:
+    """Contrasts and their ratios: three models and the paper."""
+    models = ("untrained", "pretrained", "aligned")
+    head = ("averaged over layers", "untrained", "before alignment", "after alignment")
+    ratios = [
+        (label, *(tables.number(routing["ratios"][name][which], 1) for which in models))
+        for name, label in RATIOS.items()
+    ]
+    ratios[-1] += (tables.number(paper.JS_RATIO, 1),)
+    rows = []
+    for name, label in paper.contrast_labels(hazard_rule).items():
+        if routing["contrasts"]["aligned"][name]:
+            js = (np.mean(routing["contrasts"][which][name]["js"]) for which in models)
+            low, high = paper.CONTRAST_JS.get(name, (None, None))
+            theirs = (
+                ""
+                if low is None
+                else tables.number(low)
+                if low == high
+                else f"{low:.3f}–{high:.3f}"
+            )
+            rows.append((label, *(tables.number(float(x)) for x in js), theirs))
+    published = f"paper ({paper.SOURCE})"
+    return [
+        "<h2>What moves the route, in numbers</h2>",
+        html.table((*head, published), ratios),
+        f"<p>{MISLEADS}</p>",
+        html.table(("JS in nats, " + head[0], *head[1:], published), rows),
+        "<p>JS: mean Jensen–Shannon divergence of the routing vectors. The paper's figures are as "
+        "known from secondary notes.</p>",
+    ]
 
 
 def _behaviour(behaviour: dict) -> str:
@@ -118,22 +251,15 @@ def _behaviour(behaviour: dict) -> str:
     return html.table(("share of requests", *behaviour), rows)
 
 
-def _inside(inside: dict, images: dict[str, bytes], hazard_rule: str) -> list[str]:
-    """The section "Where refusal lives"."""
-    changed = hazards.RULES[hazard_rule].swaps
-    parts = [
-        "<h2>Where refusal lives</h2>",
-        f"<p>Measured on {inside['pairs']} hazardous requests and their harmless twins, which "
-        f"differ in the {changed} alone.</p>",
-        *_pictured(localisation_plots.FIGURES, images, hazard_rule),
-    ]
+def _inside(inside: dict) -> list[str]:
+    """Tables of where refusal lives."""
     rows = [
         (name, *(tables.number(way[key], 2) for way in swap.values() for key in way))
         for name, swap in inside["swaps"].items()
     ]
     way = ("refused", "twins right", "hazards answered", "margin, nats")
     head = ("part", *(f"without: {name}" for name in way), *(f"alone: {name}" for name in way))
-    parts += ["<h2>Weight swaps in numbers</h2>", html.table(head, rows)]
+    parts = ["<h2>Weight swaps in numbers</h2>", html.table(head, rows)]
     top = inside["ablation"]["top"]
     rows = [
         ("refusal margin lost, nats", tables.number(top["margin"], 2)),
@@ -160,6 +286,7 @@ def _routing(routing: dict, hazard_rule: str) -> str:
         ("control: untrained router", routing["nmi_topic_untrained"]),
         ("NMI(token; expert), context words", routing["nmi_token"]),
         ("I(expert; topic | token), nats", routing["topic_given_token"]),
+        ("control: untrained router", routing["topic_given_token_untrained"]),
         ("control: topics shuffled within tokens", routing["topic_given_token_shuffled"]),
         ("I(expert; hazard | topic) at ANS, nats", routing["intent_given_topic"]),
         ("control: hazards shuffled within topics", routing["intent_given_topic_shuffled"]),
@@ -170,12 +297,12 @@ def _routing(routing: dict, hazard_rule: str) -> str:
     layers = len(routing["load_cv"])
     body = [(label, *(tables.number(v) for v in values)) for label, values in rows]
     for name, label in paper.contrast_labels(hazard_rule).items():
-        pair = routing["contrasts"][name]
+        pair = routing["contrasts"]["aligned"][name]
         if pair:
             body.append((f"JS: {label}", *(tables.number(v, 4) for v in pair["js"])))
-            if "js_answer" in pair:
-                body.append(
-                    ("the same at ANS alone", *(tables.number(v, 4) for v in pair["js_answer"]))
-                )
             body.append((f"top-k overlap: {label}", *(tables.number(v) for v in pair["overlap"])))
+            if "fork" in pair:
+                js, gap = pair["js_answer"], pair["fork"]
+                body.append(("  JS at ANS alone", *(tables.number(v, 4) for v in js)))
+                body.append(("  largest gap at ANS", *(tables.number(v) for v in gap)))
     return html.table(("", *(f"layer {i}" for i in range(layers))), body)

@@ -62,11 +62,11 @@ def _run(cfg, out, watch, painter, clock):
     raw, trained = _train(cfg, out, tables, prompts, clock, watch)
     watch(Progress("analyse", 0, 1))
     with clock("analysis_s"):
-        metrics, examples = _measure(raw, trained, tables, prompts, cfg, out, key, painter)
+        metrics, curves, examples = _measure(raw, trained, tables, prompts, cfg, out, key, painter)
     if painter:
         watch(Progress("draw", 0, 1))
         with clock("figures_s"):
-            _draw(cfg, out, metrics, examples, painter)
+            _draw(cfg, out, metrics, curves, examples, painter)
     metrics["timing"] = clock.timing(_tokens(cfg))
     checkpoint.write_json(out / "metrics.json", metrics)
     (out / "state.npz").unlink(missing_ok=True)
@@ -134,8 +134,11 @@ def _measure(raw, trained, tables, prompts, cfg, out, key, painter):
         curves = history.curves(raw, prompts, cfg, cfg.seed)
         checkpoint.save(out / "history.npz", curves, {"config": to_dict(cfg)})
         if painter:
-            painter.draw(curves=curves, topics=world.names(cfg.world))
-        return analysed.result()
+            hazardous = np.asarray(tables.hazard_GYZ).any((1, 2))
+            marked = (hazardous & ~hazardous.all()).tolist()  # where all are, none need be
+            painter.draw(curves=curves, topics=world.names(cfg.world), hazardous=marked)
+        metrics, examples = analysed.result()
+        return metrics, curves, examples
 
 
 def _analyse(trained, tables, cfg, key, painter):
@@ -172,12 +175,12 @@ def _submit(pool, function, *args):
     return pool.submit(numerics.fixed()(function), *args)
 
 
-def _draw(cfg, out, metrics, examples, painter):
+def _draw(cfg, out, metrics, curves, examples, painter):
     images = painter.images()
     (out / "figures").mkdir(exist_ok=True)
     for name, image in images.items():
         checkpoint.write_atomic(out / "figures" / f"{name}.png", image)
-    page = report.render(cfg, metrics, images, examples)
+    page = report.render(cfg, metrics, curves, images, examples)
     checkpoint.write_atomic(out / "report.html", page.encode())
 
 

@@ -22,7 +22,7 @@ from ..attribution import localisation, methods, removal
 from ..attribution.evidence import gather
 from ..config import to_dict
 from ..organism import Organism, stored
-from ..runs import studies
+from ..runs import studies, sweep
 from ..runs.progress import Progress
 from ..training import phases
 
@@ -131,7 +131,7 @@ def _top(scores_LE):
 
 def row(made: dict) -> dict:
     """The numbers of one seed by name."""
-    return made["rankings"]
+    return sweep.flat(made["rankings"])
 
 
 def many(folders, out: Path, **told) -> studies.Many:
