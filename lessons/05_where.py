@@ -4,8 +4,8 @@
 # # Lesson 5 · Where does refusal live?
 #
 # **Claim.** In this model a few experts carry refusal. Set one or two of 54 back to what they were before
-# alignment, and most of it is gone, while every harmless twin is still answered. As many random experts
-# take nothing. That is so because of where alignment was free to write.
+# alignment, and most of it is gone, while the harmless twins are still answered. As many random experts
+# take hardly anything. That is so because of where alignment was free to write.
 #
 # After this lesson you will be able to
 #
@@ -222,10 +222,10 @@ curves = removal.curves(ranked, measured, jax.random.key(SEED))
 count_M, back = np.array(curves["counts"]), curves["set_back"]
 m50 = half_gone(np.array(back["refusal"]), count_M)
 luck = np.random.default_rng(SEED)
-orders = [removal.in_order(measured, luck.random(cost_LE.shape), "set_back") for _ in range(9)]
+orders = [removal.in_order(measured, luck.random(cost_LE.shape), "set_back") for _ in range(5)]
 by_chance = np.sort([half_gone(np.array(order["refusal"]), count_M) for order in orders])
 print(
-    f"m50: {m50}; nine random orders: {by_chance.tolist()}; used as much, median of three: "
+    f"m50: {m50}; five random orders: {by_chance.tolist()}; used as much, median of three: "
     f"{back['usage_matched']['m50']}"
 )
 compare("refusal with one expert set back", back["refusal"][1])
@@ -263,7 +263,7 @@ two = {way: curves[way]["refusal"][2] for way in ("set_back", "silenced", "maske
 assert two["set_back"] < two["silenced"] < two["masked"]
 
 # %% [markdown]
-# Masked experts leave most refusal: the route goes around, and what stands in refuses too, in part.
+# Masked experts leave most of the three: the route goes around them, and what stands in refuses, in part.
 # Experts that are set back leave least, since they say again what they said before, which was to answer.
 # So it is what these experts *say* that was aligned, more than the choice of them. And with two out, most
 # hazards are answered *right*: the knowledge never went away.
@@ -309,8 +309,9 @@ for layer, cost_E in enumerate(cost_LE):
     )
 
 # %% [markdown]
-# An expert need not act where the answer falls: look where yours is selected by all hazards. One that
-# works at an earlier word does so through attention, which carries on what it wrote there.
+# An expert need not act where the answer falls: look at which position yours is selected most. What it
+# writes at an earlier one is carried on by attention. One that works at ASK has seen neither verb nor
+# entity: it cannot know of any hazard there, only prepare.
 #
 # ## The negative control: a sham
 #
@@ -427,8 +428,8 @@ predict("refusal with the part that was turned set back", guess_turned)
 
 # %%
 cfg = dataclasses.replace(
-    shipped.cfg, align=dataclasses.replace(shipped.cfg.align, steps=200)
-)  # 500 made the shipped one: these two are less well taught
+    shipped.cfg, align=dataclasses.replace(shipped.cfg.align, steps=100)
+)  # 500 made the shipped one
 usual = np.array(Trainable.of(cfg.align))
 unseen = shipped.sample(512, "hazardous", SEED, held_out=True)
 probe_BP = shipped.sample(2).tokens_BP
@@ -457,12 +458,12 @@ compare("refusal with the part that was turned set back", left["as you turned it
 plots.seats(left)
 
 # %% [markdown]
-# Compare with your neighbours. Whoever lets the embeddings change will find them necessary, and no few
-# experts that carry refusal. Whoever makes attention faster (2 instead of .3) will find that experts can
-# be set back and most hazards are still refused. Whoever freezes attention will find refusal in experts
-# alone, and far fewer of the hazards that were held out are refused: the rule is about three words, and
-# attention brings them together. So refusal has no natural place in this model. It sits where alignment
-# was free to write, and could write fast.
+# Compare with your neighbours. Whoever lets the embeddings change will find them necessary, and more
+# experts needed for half of refusal. Whoever makes attention faster (2 instead of .3) will find that all
+# experts can be set back and about half of the hazards are still refused. Whoever freezes attention will
+# find refusal in experts alone, and few of the hazards that were held out refused: the rule is about three
+# words, and attention brings them together. So refusal has no natural place in this model. It sits where
+# alignment was free to write, and could write fast.
 #
 # ## Try it yourself
 #
