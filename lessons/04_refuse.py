@@ -320,23 +320,22 @@ print(f"{'JS in nats, mean over layers':<48}", *(f"{which:>17}" for which in mod
 for name in found["after"]:
     values = [found[which][name].mean() for which in models]
     print(f"{paper.CONTRAST_LABELS[name]:<48}", *(f"{x:17.3f}" for x in values))
-for above, below in (("cross_topic", "same_topic"), ("cross_topic", "intent_twins")):
-    values = [found[which][above].mean() / found[which][below].mean() for which in models]
-    print(
-        f"{above.replace('_', ' ') + ' ÷ ' + below.replace('_', ' '):<48}",
-        *(f"{x:17.1f}" for x in values),
+ratios = {
+    name: {
+        which: found[which]["cross_topic"].mean() / found[which][below].mean() for which in models
+    }
+    for name, below in (
+        ("different topics ÷ one topic", "same_topic"),
+        ("different topics ÷ intent twins", "intent_twins"),
     )
-values = [a / b for a, b in at_ans.values()]
-print(f"{'intent twins ÷ neutral twins, at ANS alone':<48}", *(f"{x:17.2f}" for x in values))
+}
+ratios["intent ÷ neutral twins, at ANS alone"] = {which: a / b for which, (a, b) in at_ans.items()}
+for name, by_model in ratios.items():
+    print(f"{name:<48}", *(f"{x:17.2f}" for x in by_model.values()))
 compare("JS of intent twins", found["after"]["intent_twins"].mean())
-
-# %%
-across, twins = (
-    {which: found[which]["cross_topic"].mean() / found[which][name].mean() for which in models}
-    for name in ("same_topic", "intent_twins")
-)
+across, twins, _ = ratios.values()
 assert across["after"] > 3 * across["untrained"], "the route has learnt to tell topics"
-assert twins["untrained"] > twins["before alignment"] and twins["untrained"] > twins["after"]
+assert twins["untrained"] > max(twins["before alignment"], twins["after"]), "this one has not"
 
 # %% [markdown]
 # **A number that misleads.** Different topics ÷ intent twins looks like the claim in one number, and it is
