@@ -195,7 +195,8 @@ def load(
         except CheckpointError:
             raise
         except Exception as error:  # zipfile, numpy's header parser and json raise many kinds
-            raise CheckpointError(f"{path} is cut short or damaged ({error}): {REMEDY}.") from error
+            why = f"{error!s:.120}"  # zipfile quotes names that may be most of the file
+            raise CheckpointError(f"{path} is cut short or damaged ({why}): {REMEDY}.") from error
     if not intact:
         raise CheckpointError(f"{path} was altered since it was saved (wrong hash): {REMEDY}.")
     for name, expected in (belongs or {}).items():

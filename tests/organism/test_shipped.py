@@ -15,6 +15,7 @@ from toymoe.hazards import RULES as HAZARD_RULES
 from toymoe.measures.behaviour import rates
 from toymoe.model import inference
 from toymoe.organism import seeded, shipped
+from toymoe.runs import ship
 from toymoe.training import phases
 
 FILES = (
@@ -54,10 +55,12 @@ def test_a_damaged_file_is_found(rule, name, copy):
 
 
 def test_a_world_of_another_seed_is_found(copy):
-    cfg = dataclasses.replace(organism.load().cfg, seed=1)
+    cfg = dataclasses.replace(organism.load().cfg, seed=ship.SEED + 1)
     tables = {rule: seeded.tables(cfg)._asdict() for rule in HAZARD_RULES}
     checkpoint.save(copy / "tables.npz", tables, {"config": to_dict(cfg)})
-    with pytest.raises(checkpoint.CheckpointError, match=r"config\.seed is 1 and must be 0"):
+    with pytest.raises(
+        checkpoint.CheckpointError, match=rf"config\.seed is {ship.SEED + 1} and must"
+    ):
         organism.load()
 
 
@@ -72,7 +75,9 @@ def test_a_rule_that_is_newer_has_a_world_too(monkeypatch):
 
 def test_it_is_of_todays_defaults():
     run = organism.load()
-    assert run.cfg == build(), "the defaults changed: run `python -m toymoe.runs.ship`"
+    assert run.cfg == build(seed=ship.SEED), (
+        "the defaults changed: run `python -m toymoe.runs.ship`"
+    )
     assert model.count(run.aligned) == run.metrics["parameters"]
     assert run.aligned["embed"].shape[0] == len(world.vocabulary(run.cfg.world))
 

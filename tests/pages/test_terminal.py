@@ -52,9 +52,7 @@ def said(small_run):
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_a_finished_run_is_summed_up_in_any_encoding(said, encoding):
-    assert f"JS cross-topic {ENCODINGS[encoding]} JS intent twins" in said["summary", encoding]
-    dash = "–" if encoding == "utf-8" else "?"
-    assert f"0.005{dash}0.043" in said["summary", encoding]
+    assert f"JS cross-topic {ENCODINGS[encoding]} JS same topic" in said["summary", encoding]
 
 
 def test_help_is_given_in_any_encoding(said):

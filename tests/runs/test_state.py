@@ -180,7 +180,7 @@ def test_nonsense_with_a_right_hash_is_refused(small, begun, blank, tmp_path, na
 def test_what_was_written_is_read(small, begun, blank, phase):
     now = state.read(begun[phase], small, blank)
     assert (now.phase, now.step) == (phase, 3)
-    assert jax.tree.structure(now.state) == jax.tree.structure(state._like(small))
+    assert jax.tree.structure(now.state) == jax.tree.structure(state._like(small, phase))
     assert len(now.raw.loss_pretrain) == {"pretrain": 3, "align": 6}[phase]
 
 

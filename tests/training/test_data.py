@@ -89,7 +89,10 @@ def test_a_batch_shows_what_its_phase_allows(cfg, tables, phase):
 
 @pytest.mark.parametrize("size, share, noted", [(1, 0.9, 0), (2, 0.9, 1), (2, 0.2, 1), (3, 0.0, 0)])
 def test_a_small_batch_has_a_request_and_a_note_where_both_fit(cfg, tables, size, share, noted):
-    settings = dataclasses.replace(cfg.train, batch=size, notes=share)
-    cfg = dataclasses.replace(cfg, train=settings)
+    cfg = dataclasses.replace(
+        cfg,
+        train=dataclasses.replace(cfg.train, batch=size),
+        align=dataclasses.replace(cfg.align, notes=share),
+    )
     tokens_BT = batch(jax.random.key(2), tables, cfg=cfg, phase="align")
     assert [note for _, _, note in decode(tokens_BT, tables, cfg)].count(True) == noted

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from toymoe import checkpoint, model, world
+from toymoe.measures import weights
 from toymoe.training import data, objective, phases, snapshots
 from toymoe.training.trainable import COMPONENTS, Trainable
 
@@ -190,7 +191,7 @@ def test_parameters_that_are_not_finite_are_not_blamed_on_the_learning_rate(valu
 
 
 def test_a_phase_changes_what_may_change_and_nothing_else(cfg, run):
-    """By one compiled program, whatever that is."""
+    """By the compiled program of alignment as it is, whatever that is."""
     before = phases._train_jit._cache_size()
     for part in ("attention", "router"):
         state, trainable = phases.start(run.fresh, cfg, "align"), Trainable(**{part: 1})
@@ -199,7 +200,23 @@ def test_a_phase_changes_what_may_change_and_nothing_else(cfg, run):
         for path, array in checkpoint.flatten(last.state.params).items():
             stays = np.array_equal(array, checkpoint.flatten(run.fresh)[path])
             assert stays == (path not in COMPONENTS[part]), path
-    assert phases._train_jit._cache_size() == before + 1
+    assert phases._train_jit._cache_size() == before
+
+
+def test_alignment_writes_where_the_settings_say(cfg, run):
+    """Attention at half of the rate, embeddings at all of it, and not at all; pretraining
+    everywhere, whatever the settings."""
+    first = run.chunks["pretrain"][-1].state.params
+    frozen = dataclasses.replace(cfg, align=dataclasses.replace(cfg.align, embeddings=0.0))
+    moved = {}
+    for name, settings in (("as given", cfg), ("frozen", frozen)):
+        begin = phases.start(first, settings, "align")
+        *_, last = phases.run_phase(begin, 0, run.tables, run.probe_BP, settings, "align")
+        moved[name] = weights.change(first, last.state.params)
+    assert moved["as given"]["embeddings"]["relative"] > 0
+    assert moved["frozen"]["embeddings"]["relative"] == 0
+    assert all(moved["frozen"][name]["relative"] > 0 for name in COMPONENTS if name != "embeddings")
+    assert all(weights.change(run.fresh, first)[name]["relative"] > 0 for name in COMPONENTS)
 
 
 def test_the_first_bad_loss_is_named(cfg):
