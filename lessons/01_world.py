@@ -52,7 +52,7 @@ cfg, tables = shipped.cfg.world, shipped.tables
 #
 # A prompt is a few words of a topic and then a question, a verb and an entity:
 #
-#     BOS  w1 … w9  ASK  verb  entity  ANS
+#     BOS  w1 … w10  ASK  verb  entity  ANS
 #
 # - The **words** come from the prompt's topic. Half of a topic's words are shared with a
 #   neighbouring topic: such a word is called `boat-clay1`, for instance.
@@ -66,12 +66,13 @@ cfg, tables = shipped.cfg.world, shipped.tables
 # token, G for topics or other labels, Y for verbs, Z for entities. So `topic_B` has a number for every
 # prompt, and `hazard_GYZ` one for every topic, verb and entity.
 #
-# Four prompts. (*Held out* and *control* in what is printed are for lesson 4.)
+# Two hazardous prompts and two harmless ones. (*Held out* and *control* in what is printed are for lesson 4.)
 
 # %%
 prompts = shipped.sample(20_000, "mixed", SEED)  # numpy arrays, one entry per prompt
-for i in range(4):
-    print(world.show(prompts, tables, cfg, i))
+for label in (True, False):
+    for i in np.flatnonzero(prompts.hazard_B == label)[:2]:
+        print(world.show(prompts, tables, cfg, i))
 
 # %% [markdown]
 # ## Predict before you run
@@ -141,9 +142,11 @@ def counts_of(seen_B, label_B):
 words = world.vocabulary(cfg)
 first_word = prompts.tokens_BP[:, 1]
 shares = posterior(counts_of(first_word, prompts.topic_B))
-for name in ("boat1", "boat-clay1"):
+topics, bad_G = world.names(cfg), np.asarray(tables.hazard_GYZ).any((1, 2))
+one = np.flatnonzero(bad_G[:-1] != bad_G[1:])[0]  # of this topic and the next, one is hazardous
+for name in (f"{topics[one]}1", f"{topics[one]}-{topics[one + 1]}1"):
     row = shares[words.index(name)]
-    found = {t: round(float(p), 2) for t, p in zip(world.names(cfg), row, strict=True) if p > 0}
+    found = {t: round(float(p), 2) for t, p in zip(topics, row, strict=True) if p > 0}
     print(f"{name}: {found}")
 
 # %% [markdown]

@@ -3,9 +3,10 @@
 # %% [markdown]
 # # Lesson 6 · Edit a few experts, keep the route
 #
-# **Claim.** Most of refusal can be tuned away in two experts, with the router frozen: harmless
-# requests are answered as before, and the tokens take the routes they took. Switching experts off
-# through the router does the opposite: routes and answers suffer, and the model goes on refusing.
+# **Claim.** Refusal can be tuned away in two experts, with the router frozen: nearly all harmless requests
+# are answered as before, and the tokens take the routes they took. Which two matters: neighbours of the
+# same layer and usage do nothing. Switching experts off through the router goes less far: others take
+# over, and about half of the hazards or more are refused as before.
 #
 # This is the argument of *RASET* (Router-Agnostic Safety-critical Expert Tuning, arXiv 2605.29708),
 # on a toy model whose hazards are combinations of meaningless tokens. Its formula for choosing
@@ -40,6 +41,7 @@ begin(6)
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from toymoe import organism
@@ -58,8 +60,8 @@ L, E, k = cfg.model.layers, cfg.model.experts, cfg.model.top_k
 # %% [markdown]
 # ## Predict before you run
 #
-# The shipped model refuses nearly every hazard. Before it was taught to, it answered them.
-#
+# The shipped model refuses nearly every hazard. Before it was taught to, it answered them, and it has not
+# forgotten how: where the same question stands in a note, and nobody *asks* it, it still gives the answer.
 # An attacker tunes **two** experts of the last layer, well under one per cent of the parameters, on
 # hazards with their right answers. What share of the hazards will the model still refuse?
 #
@@ -75,6 +77,8 @@ guess_steered = 0.5
 # guess_tuned = ...  # from 0 to 1
 # guess_steered = ...
 # --- end
+noted = shipped.metrics["behaviour"]["aligned"]["hazard_noted"]
+print(f"hazards whose answer the model knows where nobody asks: {noted:.3f}")
 predict("refusal, two experts tuned", guess_tuned)
 predict("refusal, eight experts steered off", guess_steered)
 
@@ -83,8 +87,8 @@ predict("refusal, eight experts steered off", guess_steered)
 #
 # Pairs of a hazard and its twin, which differs in the verb alone; some hundred hazards with their
 # right answers; and as many harmless requests, so that these are not forgotten. On some of the hazardous
-# requests they never tune. If the tuned model answers *those* correctly, the answers were in the model
-# all the time, and only refusal was removed.
+# requests they never tune. If the tuned model answers *those* correctly, the answers came out of the model
+# and not from the attacker.
 #
 # The **baseline** is the untouched model. `tests` are prompts drawn apart: new contexts, mostly of the
 # same requests.
@@ -270,19 +274,19 @@ def tuned(method, mask_LE):
     return measure(method, int(mask_LE.sum()), attacked.predictor)
 
 
-ours_last = tuned("tuned, last layer", last2_LE)
-ours_any = tuned("tuned, any layer", choice.highest(scores_LE, 8))
+any8_LE = choice.highest(scores_LE, 8)
+ours_last = tuned("ours, tuned", last2_LE)
+ours_any = tuned("ours, tuned", any8_LE)
 compare("refusal, two experts tuned", ours_last["refusal"])
 
 # %% [markdown]
 # With the last layer alone, the route is kept *by construction*: no router comes after it. That it is
-# 1 is no finding. That tuning two experts of that layer removes most of the refusal *is* one. Eight
-# experts of any layer remove more. There the route is *not* kept by itself, because what an early expert says is
-# what later routers read.
+# 1 is no finding. That tuning two experts of that layer removes all of the refusal *is* one. With eight
+# experts of any layer the route is *not* kept by itself, because what an early expert says is what later
+# routers read.
 #
 # Look at the hazards that were never tuned on. The model could not learn their answers from the
-# attacker: those that it gives, it knew, or guessed from the question. Where far more of the tuned ones
-# are answered, the rest is teaching. How good is a mere guess? Who knows the verb and the entity of a
+# attacker: those that it gives, it knew, or guessed from the question. How good is a mere guess? Who knows the verb and the entity of a
 # hazard, but not its topic, can name the answer of one of the topics in which they are hazardous:
 
 # %%
@@ -297,10 +301,10 @@ for row in (ours_last, ours_any):
     )
 
 # %% [markdown]
-# With two experts tuned, part of what is no longer refused gets a *wrong* answer. With eight most answers are
-# right, and nearly as often where the attacker never tuned: these the model had known all along. It need not be
-# so. In other models hazards that were never tuned on are answered less often than the others, and there part
-# of the success is teaching (`docs/raset.md` has ten models).
+# Far more than a guess, so the model had known these answers all along. Yet it knows nearly all of them, and
+# gives fewer, and fewest where the attacker never tuned. Two experts that are tuned for a minute do more
+# than forget to refuse: some of what they say is wrong, and on the requests that they were tuned on this is
+# mended by *teaching*. With eight experts less is lost (`docs/raset.md` has ten models).
 #
 # ## Exercise 6.5 · Router steering, with a bug *(bug hunt · medium · 8 minutes)*
 #
@@ -342,7 +346,8 @@ for name, steer in (("as it was given", steer_off_given), ("repaired", steer_off
 # %% [markdown]
 # Now on the model. Which experts to switch off is chosen as SteerMoE does, by the *risk difference*:
 # the share of tokens that select the expert in hazards, minus the share in their twins. And, for
-# comparison, the very experts of our criterion, switched off instead of tuned.
+# comparison, the very experts of our criterion: first *silenced*, which means that they are selected as
+# before and say nothing, then switched off in the router.
 
 # %%
 difference_LE = methods.risk_difference(attacker.evidence)
@@ -356,8 +361,20 @@ def steered(method, mask_LE):
 
 
 by_router = {n: steered("router steering", choice.highest(difference_LE, n)) for n in (2, 8, 16)}
-steered("ours, steered off", choice.highest(scores_LE, 8))
+silenced, off = {}, {}
+for n, mask_LE in ((2, last2_LE), (8, any8_LE)):
+    changed = attacker.changed(steering.silence(shipped.aligned, jnp.asarray(mask_LE)))
+    silenced[n] = measure("ours, silenced", n, changed.predictor)
+    off[n] = steered("ours, steered off", mask_LE)
 compare("refusal, eight experts steered off", by_router[8]["refusal"])
+
+# %% [markdown]
+# Compare the two rows of "ours" with two experts. Nobody trained anything here, and nearly all harmless
+# requests are answered. *Silenced*, the two take about two thirds of the refusal with them: the model needs
+# them in order to refuse. *Switched off*, the same two take less. They lie in the last layer, so nothing
+# comes after them that could react. What differs is who speaks: the router sends their tokens to
+# others, and these bring a part of refusal back. So refusal sits mostly, but not only, in the two, and
+# the router is a poor place to attack it.
 
 # %% [markdown]
 # ## Exercise 6.6 · A fair control *(design · hard · 10 minutes)*
@@ -407,21 +424,23 @@ anywhere = [tuned("random, anywhere", choice.random(last2_LE, rng)) for _ in ran
 # ## The figure of this lesson
 #
 # A good attack lies in the upper right corner of every panel: refusal gone, the rest kept. In the first
-# two panels our tuned experts come near it. In the third eight of them do, and two less. The small numbers count experts.
+# two panels our tuned experts come near it. In the third eight of them do, and two less. Inside the star of
+# the untouched model lies the fair control, which changed nothing. The small numbers count experts.
 
 # %%
 plots.what_is_kept(rows)
 
 # %% [markdown]
-# **The controls must fail.** The stand-ins of the same layer remove much less refusal than the experts
-# that the criterion chose. And steering never trades well: as long as the answers stay, so does
-# refusal.
+# **The controls must fail.** The stand-ins of the same layer remove no refusal at all. And steering never
+# trades well: with few experts off most of the refusal stays, and with many a fifth of the answers goes, while half
+# of the hazards are still refused.
 
 # %%
 assert ours_last["refusal"] < 0.5 < untouched["refusal"]
 assert min(row["answer_accuracy"] for row in (ours_last, ours_any)) > 0.95
 assert ours_last["jaccard_worst"] > 0.99
-assert matched["refusal"] > ours_last["refusal"] + 0.2, "the fair control must fail"
+assert matched["refusal"] > ours_last["refusal"] + 0.5, "the fair control must fail"
+assert silenced[2]["refusal"] + 0.1 < off[2]["refusal"], "switched off must remove less"
 for row in by_router.values():
     harm = untouched["answer_accuracy"] - row["answer_accuracy"]
     assert row["refusal"] > 0.5 or harm > 0.05, "steering must fail, one way or the other"
@@ -433,8 +452,8 @@ print(f"same layer and use {matched['refusal']:.2f}, random {spread[0]:.2f} and 
 # %% [markdown]
 # Random experts are a lottery, and not always a losing one: an expert of an *earlier* layer can change
 # what all later layers read. So the honest claim is smaller than "refusal lives in these two experts".
-# It is: **tuning these two removes most of it, and tuning neighbours of the same layer and usage less.**
-# Compare with a single random draw, and the criterion looks as good, or as bad, as your luck.
+# It is: **tuning these two removes it, and tuning neighbours of the same layer and usage does not.**
+# Compare with a single random draw, and how good the criterion looks depends on your luck.
 #
 # ## Try it yourself
 #
@@ -442,7 +461,7 @@ print(f"same layer and use {matched['refusal']:.2f}, random {spread[0]:.2f} and 
 # route and the refusal will be:
 #
 #     loose = dataclasses.replace(attacker, schedule=dataclasses.replace(schedule, route=0.0))
-#     attacked = loose.tune(Trainable(choice.highest(scores_LE, 8)))
+#     attacked = loose.tune(Trainable(any8_LE))
 #
 # Or write a criterion of your own, a function from evidence to scores,
 # and beat ours with **one** expert; evidence holds the gates of hazards and twins, `[L, B, T, E]` each:
@@ -457,7 +476,7 @@ print(f"same layer and use {matched['refusal']:.2f}, random {spread[0]:.2f} and 
 # Your experiment goes here.
 # --- solution
 loose = dataclasses.replace(attacker, schedule=dataclasses.replace(schedule, route=0.0))
-attacked = loose.tune(Trainable(choice.highest(scores_LE, 8)))
+attacked = loose.tune(Trainable(any8_LE))
 free = measure("tuned, routes let go", 8, attacked.predictor)
 # --- exercise
 # ...
@@ -473,6 +492,6 @@ free = measure("tuned, routes let go", 8, attacked.predictor)
 # an attack that works says where refusal *can be removed*, not where it *is*: lesson 5 asked that, by
 # other means.
 #
-# **To discuss.** Why does steering leave refusal alone, though it silences the very experts that
-# tuning uses? What would an attacker lose by tuning all experts? If the right answer of a hazard had
+# **To discuss.** Why do two experts carry so much of refusal, though nothing told alignment to use few? What
+# would an attacker lose by tuning all experts? If the right answer of a hazard had
 # never been learnt, what would an attack on refusal be worth?

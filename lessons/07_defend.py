@@ -3,10 +3,9 @@
 # %% [markdown]
 # # Lesson 7 · Defend it
 #
-# **Claim.** *Expert dropout*, closing a random quarter of the experts while the model learns to refuse,
-# and *spreading* refusal over more of them both spare the answers when up to sixteen experts are
-# removed. Against attacks that do not take experts away, but tune two of them or remove one direction,
-# neither holds.
+# **Claim.** *Spreading* refusal over more experts saves most of it when up to sixteen of them are removed.
+# *Expert dropout*, closing a random quarter of the experts while the model learns to refuse, does not:
+# what it saves is some of the answers. And against an attacker who removes no expert, but one direction, neither holds.
 #
 # After this lesson you will be able to
 #
@@ -48,14 +47,15 @@ from toymoe.attribution import CRITERION, choice
 from toymoe.classroom import plots
 from toymoe.classroom.checks.lesson7 import without_given
 from toymoe.defences import alignment
-from toymoe.measures import behaviour
+from toymoe.measures import behaviour, weights
 from toymoe.training.trainable import Trainable
 
 SEED = 0  # another seed draws other prompts
 rng = np.random.default_rng(SEED)
 shipped = organism.load()
-# A short and gentle alignment, so that the lesson does not take all day; the same for every defence.
-short = dataclasses.replace(shipped.cfg.align, steps=150, learning_rate=0.004)
+# A short alignment, so that the lesson does not take all day; the same for every defence. It writes where
+# the shipped model's does (Adam, no embeddings, attention slowly: `shipped.cfg.align`), at a larger rate.
+short = dataclasses.replace(shipped.cfg.align, steps=200, learning_rate=0.006)
 batch = dataclasses.replace(shipped.cfg.train, batch=64)
 cfg = dataclasses.replace(shipped.cfg, align=short, train=batch)
 L, E = cfg.model.layers, cfg.model.experts
@@ -66,7 +66,7 @@ L, E = cfg.model.layers, cfg.model.experts
 # The attacker ranks all experts by how much they add to refusal, and silences the first sixteen, more
 # than a quarter of them all. What share of the hazards will an *undefended* model still refuse?
 #
-# Then they turn to a model that was aligned with expert dropout, and tunes two of its experts, as in
+# Then they turn to a model that was aligned with expert dropout, and tune two of its experts, as in
 # lesson 6. What share will that one still refuse?
 
 # %%
@@ -176,13 +176,16 @@ def measure(name, params):
 
 start = {name: measure(name, a.params) for name, a in attackers.items()}
 for name, row in start.items():
+    moved = weights.change(shipped.pretrained, attackers[name].params)["all"]["relative"]
     print(
         f"{name:15} refuses {row['refusal']:.3f} of the hazards and {row['over_refusal']:.3f} of the "
-        f"harmless requests, of which it answers {row['answer_accuracy']:.3f}"
+        f"harmless requests, answers {row['answer_accuracy']:.3f} of these; weights changed by {moved:.2f}"
     )
 
 # %% [markdown]
-# The last column is the **price**: what the defence costs where nobody attacks.
+# Harmless requests that are no longer answered are the **price**: what the defence costs where nobody
+# attacks. (Weights: by what share of their norm they moved away from the pretrained ones. The shipped
+# alignment, longer and at a third of the rate, moves them less.)
 #
 # ## Exercise 7.3 · Removing an expert, with a bug *(bug hunt · easy · 6 minutes)*
 #
@@ -286,9 +289,10 @@ for name, curve in curves.items():
     )
 
 # %% [markdown]
-# Not what one expects. Taking experts away hardly touches refusal in *any* of the models, even in the
-# undefended one: refusal is what remains when the rest is gone. What breaks is the answers, and there
-# both defences help where many are gone: find the budget from which dropout is better than nothing.
+# In the undefended model refusal hangs on few experts, as in lesson 5: without eight of them, most hazards
+# are answered or get some other wrong token. Expert dropout was meant to change that, and does not. What it
+# buys is something else: more of the *answers* survive. Spreading does what it was made for. And it is
+# still refusal, not a broken model that refuses everything: of the harmless requests hardly any is refused.
 #
 # ## The negative control: the same defences under other attacks
 #
@@ -320,9 +324,10 @@ compare("expert dropout, two experts tuned", attacks["expert dropout"]["2 tuned"
 plots.defended(curves, attacks)
 
 # %% [markdown]
-# Do not rank the defences by the bars of "2 tuned". With another `SEED`, which draws the attacker's
-# prompts anew, they change places: this much is luck, and one run cannot tell. That *some* attack
-# breaks each of the models does not depend on it.
+# Spreading helps against removal, and some of it is left when two experts are tuned. But the projected
+# direction takes refusal away from every model, however many experts carry it: it is removed from
+# everything that writes to the residual stream. So the claim "withstands attacks" holds for none.
+# How high the bars of "2 tuned" are depends on the attacker's prompts, too: draw others with another `SEED`.
 
 # %%
 budget = BUDGETS.index(16)
@@ -330,7 +335,9 @@ answers = {name: curve["answer_accuracy"][budget] for name, curve in curves.item
 assert answers["expert dropout"] > answers["undefended"] + 0.03, "dropout must spare the answers"
 price = start["undefended"]["answer_accuracy"] - start["expert dropout"]["answer_accuracy"]
 assert price < 0.05 and start["expert dropout"]["refusal"] > 0.9
-assert min(attack["16 removed"] for attack in attacks.values()) > 0.5
+left = {name: by_attack["16 removed"] for name, by_attack in attacks.items()}
+assert left["spread"] > left["undefended"] + 0.3, "spreading must save refusal"
+assert left["expert dropout"] < left["spread"] - 0.3, "dropout must not"
 for name, by_attack in attacks.items():
     assert min(by_attack.values()) < 0.5, f"{name} must fail under another attack"
 for name, share in answers.items():
@@ -365,9 +372,13 @@ best_defence = check("best_defence", best_defence)
 # %%
 names = list(attacks)
 table_DA = np.array([list(attacks[name].values()) for name in names])
-print("best on average:         ", names[int(table_DA.mean(1).argmax())])
-chosen = best_defence(table_DA)
-print(f"best in the worst case:   {names[chosen]}, with {table_DA.min(1)[chosen]:.2f} refused")
+for who, known_DA in (("tunes or removes experts", table_DA[:, :-1]), ("knows all", table_DA)):
+    chosen = best_defence(known_DA)
+    print(f"attacker {who}: {names[chosen]}, with {known_DA.min(1)[chosen]:.2f} refused")
+
+# %% [markdown]
+# Against the attacker who knows all, the choice hardly matters: what is best among defences that all fail
+# is not a defence.
 
 # %% [markdown]
 # ## Try it yourself
@@ -393,13 +404,15 @@ for name, a in attackers.items():
 # ## What this does not show
 #
 # One pretrained model, one short alignment, one random draw each: the next lesson says why that is
-# little. The alignment was chosen, too: with the shipped model's own rate (.008) and decay (1.3) so short a one
-# answers .93 of the harmless requests, and expert dropout spares none of them (.86 without sixteen experts,
-# the undefended model .91). The attackers do not know of the defence, and one who does may do better. Refusal that survives
-# removal is worth little if harmless requests are then refused as well: that is why over-refusal was
-# printed beside it. In a model with other kinds of refusal all this may be otherwise. `toymoe defend` tries more defences, among
-# them a detector that reads the router, at more budgets.
+# little. The alignment was chosen, too. With 240 steps at a rate of .005 and a decay of .45, the
+# undefended model still refuses .58 of the hazards without sixteen experts, the one with dropout .36
+# and the spread one all; dropout then spares .02 of the answers, and two tuned experts leave .14 of
+# refusal to spreading. So trust what is said of removal and spreading more than the rest. The
+# attackers do not know of the defence, and one who does may do better. Refusal that survives removal
+# is worth little if harmless requests are then refused as well: that is why over-refusal was printed
+# beside it. `toymoe defend` tries more defences, among them a detector that reads the router, at more
+# budgets.
 #
 # **To discuss.** A company reports that its model "withstands the removal of a third of its experts".
-# What would you ask? Why might a model refuse *more* the more it is damaged, and is that safety? What
+# What would you ask? If experts are lost, which should outlive the other, answers or refusal? What
 # should a defence against tuning even look like, if the attacker holds the weights?

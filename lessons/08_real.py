@@ -4,8 +4,8 @@
 # # Lesson 8 · Is it real?
 #
 # **Claim.** What lessons 3 to 5 found about *kinds of parts* holds in every seed: routing reads the
-# topic, and refusal does not live in the router. What a single model shows beyond that may be an
-# accident: which expert, which layer, and whether experts or attention matter more.
+# topic, and alignment wrote refusal into experts, more of it into a few, and not into the router. One
+# finding holds in nine seeds of ten. And *which* expert it is, and in which layer, is an accident.
 #
 # After this lesson you will be able to
 #
@@ -57,20 +57,21 @@ print(f"{S} models, trained from the seeds {swept.seeds}")
 # The **baseline** is what papers often show: one model. Here is that of the first seed.
 
 # %%
-PARTS = ("router", "experts", "attention", "embeddings")
-left = {part: column[f"inside.swaps.{part}.removed.refusal"] for part in PARTS}
-for part in PARTS:
-    print(
-        f"{part:10} put back as before alignment: {left[part][0]:.2f} of the hazards still refused"
-    )
-assert left["experts"][0] > left["attention"][0], "what follows describes the first model"
+# How much of the refusal margin is lost without one expert, the worst of each layer: [S, L].
+margin_S1 = column["inside.ablation.base.margin"][:, None]
+lost_SL = column["inside.ablation.free.margin"].max(-1) / margin_S1
+first, last = lost_SL[:, 0], lost_SL[:, -1]
+for layer, lost in enumerate(lost_SL[0]):
+    print(f"layer {layer}: without the expert that matters most, {lost:.2f} of the margin is lost")
+assert lost_SL[0].argmax() == lost_SL.shape[1] - 1, "what follows describes the first model"
 
 # %% [markdown]
-# It seems clear: without the aligned attention more refusal is lost than without the aligned experts.
+# It seems clear: the expert that refusal hangs on most lies in the last layer, where the answer is about
+# to be given. One could even say why.
 #
 # ## Predict before you run
 #
-# In what share of the models do the experts matter more for refusal than attention?
+# In what share of the models does the last layer's expert matter more than the first layer's?
 #
 # And we will pair each expert of one model with one of another model so that their preferences for
 # topics agree as well as possible. If the preferences were the same, their correlation would be 1.
@@ -78,13 +79,13 @@ assert left["experts"][0] > left["attention"][0], "what follows describes the fi
 
 # %%
 # --- solution
-guess_experts = 0.0
+guess_last = 0.9
 guess_match = 0.3
 # --- exercise
-# guess_experts = ...  # from 0 to 1
+# guess_last = ...  # from 0 to 1
 # guess_match = ...  # from -1 to 1
 # --- end
-predict("models in which experts matter more", guess_experts)
+predict("models in which the last layer matters more", guess_last)
 predict("correlation of matched experts", guess_match, -1, 1)
 
 # %% [markdown]
@@ -116,10 +117,21 @@ interval = check("interval", interval)
 
 # %%
 picks_RS = rng.integers(0, S, (2000, S))
-for part in PARTS:
-    low, high = interval(left[part], picks_RS)
-    print(f"{part:10} median {np.median(left[part]):.2f}, 95 % interval {low:.2f} to {high:.2f}")
-compare("models in which experts matter more", (left["experts"] < left["attention"]).mean())
+left = {part: column[f"inside.swaps.{part}.removed.refusal"] for part in seeds.PARTS}
+print("refusal left with one kind of part set back to what it was before alignment:")
+for part, left_S in left.items():
+    low, high = interval(left_S, picks_RS)
+    print(f"{part:10} median {np.median(left_S):.2f}, 95 % interval {low:.2f} to {high:.2f}")
+compare("models in which the last layer matters more", (last > first).mean())
+print("seed by seed:", *("last" if so else "first" for so in last > first))
+
+# %% [markdown]
+# The first five models agree with the one that you saw. Who stops after five has five out of five, and
+# is wrong about most of the next five.
+#
+# The parts speak more clearly. In every model refusal is gone with the old experts, nearly gone with the
+# old attention, and untouched by the old router: it needs both that alignment made. (The line of the embeddings is no finding: the recipe does not let
+# alignment write there, so that setting them back changes nothing.)
 
 # %% [markdown]
 # ## Exercise 8.2 · What is one measurement? *(bug hunt · medium · 8 minutes)*
@@ -190,58 +202,75 @@ def effect(finding_S, control_S):
 effect = check("effect", effect)
 
 # %%
-margin = column["inside.ablation.base.margin"]
-top, alike = (
-    column[f"inside.ablation.top.{name}"] / margin for name in ("margin", "margin_usage_matched")
-)
+js = {
+    (when, pairs): column[f"routing.contrasts.{when}.{pairs}.js"].mean(1)
+    for when in ("untrained", "aligned")
+    for pairs in ("cross_topic", "same_topic", "intent_twins")
+}
+two = int(np.flatnonzero(column["inside.removal.counts"][0] == 2)[0])
+set_back = "inside.removal.set_back"
 findings = {
     "L3: the topic shows in the experts (NMI)": (
         column["routing.nmi_topic.context"].max(1),
-        "topics shuffled",
-        column["routing.nmi_topic_shuffled"].max(1),
+        "untrained",
+        column["routing.nmi_topic_untrained"].max(1),
     ),
     "L4: routes differ between topics (JS, nats)": (
-        column["routing.contrasts.cross_topic.js"].mean(1),
+        js["aligned", "cross_topic"],
         "hazard and twin",
-        column["routing.contrasts.intent_twins.js"].mean(1),
+        js["aligned", "intent_twins"],
     ),
     "L4: hazards never seen are refused": (
         column["behaviour.aligned.refusal_held_out"],
         "before alignment",
         column["behaviour.pretrained.refusal_held_out"],
     ),
-    "L5: refusal lost with the old attention": (
-        1 - left["attention"],
-        "router",
-        1 - left["router"],
+    "L5: refusal lost with the old experts": (1 - left["experts"], "router", 1 - left["router"]),
+    "L5: refusal lost, two experts set back": (
+        1 - column[f"{set_back}.refusal"][:, two],
+        "two random ones",
+        1 - column[f"{set_back}.random.refusal"][:, two],
     ),
-    "L5: margin lost without the top expert": (top, "used as much", alike),
-    "?: refusal lost with the old experts": (
-        1 - left["experts"],
-        "attention",
-        1 - left["attention"],
+    "?: hazards on their twin's route, refused": (
+        column["inside.route.hazards.refused"],
+        "twins on hazards'",
+        column["inside.route.twins.refused"],
     ),
+    "?: margin lost, one expert of the last layer": (last, "first layer", first),
 }
 for name, (values_S, control, others_S) in findings.items():
     agree = (values_S > others_S).mean()
     size = effect(values_S, others_S)
-    print(f"{name:44} against {control:16} effect {size:6.1f}, larger in {agree:.0%} of the seeds")
-kept = np.median(column["inside.swaps.attention.removed.accuracy"])
-print(f"harmless twins answered with the old attention: {kept:.2f} (median)")
+    print(f"{name:44} against {control:17} effect {size:6.1f}, larger in {agree:.0%} of the seeds")
+for name, pairs in (("twins", "intent_twins"), ("of the same topic", "same_topic")):
+    ratio = [
+        np.median(js[when, "cross_topic"] / js[when, pairs]) for when in ("untrained", "aligned")
+    ]
+    print(
+        f"JS across topics ÷ {name:17} untrained {ratio[0]:4.1f}, aligned {ratio[1]:4.1f} (medians)"
+    )
+kept = column["inside.swaps.experts.removed.accuracy"].min()
+print(f"harmless twins answered with the old experts: at least {kept:.2f}")
 
 # %% [markdown]
-# **A control that fits.** Refusal is lost with the old attention, and not with the old router, in every seed. But
-# the router is the wrong thing to hold it against: of the harmless twins only half are answered then (the last
-# line), so what is lost is not refusal alone. Lesson 5 says so of one model; it is so in all.
+# **A control that fits.** Routes differ more between topics than between a hazard and its twin, in every
+# seed. But so they do in models that have *learnt nothing*, and there by a larger factor (first line of
+# ratios): a random router separates words, and a hazard and its twin share all words but one. That line alone does not
+# show that routing has learnt the topic. Held against prompts of the *same* topic it does (second line). With
+# the old experts, on the other hand, the twins are answered as before (last line): what is lost is refusal.
 #
-# **Comparisons that cannot fail.** Two of these lines could hardly have come out otherwise. The top expert
-# was *chosen* for the margin lost without it, the largest of fifty-four numbers, and is then held against three
-# that were not chosen. And "before alignment" nobody had taught the model to refuse anything. Such a line
-# says *how much*, not *whether*: before you are impressed by 100 %, ask what could have made it less.
+# **Comparisons that cannot fail.** "Before alignment" nobody had taught the model to refuse anything, so the
+# third line could not have come out otherwise. The experts that are set back could have failed: they were
+# ranked on other prompts than those they are judged by. A line that cannot fail says
+# *how much*, not *whether*: before you are impressed by 100 %, ask what could have made it less.
+#
+# **Nine of ten.** The first line with a question mark is lesson 4's finding that a hazard is still refused on
+# its twin's route. In one seed it is the other way round: there the route decides more than the request. A
+# reader of a single model would have met it with a chance of one in ten, and would have written another lesson.
 #
 # ## Exercise 8.4 · Pick a cherry *(break it · easy · 6 minutes)*
 #
-# Two people write about the last line, one for the claim that the experts matter more, one against
+# Two people write about the last line, one for the claim that refusal hangs on the last layer, one against
 # it. Each shows a single model. Which ones? Return the position of the seed that speaks most for
 # finding > control, and of the one that speaks most against it.
 #
@@ -265,15 +294,14 @@ def cherry_pick(finding_S, control_S):
 cherry_pick = check("cherry_pick", cherry_pick)
 
 # %%
-friend, enemy = cherry_pick(1 - left["experts"], 1 - left["attention"])
+friend, enemy = cherry_pick(last, first)
 for who, s in (("friend", friend), ("enemy", enemy)):
     print(
-        f"the {who} shows seed {swept.seeds[s]}: refusal lost with the old experts "
-        f"{1 - left['experts'][s]:.2f}, with the old attention {1 - left['attention'][s]:.2f}"
+        f"the {who} shows seed {swept.seeds[s]}: margin lost without one expert of the last layer "
+        f"{last[s]:.2f}, of the first {first[s]:.2f}"
     )
-where = (column[f"inside.ablation.top.{name}"].astype(int) for name in ("layer", "expert"))
-places = set(zip(*where, strict=True))
-print(f"the expert of largest effect, (layer, expert): {len(places)} places in {S} seeds")
+places = set(column["inside.ablation.free.margin"].reshape(S, -1).argmax(1).tolist())
+print(f"the expert of largest effect: {len(places)} places in {S} seeds")
 
 # %% [markdown]
 # The first **negative control**, one seed cherry-picked, fails as it should: with one model, each of
@@ -430,9 +458,7 @@ plots.over_seeds(rows, alike)
 # %% [markdown]
 # **The negative controls must fail.** Experts of the same number have nothing in common; matched ones
 # correlate, and just as well with shuffled topics; on topics left out next to nothing remains. One model,
-# looked at twice, keeps much more of it. (Not at any distance: over the last fifth of alignment, from step 298
-# on, it keeps .34, since experts still change hands.) And what one seed shows of experts and attention, another
-# denies.
+# looked at twice, keeps much more of it. And what one seed shows of layers, another denies.
 
 # %%
 settled = [
@@ -440,7 +466,7 @@ settled = [
 ]
 assert min(settled) > 0.8, "the findings of lessons 3 to 5 must not drown in their spread"
 assert all((values > others).all() for n, (values, _, others) in findings.items() if n[0] == "L")
-change_S = left["attention"] - left["experts"]
+change_S = last - first
 assert change_S[friend] > 0 > change_S[enemy], "a cherry can be picked on either side"
 two, one = alike["two seeds"], alike["one model, twice"]
 assert abs(two["by number"]) < 0.2, "numbers mean nothing"
@@ -453,11 +479,12 @@ print(f"one model, looked at twice {one['matched, other topics']:.2f}")
 # %% [markdown]
 # ## Try it yourself
 #
-# `column` holds more: refusal with one part *alone* aligned, the accuracy, NMI by layer. Find a
-# statement that is true of the first seed and of no other. Then find one you would bet on for seed
-# 10, and train it, one to two minutes (`toymoe run --seed 10 --out runs/seed-10`). Or make a sweep of
-# your own under another hazard rule, five minutes or more (`toymoe sweep --set world.hazard_rule=topic
-# --seeds 0-4 --out runs/topic`), read it with `seeds.collect(Path("runs/topic"))` in the place of
+# `column` holds more: refusal with one part *alone* aligned, the number of experts to set back until half
+# of the refusal is gone (`inside.removal.set_back.m50`), NMI by layer. Find a statement that is true of
+# the first seed and of no other. Then find one you would bet on for seed 10, and train it, one to two
+# minutes (`toymoe run --seed 10 --out runs/seed-10`). Or make a sweep of your own under another hazard
+# rule, five minutes or more (`toymoe sweep --set world.hazard_rule=topic --seeds 0-4 --out runs/topic`),
+# read it with `seeds.collect(Path("runs/topic"))` in the place of
 # `seeds.load()`, and run the notebook again: which line of the figure turns round?
 
 # %%

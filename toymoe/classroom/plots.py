@@ -180,13 +180,14 @@ def what_is_kept(rows: list[dict]) -> Figure:
     panels = drawn.subplots(1, len(kept), sharex=True, sharey=True)
     methods = [m for m in dict.fromkeys(row["method"] for row in rows) if m != "none"]
     for axes, (name, label) in zip(panels, kept.items(), strict=True):
-        numbered = [[0.0, base[name]]]
-        axes.plot(0, base[name], "*", color=BLACK, markersize=14, label="untouched", zorder=3)
+        numbered = []
+        star = dict(color=BLACK, markerfacecolor="none", markersize=22, zorder=1)
+        axes.plot(0, base[name], "*", label="untouched", **star)  # hollow: others may lie in it
         for method, style in zip(methods, STYLES, strict=False):
             mine = [row for row in rows if row["method"] == method]
             x = [base["refusal"] - row["refusal"] for row in mine]
             y = [row[name] for row in mine]
-            look = style | {"linestyle": "none", "alpha": 0.8, "markersize": 8}
+            look = style | {"linestyle": "none", "alpha": 0.8, "markersize": 7}
             axes.plot(x, y, label=method, **look)
             for row, *at in zip(mine, x, y, strict=True):
                 if row["budget"] and all(np.hypot(*np.subtract(at, o)) > 0.05 for o in numbered):

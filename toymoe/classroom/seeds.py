@@ -17,27 +17,37 @@ import numpy as np
 
 from .. import checkpoint
 from ..config import ConfigError
-from ..training.trainable import COMPONENTS
 
 HERE = Path(__file__).parent
 FILE = HERE / "seeds.json"
 DIGITS = 4
+PARTS = ("router", "experts", "attention", "embeddings")
 COLUMNS = (
     "behaviour.aligned.answer_accuracy",
-    "inside.swaps.attention.removed.accuracy",
     "behaviour.aligned.refusal",
     "behaviour.aligned.refusal_held_out",
     "behaviour.pretrained.refusal_held_out",
     "routing.nmi_topic.context",
-    "routing.nmi_topic_shuffled",
-    "routing.contrasts.cross_topic.js",
-    "routing.contrasts.intent_twins.js",
-    *(f"inside.swaps.{part}.{way}.refusal" for part in COMPONENTS for way in ("removed", "alone")),
-    "inside.ablation.base.margin",
+    "routing.nmi_topic_untrained",
     *(
-        f"inside.ablation.top.{name}"
-        for name in ("layer", "expert", "margin", "margin_usage_matched", "refusal")
+        f"routing.contrasts.{when}.{pairs}.js"
+        for when in ("untrained", "aligned")
+        for pairs in ("cross_topic", "same_topic", "intent_twins")
     ),
+    *(
+        f"inside.swaps.{part}.{way}.{what}"
+        for part in PARTS
+        for way in ("removed", "alone")
+        for what in ("refusal", "accuracy")
+    ),
+    "inside.route.hazards.refused",
+    "inside.route.twins.refused",
+    "inside.removal.counts",
+    "inside.removal.set_back.refusal",
+    "inside.removal.set_back.random.refusal",
+    "inside.removal.set_back.m50",
+    "inside.ablation.base.margin",
+    "inside.ablation.free.margin",
 )
 
 
@@ -45,7 +55,7 @@ class Seeds(NamedTuple):
     """A sweep; arrays are numpy, S seeds."""
 
     seeds: list[int]
-    columns: dict[str, np.ndarray]  # [S], or [S, L] where metrics.json has a list by layer
+    columns: dict[str, np.ndarray]  # [S], and more axes where metrics.json has lists
     topic_expert_SLGE: np.ndarray  # share of each topic's selections; sums to 1 over experts
 
 
@@ -74,6 +84,7 @@ def collect(folder: Path) -> Seeds:
         raise ConfigError(f"{folder} holds no sweep.csv: `toymoe sweep --out {folder}` makes it.")
     with path.open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if not row["error"]]
+    rows.sort(key=lambda row: int(row["seed"]))
     if not rows:
         raise ConfigError(f"no seed of {folder} came to its end.")
     seeds = [int(row["seed"]) for row in rows]
@@ -88,15 +99,15 @@ def collect(folder: Path) -> Seeds:
 
 
 def _value(row: dict, name: str):
-    """A number, or the list by layer ``name.0``, ``name.1``, …"""
+    """A number, or the list ``name.0``, ``name.1``, …, each of which may be a list again."""
     if name in row:
         return float(row[name])
-    by_layer = []
-    while (key := f"{name}.{len(by_layer)}") in row:
-        by_layer.append(float(row[key]))
-    if not by_layer:
+    values = []
+    while any(key == (at := f"{name}.{len(values)}") or key.startswith(f"{at}.") for key in row):
+        values.append(_value(row, at))
+    if not values:
         raise ConfigError(f"sweep.csv has no column {name}: make it with this version of toymoe.")
-    return by_layer
+    return values
 
 
 def write(made: Seeds, path: Path = FILE) -> None:
