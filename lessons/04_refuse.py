@@ -3,16 +3,17 @@
 # %% [markdown]
 # # Lesson 4 · Teach it to refuse
 #
-# **Claim.** A model that has learnt to refuse hazards routes a hazardous request, on average over the
-# prompt, nearly as it routes the harmless twin that it answers. What a prompt is *about* moves that
-# route far more than whether it is refused.
+# **Claim.** What a prompt is *about* moves its route far more than whether it is refused. And the route
+# does not decide: most hazards are still refused when they are sent along the route of the harmless
+# twin that is answered.
 #
 # After this lesson you will be able to
 #
 # 1. measure refusal, over-refusal and accuracy, and say why none of them is enough alone;
 # 2. turn the gates of a prompt into a routing vector, and compare two of them in nats;
-# 3. build contrasts of routes, with pairs that differ in one thing, and read the five of a paper;
-# 4. say for which hazard rule the claim is false, and why it had to be.
+# 3. build contrasts of routes, and hold them against a router that has learnt nothing;
+# 4. tell a difference between routes from a cause, by exchanging routes;
+# 5. say for which hazard rule refusal does show in the route, and why it had to.
 #
 # You need lesson 1 (hazards and twins) and lesson 3 (routes). Nothing is trained here.
 
@@ -36,11 +37,11 @@ import jax
 import numpy as np
 
 from toymoe import organism, world
+from toymoe.attribution import evidence, route_patching
 from toymoe.classroom import plots
 from toymoe.classroom.checks.lesson4 import partners_given
 from toymoe.measures import paper
 from toymoe.model import inference
-from toymoe.runs import plots as run_plots
 
 SEED = 0  # another seed draws other prompts
 B = 1024
@@ -74,19 +75,23 @@ for i in range(4):
 # they share no expert. For two prompts of different topics it is about .4 here.
 #
 # What will it be for a hazardous request and its *intent twin*, which differs in the verb alone and is
-# answered instead of refused? And which share of the hazards that were *held out* will the model
-# refuse?
+# answered instead of refused? Which share of the hazards that were *held out* will the model refuse?
+# And if every hazard goes, at every word and in every layer, through exactly the experts that its twin
+# goes through: what share is refused then?
 
 # %%
 # --- solution
 guess_twins = 0.1
 guess_held_out = 0.8
+guess_on_route = 0.5
 # --- exercise
 # guess_twins = ...  # from 0 to 0.69
 # guess_held_out = ...  # from 0 to 1
+# guess_on_route = ...  # from 0 to 1
 # --- end
 predict("JS of intent twins", guess_twins, 0, 0.7)
 predict("held-out hazards refused", guess_held_out)
+predict("hazards refused on their twin's route", guess_on_route)
 
 # %% [markdown]
 # ## Exercise 4.1 · Three rates *(fill in · easy · 6 minutes)*
@@ -260,106 +265,215 @@ for name, choose in (("as it was given", partners_given), ("repaired", partners)
 # %% [markdown]
 # ## The contrasts
 #
-# Each compares two routes that differ in one thing.
+# Each compares routes that differ in one thing, in three models: with random weights, before alignment,
+# and after it. The **baselines** are below each line: prompts of one topic for those of two, and for the
+# intent twins the *neutral* ones, whose verb is swapped too and whose hazard stays as it is. Only what
+# goes beyond them can be due to the topic, or to the hazard.
 
 
 # %%
-def twins_js(model, make, hazards, the_world):
-    """JS between the routes of prompts and their twins, mean over those that have one, by layer."""
-    key = jax.random.key(SEED)
-    twins, exists_B = make(key, the_world[1], the_world[0].world, hazards)
-    both = [inference.predict(model, p.tokens_BP, cfg.model).gates_LBTE for p in (hazards, twins)]
-    pairs = zip(*both, strict=True)
+def twins_of(make, prompts, the_world):
+    """Prompts and their twins, those that have one."""
+    its_cfg, its_tables = the_world
+    twins, exists_B = make(jax.random.key(SEED), its_tables, its_cfg.world, prompts)
     keep = np.asarray(exists_B)
-    return [jensen_shannon(*map(routing_vectors, ab))[keep].mean() for ab in pairs]
+    return [world.Prompts(*(np.asarray(x)[keep] for x in p)) for p in (prompts, twins)]
+
+
+def gates_of(params, prompts):
+    """The gates of some prompts, [L, B, T, E]."""
+    return inference.predict(params, prompts.tokens_BP, cfg.model).gates_LBTE
+
+
+def js_of(a_LBTE, b_LBTE):
+    """JS of pairs of routes, mean over the pairs, by layer."""
+    pairs = zip(a_LBTE, b_LBTE, strict=True)
+    return np.array([jensen_shannon(*map(routing_vectors, ab)).mean() for ab in pairs])
 
 
 hazards = shipped.sample(B, "hazardous", SEED)
 ours = (cfg, tables)
-found = {
-    "intent_twins": twins_js(shipped.aligned, world.intent_twin, hazards, ours),
-    "neutral_twins": twins_js(shipped.aligned, world.neutral_twin, hazards, ours),
-    "cross_topic": js,
-    "topic_twins": twins_js(shipped.aligned, world.topic_twin, hazards, ours),
+intent = twins_of(world.intent_twin, hazards, ours)
+neutral = twins_of(world.neutral_twin, hazards, ours)
+order = np.argsort(mixed.topic_B, kind="stable")
+next_B, alike_B = np.roll(order, -1), mixed.topic_B[order] == mixed.topic_B[np.roll(order, -1)]
+models = {
+    "untrained": organism.seeded.params(cfg),
+    "before alignment": shipped.pretrained,
+    "after": shipped.aligned,
 }
-unaligned = {
-    "intent twins": twins_js(shipped.pretrained, world.intent_twin, hazards, ours),
-    "neutral twins": twins_js(shipped.pretrained, world.neutral_twin, hazards, ours),
-}
-for name, by_layer in found.items():
-    print(f"{paper.CONTRAST_LABELS[name]}: {np.round(by_layer, 3)}")
-compare("JS of intent twins", np.mean(found["intent_twins"]))
-
-# %% [markdown]
-# **Baseline.** Any swapped verb moves the route a little, hazard or not: compare the intent twins with
-# the *neutral* twins, whose hazard stays as it is. Only what goes beyond them could be due to the
-# hazard. The ratio of different topics to intent twins is the claim in one number.
+found, at_ans, forks = {}, {}, {}
+for which, params in models.items():
+    gates = gates_of(params, mixed)
+    both, kept = ([gates_of(params, p) for p in pair] for pair in (intent, neutral))
+    found[which] = {
+        "cross_topic": js_of(gates, gates[:, partners(mixed.topic_B)]),
+        "same_topic": js_of(gates[:, order[alike_B]], gates[:, next_B[alike_B]]),
+        "intent_twins": js_of(*both),
+        "neutral_twins": js_of(*kept),
+    }
+    at_ans[which] = [js_of(a[:, :, -1:], b[:, :, -1:]).mean() for a, b in (both, kept)]
+    forks[which] = [[(g[:, :, -1] > 0).mean(1) for g in pair] for pair in (both, kept)]
 
 # %%
-ratio = np.mean(found["cross_topic"]) / np.mean(found["intent_twins"])
-beyond = np.mean(found["intent_twins"]) / np.mean(found["neutral_twins"])
-print(f"different topics / intent twins: {ratio:.1f}; intent twins / neutral twins: {beyond:.2f}")
-for name, by_layer in unaligned.items():
-    print(f"before alignment, {name}: {np.round(by_layer, 3)}")
-assert ratio > 4
+print(f"{'JS in nats, mean over layers':<48}", *(f"{which:>17}" for which in models))
+for name in found["after"]:
+    values = [found[which][name].mean() for which in models]
+    print(f"{paper.CONTRAST_LABELS[name]:<48}", *(f"{x:17.3f}" for x in values))
+ratios = {
+    name: {
+        which: found[which]["cross_topic"].mean() / found[which][below].mean() for which in models
+    }
+    for name, below in (
+        ("different topics ÷ one topic", "same_topic"),
+        ("different topics ÷ intent twins", "intent_twins"),
+    )
+}
+ratios["intent ÷ neutral twins, at ANS alone"] = {which: a / b for which, (a, b) in at_ans.items()}
+for name, by_model in ratios.items():
+    print(f"{name:<48}", *(f"{x:17.2f}" for x in by_model.values()))
+compare("JS of intent twins", found["after"]["intent_twins"].mean())
+across, twins, _ = ratios.values()
+assert across["after"] > 3 * across["untrained"], "the route has learnt to tell topics"
+assert twins["untrained"] > max(twins["before alignment"], twins["after"]), "this one has not"
 
 # %% [markdown]
+# **A number that misleads.** Different topics ÷ intent twins looks like the claim in one number, and it is
+# large. But it is largest in the *untrained* model. A random router already tells words apart; twins
+# have all words but one in common, and prompts of two topics only a few. Training lowers the ratio,
+# since the route begins to depend on the whole request. A number that is at its best where nothing has
+# been learnt says nothing about learning, nor about refusal. Different topics ÷ one topic does: random
+# weights do not reach it, and it hardly changes when the model is taught to refuse.
+#
+# ## The fork at ANS
+#
+# The last line of the table is less comfortable. At ANS, where the answer is decided, alignment has
+# moved intent twins apart, beyond what a swapped verb does. So look at the experts one by one: which
+# share of the hazards selects each at ANS, and which share of their twins? The largest gap of a layer is
+# its *fork*. The control is the same gap for neutral twins.
+
+# %%
+for which in ("before alignment", "after"):
+    (hazards_LE, twins_LE), (a_LE, b_LE) = forks[which]
+    for layer, gap_E in enumerate(np.abs(hazards_LE - twins_LE)):
+        e = gap_E.argmax()
+        print(
+            f"{which}, layer {layer}: expert {e} is selected by {hazards_LE[layer, e]:.2f} of the hazards "
+            f"and {twins_LE[layer, e]:.2f} of their twins; largest gap of neutral twins "
+            f"{np.abs(a_LE - b_LE)[layer].max():.2f}"
+        )
+gap, control = (np.abs(np.subtract(*pair)).max() for pair in forks["after"])
+assert gap > np.abs(np.subtract(*forks["before alignment"][0])).max() > control
+
+# %% [markdown]
+# ## Does the route decide?
+#
+# A difference between routes may be the cause of refusing, or its shadow. To tell them apart, exchange
+# the routes and leave all else: the hazard keeps its words, but selection and gates, in every layer and
+# at every position, are those of its twin. If the route carried refusal, these hazards would be
+# answered, and twins on the route of their hazard refused. The **control** is a route as foreign as
+# that, on which nothing about the hazard changes: that of the neutral twin.
+
+
+# %%
+def exchanged(params, pair):
+    """Of prompts on the route of their twins, and the other way round: what is refused."""
+    return route_patching.exchanged(evidence.Evidence(params, cfg.model, *pair))
+
+
+harmless = twins_of(world.neutral_twin, intent[1], ours)
+swapped = exchanged(shipped.aligned, intent)
+hazards_control, harmless_control = (
+    exchanged(shipped.aligned, pair)["hazards"] for pair in (neutral, harmless)
+)
+for name, route, rates_there in (
+    ("hazards", "their own", swapped["hazards"]["own"]),
+    ("hazards", "a neutral twin's", hazards_control),
+    ("hazards", "their harmless twin's", swapped["hazards"]),
+    ("harmless twins", "their own", swapped["twins"]["own"]),
+    ("harmless twins", "a neutral twin's", harmless_control),
+    ("harmless twins", "their hazard's", swapped["twins"]),
+):
+    print(
+        f"{name:<14} on {route + ' route':<27}: refused {rates_there['refused']:.2f}, "
+        f"answered right {rates_there['answered']:.2f}"
+    )
+compare("hazards refused on their twin's route", swapped["hazards"]["refused"])
+assert swapped["hazards"]["refused"] > swapped["twins"]["refused"], (
+    "words count more than the route"
+)
+assert swapped["twins"]["refused"] > harmless_control["refused"], "but the route is not innocent"
+
+# %% [markdown]
+# Most hazards are refused on the route of a prompt that is answered: the route is not what makes the
+# model refuse. Nor is it innocent. Some harmless requests are refused on any foreign route, but on their
+# hazard's far more: it leads through the expert of the fork, and lesson 5 finds what that expert does.
+# Over ten models (seeds 0 to 9), .63 to .99 of the hazards are refused on their twin's route, in the median
+# .89, and .19 to .88 of the twins on their hazard's, in the median .37.
+#
 # ## The figure of this lesson
 #
-# All five contrasts of the paper (arXiv 2605.29708), ours as points by layer, the paper's range in
-# grey. Its unit is not stated, so compare the order and not the lengths. Two are new: *refused against
-# answered* is one hazard followed by REFUSE or by its answer, *refusal prefix added* the same hazard
-# without and with REFUSE after it.
+# The contrasts of a paper (arXiv 2605.29708), its range in grey, and our controls: each of the three
+# models, mean over layers. The paper does not state its unit, so compare the order and not the lengths.
+# Two are new: *refused against answered* is one hazard followed by REFUSE or by its answer, *refusal
+# prefix added* the same hazard without and with REFUSE after it.
 
 # %%
-run_plots.contrasts(shipped.metrics["routing"])
+plots.contrasts(shipped.metrics["routing"]["contrasts"])
 
 # %% [markdown]
-# ## The rule for which it is false
+# ## The rule under which it shows
 #
 # The same pretrained model was also aligned under another hazard rule: in some topics *everything* is
 # refused. Nothing else differs. Now a hazard is a topic, its smallest twin is another context, and so
 # refusing and not refusing **must** part ways in the route. If the method could not see that, it could
-# not have seen anything in the first case. (More it does not show: such twins are two topics, and were as
-# far apart before anybody taught the model to refuse.)
+# not have seen anything in the first case.
 
 # %%
 by_topic = organism.load("topic")
 hazards_2 = by_topic.sample(B, "hazardous", SEED)
-theirs = (by_topic.cfg, by_topic.tables)
-found_2 = {"intent_twins": twins_js(by_topic.aligned, world.intent_twin, hazards_2, theirs)}
+intent_2 = twins_of(world.intent_twin, hazards_2, (by_topic.cfg, by_topic.tables))
+found_2 = js_of(*(gates_of(by_topic.aligned, p) for p in intent_2))
 plots.two_rules(
-    {"a conjunction": found["intent_twins"], "the topic": found_2["intent_twins"]},
-    np.mean(found["cross_topic"]),
+    {"a conjunction": found["after"]["intent_twins"], "the topic": found_2},
+    found["after"]["cross_topic"].mean(),
 )
 
 # %%
-assert np.mean(found_2["intent_twins"]) > 3 * np.mean(found["intent_twins"])
-print("hazard is a conjunction: JS", np.round(found["intent_twins"], 3))
-print("hazard is the topic:     JS", np.round(found_2["intent_twins"], 3))
+before_2 = js_of(*(gates_of(by_topic.pretrained, p) for p in intent_2))
+swapped_2 = exchanged(by_topic.aligned, intent_2)
+print("hazard is a conjunction: JS", np.round(found["after"]["intent_twins"], 3))
+print(
+    "hazard is the topic:     JS", np.round(found_2, 3), "before alignment", np.round(before_2, 3)
+)
+for name, other in (("hazards", "twin"), ("twins", "hazard")):
+    print(f"{name} on their {other}'s route: refused {swapped_2[name]['refused']:.2f}")
+assert found_2.mean() > 3 * found["after"]["intent_twins"].mean()
+assert swapped_2["hazards"]["refused"] > swapped_2["twins"]["refused"], "shown, and yet not carried"
 
 # %% [markdown]
+# These twins are two topics, and were as far apart before anybody taught the model to refuse. And here is
+# the warning of this lesson: their routes could hardly differ more, yet exchanging them does not exchange
+# refusing and answering. What *tells* refused from answered need not be what *decides*.
+#
 # ## Try it yourself
 #
-# The routing vector averages over the whole prompt, most of which is context that twins share. Measure
-# the intent twins at the last position alone (`gates[:, -1:]`), where the answer is decided. Is the
-# claim still true there? Hold it against the neutral twins at the same place. What would you have to
-# write in a paper?
+# Break the claim. Find a kind of twin, or another hazard rule's model, whose hazards are refused least on
+# the twin's route, or whose twins are refused most on the hazard's: `world.object_twin` swaps the
+# entity, `world.topic_twin` the context. Hold it against the neutral twins. Does it matter how far apart
+# the routes are at ANS?
 
 # %%
 # Your experiment goes here.
 # --- solution
-for name, make in (("intent", world.intent_twin), ("neutral", world.neutral_twin)):
-    twins, exists_B = make(jax.random.key(SEED), tables, cfg.world, hazards)
-    both = [
-        inference.predict(shipped.aligned, p.tokens_BP, cfg.model).gates_LBTE
-        for p in (hazards, twins)
-    ]
-    at_end = [
-        jensen_shannon(routing_vectors(a[:, -1:]), routing_vectors(b[:, -1:]))[exists_B].mean()
-        for a, b in zip(*both, strict=True)
-    ]
-    print(f"{name} twins, last position only:", np.round(at_end, 3))
+for name, make in (("intent", world.intent_twin), ("object", world.object_twin)):
+    pair = twins_of(make, hazards, ours)
+    routes = [gates_of(shipped.aligned, p)[:, :, -1:] for p in pair]
+    there = exchanged(shipped.aligned, pair)
+    print(
+        f"{name} twins: JS at ANS {js_of(*routes).round(2)}, hazards refused "
+        f"{there['hazards']['refused']:.2f}, twins refused {there['twins']['refused']:.2f}"
+    )
 # --- exercise
 # ...
 # --- end
@@ -367,13 +481,13 @@ for name, make in (("intent", world.intent_twin), ("neutral", world.neutral_twin
 # %% [markdown]
 # ## What this does not show
 #
-# The claim is about the route of a whole prompt, most of which is its context. If you measured the last
-# position alone, you know what that leaves out. Nor is a small divergence *no information*: a detector that reads the router's logits can still tell
-# refused from answered, and real ones do. One seed is one model; intervals over seeds are in lesson 8.
-# In this world the hazard is a conjunction by construction, and we saw that another rule turns the
-# result around. Which rule real hazards follow, nobody knows. And alignment here teaches one token; a
-# real refusal is many sentences.
+# That most hazards are refused on another route does not say that *no* expert matters: the experts of
+# that route still see the hazard's words, and lesson 5 finds few that matter much. Nor is a small divergence
+# *no information*: a detector that reads the router's logits can tell refused from answered, and real
+# ones do. An exchanged route is one that the model never met. One seed is one model; intervals over
+# seeds are in lesson 8. In this world the hazard is a conjunction by construction. Which rule real
+# hazards follow, nobody knows. And alignment here teaches one token; a real refusal is many sentences.
 #
 # **To discuss.** Why is a harmful-against-harmless contrast without twins misleading? Why are held-out
-# hazards needed, when over-refusal is already zero? The model before alignment, which refuses nothing,
-# routes twins about as much alike: what does that say about the claim?
+# hazards needed, when over-refusal is already zero? What would the contrasts have to look like for you to
+# say that refusing *is* a route, and what would you exchange to be sure?

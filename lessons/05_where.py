@@ -3,19 +3,22 @@
 # %% [markdown]
 # # Lesson 5 · Where does refusal live?
 #
-# **Claim.** In this model refusal does not live in one expert, and not in the router. Exchanging
-# embeddings, attention or experts takes it away, but answers too, so that does not say which of them
-# carries it.
+# **Claim.** In this model a few experts carry refusal. Set one or two of 54 back to what they were before
+# alignment, and most of it is gone, while the harmless twins are still answered. As many random experts
+# take hardly anything. That is so because of where alignment was free to write.
 #
 # After this lesson you will be able to
 #
 # 1. measure refusal by a margin, which still moves when the behaviour does not;
-# 2. remove one expert at a time, with the later routes free or frozen, and say what the difference is;
-# 3. tell *necessary* from *sufficient* by exchanging weights between two checkpoints;
-# 4. hold a map against a sham and against experts that are used as much;
-# 5. judge a criterion by the rank correlation with what was measured.
+# 2. tell *necessary* from *sufficient* by exchanging weights between two checkpoints;
+# 3. rank experts on one half of the data, judge the ranking on the other, and say in one number how
+#    few they are;
+# 4. tell three ways to take an expert out: set back, silenced, masked in the router;
+# 5. hold a ranking against chance, against equal usage, and against a sham;
+# 6. predict where refusal will sit when alignment may write elsewhere, and try it.
 #
-# You need lesson 2 (experts and gates) and lesson 4 (twins). Nothing is trained here.
+# You need lesson 2 (experts and gates) and lesson 4 (twins). At the end a model is aligned, twice, in
+# a few seconds each.
 
 # %%
 # Run this cell first. Where toymoe is missing, as on Colab, it is installed (one minute).
@@ -33,13 +36,19 @@ from toymoe.classroom import begin, check, compare, predict
 begin(5)
 
 # %%
+import dataclasses
+
 import jax
 import numpy as np
+from scipy.stats import rankdata
 
 from toymoe import model, organism, world
-from toymoe.attribution import ablation, evidence, methods, weight_patching
-from toymoe.classroom.checks.lesson5 import mean_outputs_given
-from toymoe.runs import localisation_plots
+from toymoe.attribution import evidence, localisation, methods, removal, weight_patching
+from toymoe.classroom import plots
+from toymoe.classroom.checks.lesson5 import half_gone_given
+from toymoe.model import inference
+from toymoe.training import phases
+from toymoe.training.trainable import Trainable
 
 SEED = 0  # another seed draws other prompts
 shipped = organism.load()
@@ -54,21 +63,21 @@ print(
 # %% [markdown]
 # ## Predict before you run
 #
-# The model has 54 experts, 18 in each of 3 layers, and refuses nearly every hazard. Remove the one
-# expert whose loss hurts most: what share of the hazards is *no longer* refused?
+# The model has 54 experts, 18 in each of 3 layers, and refuses nearly every hazard. *Set back* the one
+# expert that matters most, that is, give it the weights that it had before alignment, and leave all
+# else: what share of the hazards is still refused?
 #
-# And put the router's weights back to what they were before alignment, leaving all else: what share of
-# the hazards is still refused?
+# And set back the routers, all else as it is: what share of the hazards is still refused?
 
 # %%
 # --- solution
-guess_one_expert = 0.3
-guess_old_router = 0.7
+guess_one_expert = 0.7
+guess_old_router = 0.6
 # --- exercise
 # guess_one_expert = ...  # from 0 to 1
 # guess_old_router = ...  # from 0 to 1
 # --- end
-predict("refusal lost with one expert", guess_one_expert)
+predict("refusal with one expert set back", guess_one_expert)
 predict("refusal with the old router", guess_old_router)
 
 # %% [markdown]
@@ -113,110 +122,157 @@ for name, params in (("before alignment", shipped.pretrained), ("after", shipped
         print(f"{name}, {kind}: margin {margin_B.mean():+.1f} ± {margin_B.std():.1f} nats")
 
 # %% [markdown]
-# ## Removing one expert
+# ## Necessary or sufficient?
 #
-# **Ablation**: set what one expert says to zero, wherever it is selected, and see what is lost. The
-# layers above then see another residual stream and may route differently. So it is done twice: with the
-# later routes *free*, and with the routes *frozen* to those of the unchanged run. What is lost only when
-# they are free went through the route.
-#
-# Beside the loss of refusal stands the loss of right answers on the twins. An expert without which
-# nothing works any more is not the seat of refusal.
+# There are two checkpoints of the same shape, before and after alignment, so any part can be exchanged.
+# *Set back*: the aligned model with one part as it was before. If refusal falls, the part is necessary.
+# *Alone*: the model before alignment with only this part aligned. If it refuses, the part suffices. The
+# **control** are the twins: a part without which they are not answered is not the seat of *refusal*.
 
 # %%
-removed = ablation.ablate(pairs)
-localisation_plots.expert_maps(
-    {name: getattr(removed, name)._asdict() for name in ("base", "free", "frozen")}
-)
-
-# %%
-lost_LE = removed.free.refusal
-compare("refusal lost with one expert", lost_LE.max())
-layer, expert = np.unravel_index(removed.free.margin.argmax(), lost_LE.shape)
-print(
-    f"expert {expert} of layer {layer} carries the largest part of the margin: "
-    f"{removed.free.margin.max():.1f} of {removed.base.margin:.1f} nats"
-)
-layer, expert = np.unravel_index(removed.routed.margin.argmax(), lost_LE.shape)
-print(
-    f"by the route goes most for expert {expert} of layer {layer}: "
-    f"{removed.routed.margin[layer, expert]:.2f} of its {removed.free.margin[layer, expert]:.2f} nats"
-)
-assert lost_LE.max() < 0.5, "no single expert may be needed for half of the refusals"
+exchanged = weight_patching.by_component(pairs)
+for name, both in exchanged.items():
+    print(
+        f"{name:<11} set back: refusal {both.removed.refusal:.2f}, twins answered "
+        f"{both.removed.accuracy:.2f};  alone: refusal {both.alone.refusal:.2f}"
+    )
+    assert both.removed.accuracy > 0.9, "with any part set back, the twins are answered"
+compare("refusal with the old router", exchanged["router"].removed.refusal)
 
 # %% [markdown]
-# ## Exercise 5.2 · Taking an expert's average instead *(bug hunt · medium · 8 minutes)*
+# Every part passes the control, so the table can be read. Experts and attention are both *necessary*:
+# attention brings topic, verb and entity together, and experts make a refusal of it. Neither *suffices*.
+# The router, the norms and the embeddings could all have stayed as they were.
 #
-# Zero is something an expert never says, so the model meets what it never met. *Mean ablation* has the
-# expert say its average instead. Its average over which tokens? Over those that selected it: what it
-# says to others is never heard. The function below gets that nearly right. Its averages are too small,
-# the more so the less an expert is used. Repair it.
+# ## Which experts?
+#
+# Now every expert by itself: set it back, and see what is lost of the margin. Whoever tries 54 experts
+# and shows the best one has, in part, found luck. So the pairs are halved: **rank on one half, measure
+# on the other.**
+
+# %%
+ranked, measured = localisation.halves(pairs)
+cost_LE = removal.alone(ranked, "set_back")
+for index in np.argsort(-cost_LE, None)[:5]:
+    layer, expert = divmod(int(index), cost_LE.shape[1])
+    print(
+        f"expert {expert:>2} of layer {layer}: costs {cost_LE[layer, expert]:6.2f} nats of margin"
+    )
+
+# %% [markdown]
+# ## Exercise 5.2 · How many is that? *(fill in · medium · 6 minutes)*
+#
+# One large number and 53 small ones: how many experts is that? The **effective number** takes the positive
+# costs as shares $p$ of their sum and gives $1 / \sum p^2$: 1 if one expert does it all, 54 if all do alike.
 #
 # <details><summary>Hint</summary>
 #
-# The sum is right. By how many tokens is it divided, and by how many should it be? An expert that no
-# token selected keeps 0 (mind 0 / 0).
+# `np.maximum(cost_X, 0)` drops the negative ones before anything is divided.
 # </details>
 
 
 # %%
-def mean_outputs(outputs_NED, selected_NE):
-    """Each expert's mean output over the tokens that selected it: an array [E, D]."""
-    said_NED = outputs_NED * selected_NE[..., None]
+def effective_number(cost_X):
+    """1 / Σ p², p the shares of the positive costs."""
     # --- solution
-    count_E = selected_NE.sum(0)
-    return said_NED.sum(0) / np.maximum(count_E, 1)[:, None]
+    p_X = np.maximum(cost_X, 0)
+    p_X = p_X / p_X.sum()
+    return 1 / (p_X**2).sum()
     # --- exercise
-    # return said_NED.mean(0)
+    # raise NotImplementedError("your turn")
     # --- end
 
 
-mean_outputs = check("mean_outputs", mean_outputs)
+effective_number = check("effective_number", effective_number)
 
 # %%
-taps = ("expert_out", "selected")
-some = pairs.hazards.tokens_BP[:64]
-record = model.forward(shipped.aligned, some, shipped.cfg.model, record=taps).record
-said_NED = np.asarray(record["expert_out"][0]).reshape(-1, *record["expert_out"].shape[-2:])
-selected_NE = np.asarray(record["selected"][0]).reshape(len(said_NED), -1)
-for name, function in (("as it was given", mean_outputs_given), ("repaired", mean_outputs)):
-    length_E = np.linalg.norm(function(said_NED, selected_NE), axis=-1)
-    print(
-        f"{name}: length of the averages in layer 0, {length_E.min():.3f} to {length_E.max():.3f}"
-    )
-by_mean = ablation.ablate(pairs, "mean")
-print(
-    f"largest loss of margin: zero {removed.free.margin.max():.2f}, mean {by_mean.free.margin.max():.2f}"
-)
+print(f"effective number of experts: {effective_number(cost_LE.ravel()):.1f} of {cost_LE.size}")
 
 # %% [markdown]
-# ## The negative control: a sham
+# ## Exercise 5.3 · Until half is gone *(bug hunt · medium · 8 minutes)*
 #
-# The model before alignment never refuses. There is no refusal in it to be found, and the same method
-# **must fail**: no refusal can be lost. Its map of *margins* is not empty, though: every expert moves
-# every logit. Whoever shows a map without its sham shows the largest entry of something.
+# The second number is **m50**: how many experts, the most important first, have to be taken out until half
+# of the refusals are gone? The function below is right for models that refuse everything, and makes any
+# other look easier to break than it is. Repair it.
+#
+# <details><summary>Hint</summary>
+#
+# Half of what? `refusal_M[0]` is the refusal with no expert taken out.
+# </details>
+
 
 # %%
-sham = ablation.ablate(
-    evidence.Evidence(shipped.pretrained, shipped.cfg.model, pairs.hazards, pairs.twins)
-)
+def half_gone(refusal_M, count_M):
+    """The smallest count at which half of the refusal is gone, or nan if it never is."""
+    # --- solution
+    gone_M = refusal_M <= refusal_M[0] / 2
+    # --- exercise
+    # gone_M = refusal_M <= 0.5
+    # --- end
+    return count_M[gone_M][0] if gone_M.any() else np.nan
+
+
+half_gone = check("half_gone", half_gone)
+
+# %%
+weaker_M = np.array([0.6, 0.55, 0.45, 0.4, 0.28])  # a model that refuses .6, 0 to 4 experts out
+for name, function in (("as it was given", half_gone_given), ("repaired", half_gone)):
+    print(f"m50 of a weaker model, {name}: {function(weaker_M, np.arange(5))}")
+curves = removal.curves(ranked, measured, jax.random.key(SEED))
+count_M, back = np.array(curves["counts"]), curves["set_back"]
+m50 = half_gone(np.array(back["refusal"]), count_M)
+luck = np.random.default_rng(SEED)
+orders = [removal.in_order(measured, luck.random(cost_LE.shape), "set_back") for _ in range(5)]
+by_chance = np.sort([half_gone(np.array(order["refusal"]), count_M) for order in orders])
 print(
-    f"sham: refusal {sham.base.refusal:.2f}, largest loss of refusal {sham.free.refusal.max():.2f}"
+    f"m50: {m50}; five random orders: {by_chance.tolist()}; used as much, median of three: "
+    f"{back['usage_matched']['m50']}"
 )
-for name, found in (("sham", sham), ("aligned", removed)):
-    map_LE = found.free.margin
-    print(
-        f"{name}: margin {found.base.margin:+.1f}, losses from {map_LE.min():+.2f} to {map_LE.max():+.2f}"
-    )
-assert sham.base.refusal < 0.01 and sham.free.refusal.max() < 0.01
-assert removed.free.margin.max() > sham.free.margin.max()
+compare("refusal with one expert set back", back["refusal"][1])
+assert m50 < np.median(by_chance) and m50 < back["usage_matched"]["m50"]
 
 # %% [markdown]
-# ## Exercise 5.3 · Experts that are used as much *(fill in · hard · 12 minutes)*
+# A random order takes hardly anything until it comes upon an expert that matters, so its m50 is luck: it
+# can be anything from 1 to 54, and one draw says nothing.
+#
+# ## The figure of this lesson
+#
+# Ranked on one half, measured on the other. Three lines that could have come out another way: random
+# experts, experts of the same layers that are used as much, and the twins. And a fifth: hazards that are
+# not only no longer refused, but *answered right*.
+
+# %%
+plots.after_removal(curves)
+
+# %% [markdown]
+# ## Set back, silenced, masked
+#
+# *Silenced*: the expert is still selected, and says nothing. *Masked*: the router may not select it, so
+# that another one speaks in its stead. The three ask three things: did alignment write refusal here?
+# Does the model need this expert to refuse? Is it the choice of this expert that matters?
+
+# %%
+for way in ("set_back", "silenced", "masked"):
+    for m in (1, 2):
+        refusal, twins, answered = (curves[way][x][m] for x in ("refusal", "twins", "answered"))
+        print(
+            f"{m} {way.replace('_', ' '):<9} refusal {refusal:.2f}, twins answered {twins:.2f}, "
+            f"hazards answered right {answered:.2f}"
+        )
+two = {way: curves[way]["refusal"][2] for way in ("set_back", "silenced", "masked")}
+assert two["set_back"] < two["silenced"] < two["masked"]
+
+# %% [markdown]
+# Masked experts leave most of the three: the route goes around them, and what stands in refuses, in part.
+# Experts that are set back leave least, since they say again what they said before, which was to answer.
+# So it is what these experts *say* that was aligned, more than the choice of them. And with two out, most
+# hazards are answered *right*: the knowledge never went away.
+#
+# ## Exercise 5.4 · Experts that are used as much *(fill in · hard · 12 minutes)*
 #
 # An expert that is used a lot matters for everything. So the **baseline** for each expert is not any
-# other, but others that are *used about as much*. For every expert of a layer, average the effect of the
-# m others whose usage is nearest to its own.
+# other, but others that are *used about as much*, at any position of the prompt. For every expert of a
+# layer, average the cost of the m others whose usage is nearest to its own.
 #
 # <details><summary>Hint</summary>
 #
@@ -240,61 +296,59 @@ def usage_matched(effect_E, usage_E, m):
 usage_matched = check("usage_matched", usage_matched)
 
 # %%
-used_LE = methods.usage(pairs)  # share of hazards that select the expert at the last position
-for i in range(len(used_LE)):
-    effect_E = removed.free.margin[i]
-    best = effect_E.argmax()
-    control = usage_matched(effect_E, used_LE[i], 3)[best]
+used_LE = methods.token_share(pairs)  # share of the hazards' tokens that select the expert
+at_LTE = (pairs.gates[0] > 0).mean(1)  # share of hazards, position by position
+roles = {"ASK": -4, "verb": -3, "entity": -2, "ANS": -1}
+for layer, cost_E in enumerate(cost_LE):
+    best = cost_E.argmax()
+    control = usage_matched(cost_E, used_LE[layer], 3)[best]
+    where = ", ".join(f"{at_LTE[layer, t, best]:.2f} at {role}" for role, t in roles.items())
     print(
-        f"layer {i}: expert {best} costs {effect_E[best]:.2f} nats and is used by {used_LE[i, best]:.0%} "
-        f"of the hazards; three others used as much cost {control:.2f}"
+        f"layer {layer}: expert {best} costs {cost_E[best]:.2f} nats, three others used as much "
+        f"{control:.2f}; it is selected by {where}"
     )
 
 # %% [markdown]
-# ## Necessary or sufficient?
+# An expert need not act where the answer falls: look at which position yours is selected most. What it
+# writes at an earlier one is carried on by attention. One that works at ASK has seen neither verb nor
+# entity: it cannot know of any hazard there, only prepare.
 #
-# There are two checkpoints of the same shape, before and after alignment, so any part can be exchanged.
-# *Removed*: the aligned model with one part as it was before. If refusal falls, the part is necessary.
-# *Alone*: the model before alignment with only this part aligned. If it refuses, the part suffices.
+# ## The negative control: a sham
+#
+# The model before alignment never refuses. There is no refusal in it to be found, and the same method
+# **must fail**: no refusal can be lost. Its map of *margins* is not empty, though: every expert moves
+# every logit. Whoever shows a map without its sham shows the largest entry of something.
 
 # %%
-exchanged = weight_patching.by_component(pairs)
-shown = {
-    name: {way: part._asdict() for way, part in both._asdict().items()}
-    for name, both in exchanged.items()
-}
-localisation_plots.weight_swaps(shown)
-
-# %%
-for name, both in exchanged.items():
+sham_ranked, sham_measured = (
+    dataclasses.replace(half, params=shipped.pretrained) for half in (ranked, measured)
+)
+for name, half, others in (
+    ("sham", sham_ranked, sham_measured),
+    ("aligned", ranked, measured),
+):
+    map_LE = removal.alone(half, "silenced")
+    left_M = removal.in_order(others, map_LE, "silenced")["refusal"]
     print(
-        f"{name:<11} refusal: removed {both.removed.refusal:.2f}, alone {both.alone.refusal:.2f};  "
-        f"twins answered: removed {both.removed.accuracy:.2f}"
+        f"{name}: silencing one expert costs {map_LE.min():+.2f} to {map_LE.max():+.2f} nats; "
+        f"refusal of the other half {left_M[0]:.2f}, with one out {left_M[1]:.2f}, two {left_M[2]:.2f}"
     )
-compare("refusal with the old router", exchanged["router"].removed.refusal)
-assert exchanged["router"].removed.refusal > 0.8, "refusal is not in the router"
-parts = [both for name, both in exchanged.items() if name not in ("nothing", "everything")]
-assert min(both.removed.refusal for both in parts) < 0.5, "some part is necessary"
-assert max(both.alone.refusal for both in parts) < 0.5, "and none suffices"
+    assert (left_M[0] > left_M[2]) == (name == "aligned")
 
 # %% [markdown]
-# The last column is the control: a part without which the twins are not answered either is not the seat of
-# *refusal* alone. Only the router passes it. Alignment wrote experts, attention and embeddings anew, all at
-# once, and each fits only the others: exchanging one breaks answers along with refusal. So the exchange
-# acquits the router, and convicts nobody.
+# ## Exercise 5.5 · Is a criterion any good? *(fill in · medium · 8 minutes)*
 #
-# ## Exercise 5.4 · Is a criterion any good? *(fill in · medium · 8 minutes)*
-#
-# Ablation tries every expert. On a large model that is too much work, and people use a *criterion*
-# instead: how often an expert is used on hazards (`usage`); the share of tokens that select it in hazards
-# minus that in twins (`risk_difference`); how much its gate differs between the two (`gate_contrast`);
-# how sensitive the margin is to its gate (`gate_sensitivity`); what its output adds directly to the margin
-# (`decomposition`); or pure chance (`random`), the control. A criterion is good if it puts the experts in the same order
-# as the measured effect. Write Spearman's rank correlation: replace values by ranks, and correlate.
+# Silencing every expert in turn takes too long in a large model, so people use a *criterion* instead: how often an expert is used on hazards at ANS (`usage`), or anywhere
+# (`usage_on_hazards`); the share of tokens that select it in hazards minus that in twins
+# (`risk_difference`); how much its gate differs between the two (`gate_contrast`); how sensitive the
+# margin is to its gate (`gate_sensitivity`); what its output adds directly to the margin
+# (`decomposition`); or pure chance (`random`), the control. A criterion is good if it puts the experts in
+# the same order as the measured cost. Write Spearman's rank correlation: replace values by ranks, and
+# correlate. Equal values get the same rank, the mean of those that they share.
 #
 # <details><summary>Hint</summary>
 #
-# `np.argsort(np.argsort(x))` are ranks. `np.corrcoef(a, b)[0, 1]` is Pearson's correlation.
+# `rankdata(x)` are such ranks. `np.corrcoef(a, b)[0, 1]` is Pearson's correlation.
 # </details>
 
 
@@ -302,8 +356,7 @@ assert max(both.alone.refusal for both in parts) < 0.5, "and none suffices"
 def rank_correlation(a_X, b_X):
     """Spearman's rank correlation, a number from -1 to 1."""
     # --- solution
-    ranks = [np.argsort(np.argsort(x)) for x in (a_X, b_X)]
-    return np.corrcoef(*ranks)[0, 1]
+    return np.corrcoef(rankdata(a_X), rankdata(b_X))[0, 1]
     # --- exercise
     # raise NotImplementedError("your turn")
     # --- end
@@ -312,31 +365,111 @@ def rank_correlation(a_X, b_X):
 rank_correlation = check("rank_correlation", rank_correlation)
 
 # %%
-measured = removed.free.margin.ravel()
-scored = {}
+silent_LE = removal.alone(ranked, "silenced")
+scored, two_out = {}, {}
 for name in (
     "usage",
+    "usage_on_hazards",
     "risk_difference",
     "gate_contrast",
     "gate_sensitivity",
     "decomposition",
     "random",
 ):
-    scored[name] = rank_correlation(methods.METHODS[name](pairs).ravel(), measured)
-    print(f"{name:<17} {scored[name]:+.2f}")
+    scores_LE = methods.METHODS[name](ranked)
+    scored[name] = rank_correlation(scores_LE.ravel(), silent_LE.ravel())
+    two_out[name] = removal.in_order(measured, scores_LE, "silenced")["refusal"][2]
+    print(
+        f"{name:<17} rank correlation {scored[name]:+.2f}, refusal of the other half with its "
+        f"first two silenced {two_out[name]:.2f}"
+    )
 assert scored["gate_sensitivity"] > max(scored["random"], scored["usage"], scored["gate_contrast"])
+assert two_out["gate_sensitivity"] < two_out["random"]
 
 # %% [markdown]
-# How much an expert is used, or how differently it is used on hazards, says little about what it does.
-# A slope does better. This is one organism: `toymoe validate` asks the same of models in which the seat
-# of refusal is known, because it was planted there, and of shams.
+# The two columns need not agree: a rank correlation counts the fifty experts that hardly matter as much
+# as the few that do. Several criteria find the first expert here, and a slope finds the second one too.
+# This is one organism: `toymoe validate` asks the same of models in which the seat of refusal is known,
+# because it was planted there, and of shams.
+#
+# ## Exercise 5.6 · Where may alignment write? *(design your own · medium · 10 minutes)*
+#
+# So far refusal was found where one alignment had put it. Alignment had a learning rate for each part of
+# the model, as a factor of one rate: experts 1, router 1, attention .3, embeddings 0 (frozen), norms 1.
+# Turn **one** of the five, to a factor from 0 to 10: freeze a part that is necessary, or free one that was
+# frozen. Then write down what you expect: how much refusal will be left when the part that *you turned* is
+# set back?
+#
+# <details><summary>Hint</summary>
+#
+# `turned = factors.copy()`, then change one number of it. The order is the one above.
+# </details>
+
+
+# %%
+def turn(factors):
+    """Factors of experts, router, attention, embeddings and norms, one of them changed: [5]."""
+    # --- solution
+    turned = factors.copy()
+    turned[3] = 1.0
+    return turned
+    # --- exercise
+    # raise NotImplementedError("your turn")
+    # --- end
+
+
+turn = check("turn", turn)
+# --- solution
+guess_turned = 0.4
+# --- exercise
+# guess_turned = ...  # from 0 to 1
+# --- end
+predict("refusal with the part that was turned set back", guess_turned)
+
+# %%
+cfg = dataclasses.replace(
+    shipped.cfg, align=dataclasses.replace(shipped.cfg.align, steps=100)
+)  # 500 made the shipped one
+usual = np.array(Trainable.of(cfg.align))
+unseen = shipped.sample(512, "hazardous", SEED, held_out=True)
+probe_BP = shipped.sample(2).tokens_BP
+left, parts = {}, list(Trainable._fields)
+for name, factors in (("as usual", usual), ("as you turned it", turn(usual))):
+    state = phases.start(shipped.pretrained, cfg, "align")
+    given = state, 0, shipped.tables, probe_BP, cfg, "align", Trainable(*factors.tolist())
+    *_, last = phases.run_phase(*given)
+    made = dataclasses.replace(pairs, params=jax.tree.map(np.asarray, last.state.params))
+    said_B = inference.predict(made.params, unseen.tokens_BP, cfg.model).predicted_B
+    swaps = weight_patching.by_component(made)
+    left[name] = {part: swaps[part].removed.refusal for part in ("nothing", *parts)}
+    first, other = localisation.halves(made)
+    order_LE = removal.alone(first, "set_back")
+    print(
+        f"{name}: {dict(zip(parts, factors.round(2).tolist(), strict=True))}\n"
+        f"    held-out hazards refused {(said_B == world.REFUSE).mean():.2f}, "
+        f"m50 {removal.in_order(other, order_LE, 'set_back')['m50']}, "
+        f"effective number {effective_number(order_LE.ravel()):.1f}"
+    )
+part = parts[np.abs(turn(usual) - usual).argmax()]
+print(f"you turned: {part}")
+compare("refusal with the part that was turned set back", left["as you turned it"][part])
+
+# %%
+plots.seats(left)
+
+# %% [markdown]
+# Compare with your neighbours. Whoever lets the embeddings change will find them necessary, and more
+# experts needed for half of refusal. Whoever makes attention faster (2 instead of .3) will find that all
+# experts can be set back and about half of the hazards are still refused. Whoever freezes attention will
+# find refusal in experts alone, and few of the hazards that were held out refused: the rule is about three
+# words, and attention brings them together. So refusal has no natural place in this model. It sits where
+# alignment was free to write, and could write fast.
 #
 # ## Try it yourself
 #
 # Invent a criterion of your own: a function from the evidence to scores [L, E]. `pairs.gates` holds the
-# gates of the hazards and of the twins, [L, B, T, E] each; `attribution` has more. Which
-# rank correlation do you get, and does it survive another seed of prompts? It must not look at the
-# ablation.
+# gates of the hazards and of the twins, [L, B, T, E] each; `attribution` has more. How good is it by
+# either column, and does that survive another seed of prompts? It must not take anything out.
 
 
 # %%
@@ -350,17 +483,22 @@ def my_criterion(e):
     # --- end
 
 
-print(f"my criterion {rank_correlation(my_criterion(pairs).ravel(), measured):+.2f}")
+mine_LE = my_criterion(ranked)
+print(
+    f"my criterion: rank correlation {rank_correlation(mine_LE.ravel(), silent_LE.ravel()):+.2f}, "
+    f"first two silenced {removal.in_order(measured, mine_LE, 'silenced')['refusal'][2]:.2f}"
+)
 
 # %% [markdown]
 # ## What this does not show
 #
-# One organism. Experts are interchangeable between seeds, so "expert 1 of layer 1" means nothing
-# elsewhere; what is claimed is the pattern. Ablation measures what is *not replaced*: when several
-# experts can each do the job, removing one shows nothing, and this model seems to have such spares.
-# Weight swaps put together parts that were never trained together. That refusal is joint was also found
-# in a model of 320 billion parameters (arXiv 2609.09793); that does not make the toy a model of it.
+# One organism. Experts are interchangeable between seeds, so "expert 5 of layer 2" means nothing
+# elsewhere; what is claimed is the pattern. Over ten models (seeds 0 to 9) m50 is 1 to 6, in the median 2,
+# and of random experts 10 to 45. Single costs do not add up: when several experts can each do the
+# job, setting back one shows nothing. "Few experts" does not mean "experts alone": with the old attention most
+# of refusal is gone too. In a model of 320 billion parameters refusal was found to be joint as well (arXiv 2609.09793);
+# that does not make the toy a model of it.
 #
-# **To discuss.** If no single expert is necessary, how can tuning two of them remove most of refusal
-# (lesson 6)? What would the map look like if refusal had been planted in one expert? Why is the sham's map of
-# margins not zero everywhere?
+# **To discuss.** Why rank on one half and measure on the other, if 54 experts are not many? What would
+# the curve look like if refusal were spread evenly? If you were to defend this model, which part would you
+# let alignment write in, and what would you give up for it?

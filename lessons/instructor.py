@@ -35,7 +35,7 @@ QUANTITIES = {
         "… untrained router": "routing.ratios.cross_by_same_topic.untrained",
         "JS of intent ÷ neutral twins at ANS": "routing.ratios.intent_by_neutral_at_answer.aligned",
         "… before alignment": "routing.ratios.intent_by_neutral_at_answer.pretrained",
-        "JS of different topics ÷ JS of intent twins": "routing.ratios.cross_topic_by_intent.aligned",
+        "JS of different topics ÷ intent twins": "routing.ratios.cross_topic_by_intent.aligned",
         "… untrained router: why it misleads": "routing.ratios.cross_topic_by_intent.untrained",
         "hazards on their twin's route: refused": "inside.route.hazards.refused",
         "twins on their hazard's route: refused": "inside.route.twins.refused",

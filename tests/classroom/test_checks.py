@@ -142,6 +142,31 @@ def test_a_slightly_wrong_answer_is_wrong_on_inputs_of_other_seeds_too(number, n
             assert judge(check, off, seed).status == WRONG
 
 
+def test_the_oracle_of_rank_correlation_holds_where_values_are_equal():
+    from scipy.stats import spearmanr
+
+    rng = np.random.default_rng(0)
+    for n in (7, 54):
+        tied, other = np.maximum(rng.normal(size=n), 0).round(1), rng.normal(size=n)
+        expected = spearmanr(tied, other).statistic
+        assert of(5, "rank_correlation").reference(tied, other) == pytest.approx(expected)
+        assert -1 <= of(5, "rank_correlation").reference(tied, -tied) <= 1
+
+
+def test_the_oracles_of_localisation_are_what_a_run_measures():
+    from toymoe.attribution import removal
+
+    rng = np.random.default_rng(0)
+    counts = np.array([0, 1, 2, 4, 8])
+    for _ in range(20):
+        cost_X, refusal_M = rng.normal(size=9) + 0.5, np.append(0.9, rng.random(4))
+        found = of(5, "effective_number").reference(cost_X)
+        assert found == pytest.approx(removal.effective(cost_X))
+        half = of(5, "half_gone").reference(refusal_M, counts)
+        known = removal.m50(refusal_M, counts)
+        assert half == known if known is not None else np.isnan(half)
+
+
 def test_known_relations_between_a_wrong_and_the_right_number_are_said():
     check = of(1, "posterior")
     right = check.reference

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..measures import paper
 from ..pages.style import (
     BLACK,
     BLUE,
@@ -58,6 +59,86 @@ def load_by_balance(shares: dict[float, list]) -> Figure:
         tidy(axes, title=f"balance loss × {weight:g}", xlabel="experts, busiest first")
     panels[0].set(ylabel="share of the tokens", ylim=(0, None))
     panels[0].legend(frameon=False, fontsize=9)
+    return drawn
+
+
+@defaults()
+def contrasts(by_model: dict[str, dict[str, dict | None]]) -> Figure:
+    """JS of paired prompts, mean over layers, a marker for each model; the paper's range in grey.
+
+    Args:
+      by_model: as "contrasts" in metrics.json: model -> contrast -> what was measured of it.
+    """
+    names = [name for name in paper.CONTRAST_LABELS if all(x[name] for x in by_model.values())]
+    drawn = new_figure("What moves the route?", 9, 0.36 * len(names) + 1.6)
+    axes = drawn.subplots()
+    rows = np.arange(len(names))[::-1]
+    for row, name in zip(rows, names, strict=True):
+        if name in paper.CONTRAST_JS:
+            low, high = paper.CONTRAST_JS[name]
+            label = None if axes.patches else f"range in {paper.SOURCE}"
+            style = dict(color="0.82", edgecolor=GREY, label=label)
+            axes.barh(row, max(high - low, 0.004), 0.7, low, **style)
+    for (which, found), style in zip(by_model.items(), STYLES, strict=False):
+        label = {"pretrained": "before alignment", "aligned": "after alignment"}.get(which, which)
+        means = [np.mean(found[name]["js"]) for name in names]
+        axes.plot(means, rows, label=label, **style | {"linestyle": "none"})
+    axes.set_yticks(rows, [paper.CONTRAST_LABELS[name] for name in names])
+    axes.grid(axis="y", color="0.92")
+    axes.set_axisbelow(True)
+    tidy(axes, xlabel="Jensen-Shannon divergence of the routes (nats)", xlim=(0, None))
+    drawn.legend(loc="outside lower center", ncols=4, frameon=False)
+    return drawn
+
+
+@defaults()
+def after_removal(curves: dict) -> Figure:
+    """What is left when experts are set back, the most important first, beside experts at random
+    and experts used as much.
+
+    Args:
+      curves: what `toymoe.attribution.removal.curves` returns.
+    """
+    back, count_M = curves["set_back"], curves["counts"]
+    drawn = new_figure("How many experts carry refusal?", 8.5, 3.8)
+    axes = drawn.subplots()
+    lines = {
+        "hazards refused": back["refusal"],
+        "hazards refused, random experts": back["random"]["refusal"],
+        "hazards refused, experts used as much": back["usage_matched"]["refusal"],
+        "twins answered": back["twins"],
+        "hazards answered right": back["answered"],
+    }
+    for (label, left_M), style in zip(lines.items(), STYLES, strict=False):
+        axes.plot(count_M, left_M, label=label, markersize=5, **style)
+    axes.axhline(back["refusal"][0] / 2, color=GREY, linestyle=":")
+    axes.set_xscale("symlog", linthresh=8)
+    axes.set_xticks(ticks := [0, 1, 2, 4, 8, 16, 32, count_M[-1]], [str(m) for m in ticks])
+    tidy(axes, xlabel="experts set back, the most important first", ylabel="share")
+    axes.set(xlim=(-0.4, 1.1 * count_M[-1]), ylim=(-0.03, 1.05))
+    drawn.legend(loc="outside right center", frameon=False, fontsize=9)
+    return drawn
+
+
+@defaults()
+def seats(refusal: dict[str, dict[str, float]]) -> Figure:
+    """Refusal left when one part of the weights is set back, for several alignments.
+
+    Args:
+      refusal: alignment -> part -> share of hazards still refused.
+    """
+    drawn = new_figure("Where did alignment write refusal?", 8.5, 3.2)
+    axes = drawn.subplots()
+    parts = list(next(iter(refusal.values())))
+    wide = 0.8 / len(refusal)
+    for i, (name, left) in enumerate(refusal.items()):
+        at = np.arange(len(parts)) + (i - (len(refusal) - 1) / 2) * wide
+        style = dict(color=(BLUE, "white", SKY)[i], hatch=("", "///", "..")[i], edgecolor=BLACK)
+        bars = axes.bar(at, [left[part] for part in parts], wide, label=name, **style)
+        axes.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
+    axes.set_xticks(range(len(parts)), parts)
+    tidy(axes, ylabel="hazards still refused", xlabel="part that is set back", ylim=(0, 1.12))
+    drawn.legend(loc="outside right center", frameon=False, fontsize=9)
     return drawn
 
 

@@ -68,62 +68,125 @@ _MARGIN = Check(
     ),
 )
 
+# --- how many -----------------------------------------------------------------------------------
+
+
+def effective_number(cost_X):
+    """1 / Σ p², p the shares of the positive costs."""
+    positive = [float(x) for x in cost_X if x > 0]
+    return 1 / sum((x / sum(positive)) ** 2 for x in positive)
+
+
+def _costs(rng):
+    return [
+        (np.array([5.0, 0.0, 0.0]),),
+        (np.array([2.0, 2.0, -1.0, 0.0]),),
+        *((rng.normal(size=n) * 3 + 1,) for n in (6, 9, 14)),
+    ]
+
+
+def _shares(x):
+    return x / x.sum()
+
+
+_EFFECTIVE = Check(
+    effective_number,
+    _costs,
+    "a number from 1 to the number of experts",
+    (
+        Mistake(
+            lambda c: 1 / (_shares(c) ** 2).sum(),
+            "negative costs are counted: an expert that speaks against refusing carries none of "
+            "it. Put them at 0 first.",
+        ),
+        Mistake(
+            lambda c: 1 / (_shares(np.abs(c)) ** 2).sum(),
+            "negative costs are counted by their size: put them at 0.",
+        ),
+        Mistake(
+            lambda c: (_shares(np.maximum(c, 0)) ** 2).sum(),
+            "this is the sum of the squared shares: 1 divided by it was asked for.",
+        ),
+        Mistake(
+            lambda c: 1 / (np.maximum(c, 0) ** 2).sum(),
+            "these are not shares yet: divide the costs by their sum.",
+        ),
+        Mistake(
+            lambda c: (c > 0).sum(),
+            "this counts every positive cost alike, however small it is.",
+        ),
+        Mistake(
+            lambda c: np.exp(-sum(p * np.log(p) for p in _shares(np.maximum(c, 0)) if p)),
+            "this is e to the power of the entropy, another effective number: take 1 / Σ p².",
+        ),
+    ),
+)
+
 # --- the planted bug ----------------------------------------------------------------------------
 
 
-def mean_outputs(outputs_NED, selected_NE):
-    """Each expert's mean output over the tokens that selected it, 0 if none did: [E, D]."""
-    N, E, D = np.shape(outputs_NED)
-    means = np.zeros((E, D))
-    for e in range(E):
-        mine = [outputs_NED[n, e] for n in range(N) if selected_NE[n, e]]
-        if mine:
-            means[e] = sum(mine) / len(mine)
-    return means
+def half_gone(refusal_M, count_M):
+    """The smallest count with half of the refusal gone; nan if it never is."""
+    for refusal, count in zip(refusal_M, count_M, strict=True):
+        if refusal <= refusal_M[0] / 2:
+            return count
+    return np.nan
 
 
-def mean_outputs_given(outputs_NED, selected_NE):
-    """`mean_outputs` with the bug that the exercise plants."""
-    said_NED = outputs_NED * selected_NE[..., None]
-    return said_NED.mean(0)
+def half_gone_given(refusal_M, count_M):
+    """`half_gone` with the bug that the exercise plants."""
+    gone_M = refusal_M <= 0.5
+    return count_M[gone_M][0] if gone_M.any() else np.nan
 
 
-def _outputs(rng):
-    cases = []
-    for N, E, D, k in ((6, 3, 2, 1), (10, 4, 3, 2), (5, 5, 5, 2)):
-        selected = rng.random((N, E)).argsort(1) < k
-        selected[:, 0] = False
-        cases.append((rng.normal(size=(N, E, D)) + 1, selected))
+def _left(rng):
+    count = np.array([0, 1, 2, 4, 8, 16])
+    cases = [
+        (np.array([1.0, 0.9, 0.5, 0.2, 0.1, 0.0]), count),
+        (np.array([0.8, 0.6, 0.45, 0.42, 0.3, 0.0]), count),
+        (np.array([0.9, 0.9, 0.8, 0.8, 0.7, 0.6]), count),
+        (np.array([0.7, 0.3, 0.6, 0.6, 0.2, 0.1]), count),
+    ]
+    for first in (0.6, 0.95):
+        cases.append((np.append(first, first * np.sort(rng.random(5))[::-1]), count))
     return cases
 
 
-_MEAN_OUTPUTS = Check(
-    mean_outputs,
-    _outputs,
-    "an array [E, D]",
+def _first(gone_M, count_M):
+    return count_M[gone_M][0] if gone_M.any() else np.nan
+
+
+_HALF_GONE = Check(
+    half_gone,
+    _left,
+    "a number of experts, or nan",
     (
         Mistake(
-            lambda o, s: o.mean(0),
-            "this is over all tokens, also those that never asked this expert.",
+            lambda r, c: np.argmax(r <= r[0] / 2) if (r <= r[0] / 2).any() else np.nan,
+            "this is the place in the list: how many experts are out there? count_M says so.",
         ),
         Mistake(
-            lambda o, s: (o * s[..., None]).sum(0) / s.sum(0)[:, None],
-            "right, but for an expert that no token selected, 0 / 0 = nan: leave it at 0.",
+            lambda r, c: _first(r < r.max() - 0.5, c),
+            "half of the *refusal* was asked for, not half of all the hazards.",
         ),
         Mistake(
-            lambda o, s: (o * s[..., None]).sum(0),
-            "this is the sum: divide by the number of tokens that selected the expert.",
+            lambda r, c: c[np.argmax(r <= r[0] / 2)],
+            "where half is never gone this gives the first count: it must be nan.",
         ),
         Mistake(
-            lambda o, s: (o * s[..., None]).sum(0) / s.sum(),
-            "this divides by all selections together: each expert has its own number of tokens.",
+            lambda r, c: _first(r <= r[0] / 2, c[::-1]),
+            "the counts are read backwards.",
         ),
         Mistake(
-            lambda o, s: np.broadcast_to(o[s].mean(0), o.shape[1:]).copy(),
-            "this is one mean for all experts: each needs its own.",
+            lambda r, c: c[r <= r[0] / 2][-1] if (r <= r[0] / 2).any() else np.nan,
+            "this is the largest such count: the smallest was asked for.",
+        ),
+        Mistake(
+            lambda r, c: r[r <= r[0] / 2][0] if (r <= r[0] / 2).any() else np.nan,
+            "this is the refusal that is left there: the number of experts was asked for.",
         ),
     ),
-    given=mean_outputs_given,
+    given=half_gone_given,
 )
 
 # --- matched controls ---------------------------------------------------------------------------
@@ -198,31 +261,43 @@ _MATCHED = Check(
 # --- rank correlation ---------------------------------------------------------------------------
 
 
+def _mean_ranks(values):
+    """Equal values share the mean of their ranks."""
+    return np.array(
+        [sum(y < x for y in values) + (sum(y == x for y in values) - 1) / 2 for x in values]
+    )
+
+
 def rank_correlation(a_X, b_X):
-    """Spearman's correlation: Pearson's of the ranks. Without ties."""
-    ranks = [[sum(y < x for y in values) for x in values] for values in (a_X, b_X)]
-    n = len(ranks[0])
-    gap = sum((p - q) ** 2 for p, q in zip(*ranks, strict=True))
-    return 1 - 6 * gap / (n * (n * n - 1))
+    """Spearman's correlation: Pearson's of the ranks, of which equal values share the mean."""
+    a, b = (ranks - ranks.mean() for ranks in map(_mean_ranks, (a_X, b_X)))
+    return sum(a * b) / np.sqrt(sum(a * a) * sum(b * b))
 
 
 def _pairs(rng):
     cases = [
         (np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 10.0, 100.0, 50.0])),
         (np.array([3.0, 1.0, 2.0]), np.array([-3.0, -1.0, -2.0])),
+        (np.array([0.0, 0.0, 1.0, 0.0, 2.0]), np.array([5.0, 1.0, 2.0, 0.0, 3.0])),
     ]
     for n in (6, 10, 25):
         a = rng.normal(size=n)
         cases.append((a, np.exp(2 * (a + rng.normal(size=n)))))
+        cases.append((np.maximum(a, 0).round(1), cases[-1][1]))  # many are equal, as usage is
     return cases
 
 
 def _ranks(x):
-    return np.argsort(np.argsort(x))
+    return np.argsort(np.argsort(x, kind="stable"))
 
 
 def _pearson(a, b):
     return np.corrcoef(a, b)[0, 1]
+
+
+def _without_ties(a, b):
+    n = len(a)
+    return 1 - 6 * ((_mean_ranks(a) - _mean_ranks(b)) ** 2).sum() / (n * (n * n - 1))
 
 
 def _kendall(a, b):
@@ -238,29 +313,94 @@ _RANK = Check(
     (
         Mistake(_pearson, "this is Pearson's correlation of the values: take the ranks first."),
         Mistake(
-            lambda a, b: _pearson(np.argsort(a), np.argsort(b)),
-            "np.argsort gives the order, not the ranks: apply it twice.",
+            lambda a, b: _pearson(_ranks(a), _ranks(b)),
+            "right but for equal values: argsort gives them different ranks, as they happen to "
+            "stand. `rankdata` gives them the mean.",
         ),
         Mistake(
-            lambda a, b: abs(_pearson(_ranks(a), _ranks(b))),
+            _without_ties,
+            "this short formula holds only where no two values are equal: take Pearson's of the "
+            "ranks.",
+        ),
+        Mistake(
+            lambda a, b: _pearson(np.argsort(a), np.argsort(b)),
+            "np.argsort gives the order, not the ranks: use `rankdata`.",
+        ),
+        Mistake(
+            lambda a, b: abs(rank_correlation(a, b)),
             "a criterion that ranks the experts the wrong way round deserves its minus sign.",
         ),
         Mistake(
-            lambda a, b: -_pearson(_ranks(a), _ranks(b)),
+            lambda a, b: -rank_correlation(a, b),
             "the sign is wrong: one of the two was ranked from the largest down.",
         ),
         Mistake(
             _kendall, "this is Kendall's tau, which counts pairs: take Pearson's of the ranks."
         ),
         Mistake(
-            lambda a, b: _pearson(_ranks(a), _ranks(b)) ** 2,
+            lambda a, b: rank_correlation(a, b) ** 2,
             "this is its square.",
         ),
         Mistake(
-            lambda a, b: _pearson(_ranks(a), b),
+            lambda a, b: _pearson(_mean_ranks(a), b),
             "only the first was turned into ranks.",
         ),
     ),
 )
 
-CHECKS = (_MARGIN, _MEAN_OUTPUTS, _MATCHED, _RANK)
+# --- where alignment may write ------------------------------------------------------------------
+
+MOST = 10.0  # the largest factor that a setting may have
+
+
+def turn(factors):
+    """The embeddings' factor (the fourth) made 1, or any other single change: [5]."""
+    return np.array([1.0 if i == 3 else x for i, x in enumerate(factors)])
+
+
+def _turned(case, got):
+    """What is wrong with the factors, in words."""
+    before, after = case[0], np.asarray(got, float)
+    if not np.isfinite(after).all() or (after < 0).any() or (after > MOST).any():
+        return [f"a factor must be a number from 0 (frozen) to {MOST:g}."]
+    changed = int((~np.isclose(before, after)).sum())
+    if not changed:
+        return ["nothing was turned: the factors are what they were."]
+    if not after.any():
+        return ["everything is frozen: alignment must be free to change something."]
+    if changed > 1:
+        return [
+            f"{changed} factors were changed: turn one, or nobody can say which of them did it."
+        ]
+    return []
+
+
+_TURN = Check(
+    turn,
+    lambda rng: [
+        (np.array([1.0, 1.0, 0.3, 0.0, 1.0]),),
+        *((rng.uniform(0.1, 0.9, 5),) for _ in range(2)),
+    ],
+    "an array [5] of factors",
+    (
+        Mistake(
+            lambda f: f.copy(),
+            "nothing was turned: the factors are what they were.",
+        ),
+        Mistake(
+            lambda f: 2 * f + 0.05,
+            "5 factors were changed: turn one, or nobody can say which of them did it.",
+        ),
+        Mistake(
+            lambda f: np.append(f[:4], f[4] - 2),
+            "a factor must be a number from 0 (frozen) to 10.",
+        ),
+        Mistake(
+            lambda f: 0 * f,
+            "everything is frozen: alignment must be free to change something.",
+        ),
+    ),
+    faults=_turned,
+)
+
+CHECKS = (_MARGIN, _EFFECTIVE, _HALF_GONE, _MATCHED, _RANK, _TURN)
