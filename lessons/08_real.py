@@ -4,8 +4,8 @@
 # # Lesson 8 · Is it real?
 #
 # **Claim.** What lessons 3 to 5 found about *kinds of parts* holds in every seed: routing reads the
-# topic, and alignment wrote refusal into experts, more of it into a few, and not into the router. One
-# finding holds in nine seeds of ten. And *which* expert it is, and in which layer, is an accident.
+# topic, and refusal needs what alignment wrote into experts, a few above all, and into attention, but not
+# what it wrote into the router. One finding holds in nine seeds of ten. And *which* expert it is, and in which layer, is an accident.
 #
 # After this lesson you will be able to
 #
