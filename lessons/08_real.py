@@ -5,7 +5,8 @@
 #
 # **Claim.** What lessons 3 to 5 found about *kinds of parts* holds in every seed: routing reads the
 # topic, and refusal needs what alignment wrote into experts, a few above all, and into attention, but not
-# what it wrote into the router. One finding holds in nine seeds of ten. And *which* expert it is, and in which layer, is an accident.
+# what it wrote into the router. One finding holds in nine seeds of ten. And *which* expert matters most,
+# and in which layer, is an accident.
 #
 # After this lesson you will be able to
 #
