@@ -253,25 +253,21 @@ def test_the_paths_differ_in_how_they_get_there():
 
 
 @pytest.mark.parametrize("popular", [2, 4, 13])
-def test_the_loop_takes_the_blocks_that_the_selections_fill_and_no_more(popular, monkeypatch):
-    """Each expert's own, the last of which may not be full; none for an expert without any."""
-    turns, by_blocks = [], moe._by_blocks
-
-    def counting(block, *given):
-        def counted(expert, *rest):
-            jax.debug.callback(lambda expert: turns.append(int(expert)), expert)
-            return block(expert, *rest)
-
-        return by_blocks(counted, *given)
-
-    monkeypatch.setattr(moe, "_by_blocks", counting)
-    weights = {k: w.astype(np.float32) for k, w in random_weights(71, 13).items()}
+def test_the_loop_takes_the_blocks_that_the_selections_fill_and_no_more(popular):
+    """Each expert's own, the last of which may not be full; none for an expert without any. Every
+    row is its expert's in one block."""
     experts_NA = np.random.default_rng(0).random((71, popular)).argsort(-1)[:, :2]
-    gates_NA = np.ones((71, 2), np.float32)
-    jax.block_until_ready(moe.grouped_moe(weights["x"], weights, experts_NA, gates_NA, block=8))
-    jax.effects_barrier()
-    blocks_E = np.ceil(np.bincount(experts_NA.ravel(), minlength=13) / 8)
-    assert (np.bincount(turns, minlength=13) == 2 * blocks_E).all()  # once up and once down
+    layout = moe._layout(jax.numpy.asarray(experts_NA), 13, 8)
+
+    def block(expert, row, own_R, made, _):
+        turns_E, rows_E = made
+        return turns_E.at[expert].add(1), rows_E.at[expert].add(own_R.sum())
+
+    none_E = jax.numpy.zeros(13, int)
+    turns_E, rows_E = moe._by_blocks(block, layout, (none_E, none_E), layout.choice_M)
+    selections_E = np.bincount(experts_NA.ravel(), minlength=13)
+    np.testing.assert_array_equal(turns_E, np.ceil(selections_E / 8))
+    np.testing.assert_array_equal(rows_E, selections_E)
 
 
 def test_no_scatter_going_backwards():
