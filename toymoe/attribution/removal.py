@@ -23,7 +23,6 @@ from ..model import taps
 from . import choice, methods
 from .evidence import Answers, Evidence, answers_from
 
-CLOSED = -1e9  # the router logit of an expert that cannot be selected
 DRAWS = 3  # of random experts, and of experts used as much
 WAYS = ("set_back", "silenced")
 
@@ -178,7 +177,7 @@ def _sweep(params, other, out_MLE, masked, tokens_BT, answer_B, cfg):
         taken_LE11 = (out_LE & ~masked)[:, :, None, None]
         experts = jax.tree.map(partial(jnp.where, taken_LE11), other, layers["experts"])
         closed_L11E = (out_LE & masked)[:, None, None]
-        edits = taps.Edits(router_logits=taps.replace(closed_L11E, CLOSED))
+        edits = taps.Edits(router_logits=taps.replace(closed_L11E, taps.CLOSED))
         changed = params | {"layers": layers | {"experts": experts}}
         out = model.forward_unchecked(changed, tokens_BT, cfg, True, edits)
         return answers_from(out.logits_BTV[:, -1], answer_B)

@@ -21,6 +21,14 @@ def config_of(args, seed="0") -> Config:
     return build(args.preset or "default", int(seed), overrides)
 
 
+def folder_of_runs(given: str) -> Path:
+    """The folder of a finished run, or of a sweep."""
+    out = Path(given)
+    if not out.is_dir():
+        raise ConfigError(f"{out} is no folder: name that of a finished run, or of a sweep.")
+    return out
+
+
 def study_one(study, report, out: Path, name: str, head: str = "") -> int:
     """Make the study of one finished run, in its folder ``name``; the exit code.
 

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from ..config import ConfigError
 from ..start import start_jax
-from .common import same_line, study_one, study_seeds
+from .common import folder_of_runs, same_line, study_one, study_seeds
 
 BEGUN = ("defences/study.json", "seed-*/defences/study.json")
 HEAD = "\nExperts attacked until fewer than half of the hazards are refused:"
@@ -22,9 +21,7 @@ def add(command) -> None:
 
 
 def _defend(args) -> int:
-    out = Path(args.run)
-    if not out.is_dir():
-        raise ConfigError(f"{out} is no folder: name that of a finished run, or of a sweep.")
+    out = folder_of_runs(args.run)
     start_jax()
     from ..defences import report, study
     from ..runs import studies

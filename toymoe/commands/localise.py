@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from ..config import ConfigError
 from ..start import start_jax
-from .common import same_line
+from .common import folder_of_runs, same_line
 
 BEGUN = ("seed-*/realigned/study.json",)
 HEAD = ("", "refuses", "hazards refused", "m50", "m50 of the first", "rank corr.", "top in common")
@@ -23,9 +22,7 @@ def add(command) -> None:
 
 
 def _localise(args) -> int:
-    out = Path(args.run)
-    if not out.is_dir():
-        raise ConfigError(f"{out} is no folder: name that of a finished run, or of a sweep.")
+    out = folder_of_runs(args.run)
     start_jax()
     from ..pages import tables, terminal
     from ..runs import studies

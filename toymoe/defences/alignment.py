@@ -24,8 +24,6 @@ from ..training import data, loop, objective, optimiser, phases
 from ..training.trainable import Trainable
 from ..world.tables import choose
 
-CLOSED = -1e9  # the router logit of an expert that cannot be selected
-
 
 class Defence(NamedTuple):
     """How an organism is aligned; all zero is plain alignment."""
@@ -96,7 +94,7 @@ def loss(params, tokens_BT, closed_LBE, pretrained, spread, route, cfg: Config):
     """`toymoe.training.objective.loss`, with what the defence adds; hazards are what is refused.
     Without the pretrained parameters, routes are not held."""
     where = closed_LBE[:, :, None]
-    edits = taps.Edits(router_logits=taps.replace(where, CLOSED))
+    edits = taps.Edits(router_logits=taps.replace(where, taps.CLOSED))
     out = model.forward_unchecked(params, tokens_BT[:, :-1], cfg.model, True, edits)
     total = objective.loss_of(out, tokens_BT, cfg)
     at = tokens_BT.shape[1] - world.RESPONSE - 1  # ANS

@@ -24,6 +24,8 @@ import numpy as np
 from ..config import ModelConfig
 from ..errors import ToymoeError
 
+CLOSED = -1e9  # the router logit of an expert that cannot be selected
+
 
 class TapError(ToymoeError, ValueError):
     """One sentence for the reader: what was given, what is allowed, what to do."""
