@@ -44,6 +44,7 @@ BOUNDS = {
     "train.balance": (0.0, 10.0),
     "train.z_loss": (0.0, 10.0),
     "train.chunk": (1, 1_000_000),
+    "train.snapshots": (0, 100),
     "pretrain.steps": (1, 1_000_000),
     "pretrain.learning_rate": (1e-300, 1e300),
     "pretrain.weight_decay": (0.0, 10.0),

@@ -127,7 +127,8 @@ class TrainConfig:
     prompt_weight: float = 0.06  # weight of a prompt token's loss beside a response token's
     balance: float = 0.02  # weight of the Switch load-balance loss
     z_loss: float = 0.0  # weight of the router z-loss
-    chunk: int = 100  # steps between checkpoints; divides both phases: one shape, one program
+    chunk: int = 25  # steps between checkpoints; divides both phases: one shape, one program
+    snapshots: int = 5  # models kept on the way, in each phase (`toymoe explore --snapshots`)
 
     def __post_init__(self):
         require_whole("train.batch", self.batch, 1, 65_536)
@@ -135,6 +136,7 @@ class TrainConfig:
         for name in ("prompt_weight", "balance", "z_loss"):
             require_share(f"train.{name}", getattr(self, name), 0.0, 10.0)
         require_whole("train.chunk", self.chunk, 1, 1_000_000)
+        require_whole("train.snapshots", self.snapshots, 0, 100)
 
 
 def _require_schedule(phase: str, given: "PretrainConfig | AlignConfig") -> None:
@@ -240,7 +242,6 @@ PRESETS = {
         "pretrain.steps": 200,
         "align.steps": 100,
         "train.batch": 64,
-        "train.chunk": 100,
         "eval.prompts": 512,
         "eval.routing_prompts": 128,
     },

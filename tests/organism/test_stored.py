@@ -181,3 +181,18 @@ def test_it_is_the_same_under_other_settings_of_jax(small_run):
         assert loaded(small_run.out) == plain
         assert jax.random.key_impl(jax.random.key(0)) != "threefry2x32"  # and they are set
     assert plain[0][0] != np.float64
+
+
+def test_a_snapshot_is_of_its_run_phase_and_step(small, small_run, tmp_path):
+    shutil.copytree(small_run.out, tmp_path, dirs_exist_ok=True)
+    kept = tmp_path / stored.SNAPSHOTS
+    (kept / "notes-1.npz").touch()
+    (kept / "align-000003.npz").replace(kept / "align-000002.npz")
+    assert stored.snapshots(tmp_path) == [("pretrain", 3), ("align", 2)]
+    with pytest.raises(CheckpointError, match="step is 3 and must be 2"):
+        stored.snapshot(tmp_path, small, "align", 2)
+    with pytest.raises(CheckpointError, match="is not there"):
+        stored.snapshot(tmp_path, small, "pretrain", 4)
+    shutil.copy(kept / "align-000002.npz", kept / "pretrain-000003.npz")
+    with pytest.raises(CheckpointError, match="phase is 'align' and must be 'pretrain'"):
+        stored.snapshot(tmp_path, small, "pretrain", 3)

@@ -7,16 +7,19 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 
 from toymoe import checkpoint
 from toymoe.config import to_dict
 from toymoe.organism import stored
 from toymoe.runs import localisation_plots, plots, runner
+from toymoe.training import phases
 
 pytestmark = pytest.mark.core
 
-RESULTS = ("pretrained.npz", "aligned.npz", "history.npz")
+KEPT = ("snapshots/pretrain-000003.npz", "snapshots/align-000003.npz")
+RESULTS = ("pretrained.npz", "aligned.npz", "history.npz", *KEPT)
 OWN = {"config.json", "tables.npz", "metrics.json", *RESULTS}  # without pictures
 
 
@@ -76,6 +79,24 @@ def test_metrics_hold_what_was_promised(small, small_run):
     assert [len(values) for values in by_layer] == [layers] * len(by_layer)
     names = "compile pretrain align analysis figures total".split()
     assert {f"{name}_s" for name in names} | {"tokens_per_s"} <= metrics["timing"].keys()
+
+
+def test_models_are_kept_on_the_way_and_no_bit_is_another_for_it(small, small_run, tmp_path):
+    out = small_run.out
+    assert stored.snapshots(out) == [("pretrain", 3), ("align", 3)]
+    begun = phases.start(stored.params(out, small, "pretrain"), small, "align")
+    tables, probes = stored.tables(out, small), np.zeros((4, 8), int)
+    chunk = next(phases.run_phase(begun, 0, tables, probes, small, "align"))
+    kept = stored.snapshot(out, small, "align", 3)
+    jax.tree.map(np.testing.assert_array_equal, kept, jax.tree.map(np.asarray, chunk.state.params))
+
+    train = dataclasses.replace(small.train, snapshots=0, chunk=2)
+    none = dataclasses.replace(small, train=train)
+    runner.run(none, tmp_path, pictures=False)
+    assert stored.snapshots(tmp_path) == []
+    for phase in phases.PHASES:
+        models = stored.params(tmp_path, none, phase), stored.params(out, small, phase)
+        jax.tree.map(np.testing.assert_array_equal, *models)
 
 
 def test_progress_is_told_in_order(small, small_run):
@@ -164,19 +185,22 @@ runner.run(from_dict(json.loads(sys.argv[1])), Path(sys.argv[2]), pictures=False
 """
 
 
-@pytest.mark.parametrize("at", [4, 7], ids=["amid pretraining", "amid alignment"])
+@pytest.mark.parametrize(
+    "at", [5, 8, 9], ids=["amid pretraining", "while a model is kept", "amid alignment"]
+)
 def test_killed_while_writing_it_ends_with_the_same_bits(small, small_run, tmp_path, at):
-    # config.json, tables.npz, a state after 3 and 6 steps, pretrained.npz, the start of alignment,
-    # a state after 3 steps, …: killed with the file written beside its place and not yet put there
+    # config.json, tables.npz, a model kept after 3 steps, a state after 3 and 6, pretrained.npz,
+    # the start of alignment, a model kept after 3 steps, a state after 3, …: killed with the file
+    # written beside its place and not yet put there
     arguments = [json.dumps(to_dict(small)), str(tmp_path), str(at)]
     ended = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True)
     assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
-    (leftover,) = tmp_path.glob(".*.tmp")
+    (leftover,) = tmp_path.rglob(".*.tmp")
     assert leftover.stat().st_size > 0
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / ".0123.tmp").write_bytes(b"half a figure")
     told = []
     runner.run(small, tmp_path, told.append, pictures=False)
-    assert (told[0].stage, told[0].done) == {4: ("pretrain", 3), 7: ("align", 0)}[at]
+    assert (told[0].stage, told[0].done) == (("pretrain", 3) if at == 5 else ("align", 0))
     assert same(tmp_path, small_run.out)
     assert files(tmp_path) == OWN

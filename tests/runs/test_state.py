@@ -49,6 +49,7 @@ def test_a_damaged_state_is_refused(small, begun, tmp_path, harm, words):
         "config.json",
         "tables.npz",
         "state.npz",
+        "snapshots",
     }
 
 

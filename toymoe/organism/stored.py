@@ -15,6 +15,8 @@ from ..training import phases
 from . import seeded
 from .organism import Organism
 
+SNAPSHOTS = "snapshots"  # the folder of the models that are kept while a run trains
+
 
 def is_complete(out: Path) -> bool:
     """Whether a run came to its end."""
@@ -123,6 +125,38 @@ def write_params(out: Path, cfg: Config, phase: str, made: model.Params) -> None
     """Store the parameters of a run after a phase."""
     meta = {"config": to_dict(cfg), "phase": phase}
     checkpoint.save(out / f"{phases.NAMES[phase]}.npz", made, meta)
+
+
+def snapshots(out: Path) -> list[tuple[str, int]]:
+    """Phase and step of every model that was kept while the run trained, in order of training."""
+    found = []
+    for path in (out / SNAPSHOTS).glob("*.npz"):
+        phase, _, step = path.stem.rpartition("-")
+        if phase in phases.PHASES and step.isdecimal():
+            found.append((phase, int(step)))
+    return sorted(found, key=lambda at: (phases.PHASES.index(at[0]), at[1]))
+
+
+def snapshot(out: Path, cfg: Config, phase: str, step: int) -> model.Params:
+    """One of `snapshots`.
+
+    Raises:
+      CheckpointError: not there, damaged, or of another run, phase or step.
+    """
+    meta = {"config": to_dict(cfg), "phase": phase, "step": step}
+    return _load(_snapshot(out, phase, step), _like(seeded.params, cfg), meta)
+
+
+def write_snapshot(out: Path, cfg: Config, phase: str, step: int, made: model.Params) -> None:
+    """Keep the parameters of a run after some steps of a phase."""
+    path = _snapshot(out, phase, step)
+    checkpoint.make_folder(path.parent)
+    meta = {"config": to_dict(cfg), "phase": phase, "step": step}
+    checkpoint.save(path, jax.tree.map(np.asarray, made), meta)
+
+
+def _snapshot(out, phase, step):
+    return out / SNAPSHOTS / f"{phase}-{step:06}.npz"
 
 
 @cache

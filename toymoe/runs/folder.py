@@ -13,9 +13,11 @@ from ..errors import ToymoeWarning
 from ..organism import stored
 
 FILES = (  # in the order written
-    "config.json tables.npz state.npz pretrained.npz aligned.npz history.npz figures/*.png "
-    "report.html metrics.json"
+    "config.json tables.npz snapshots/*.npz state.npz pretrained.npz aligned.npz history.npz "
+    "figures/*.png report.html explorer.html metrics.json"
 ).split()
+
+FOLDERS = ("figures", stored.SNAPSHOTS)
 
 
 def prepare(out: Path, force: bool = False) -> None:
@@ -45,7 +47,7 @@ def begin(out: Path, cfg: Config) -> None:
     Raises:
       CheckpointError, ConfigError: it is of other settings, or damaged.
     """
-    for half_written in [*out.glob(".*.tmp"), *out.glob("figures/.*.tmp")]:
+    for half_written in [path for name in (".", *FOLDERS) for path in (out / name).glob(".*.tmp")]:
         half_written.unlink()
     if not (out / "config.json").is_file():
         stored.write_config(out, cfg)
@@ -67,7 +69,8 @@ def begin(out: Path, cfg: Config) -> None:
 
 def is_blank(out: Path) -> bool:
     """Whether a folder holds nothing, or what a run killed in its first moments leaves."""
+    inside = [path for name in FOLDERS for path in out.glob(f"{name}/*")]
     return not any(
-        path.name != "figures" and not (path.name.startswith(".") and path.suffix == ".tmp")
-        for path in [*out.iterdir(), *out.glob("figures/*")]
+        path.name not in FOLDERS and not (path.name.startswith(".") and path.suffix == ".tmp")
+        for path in [*out.iterdir(), *inside]
     )

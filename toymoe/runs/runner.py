@@ -19,7 +19,7 @@ from ..measures import contrasts, history, weights
 from ..measures.behaviour import behaviour_of
 from ..measures.examples import examples_of
 from ..organism import seeded, stored
-from ..training import phases
+from ..training import phases, snapshots
 from . import folder, report, state
 from .clock import Clock
 from .painter import Painter
@@ -108,6 +108,7 @@ def _standing(cfg, out, prompts, clock):
 def _train_phase(cfg, out, tables, prompts, clock, watch, now):
     """To the end of a phase, kept after every chunk."""
     phase, total = now.phase, phases.steps(cfg, now.phase)
+    keep = snapshots.kept_steps(total, cfg.train.chunk, cfg.train.snapshots)
     watch(Progress(phase, now.step, total))
     chunks = phases.run_phase(now.state, now.step, tables, prompts.tokens_BP, cfg, phase)
     while True:
@@ -117,6 +118,8 @@ def _train_phase(cfg, out, tables, prompts, clock, watch, now):
             return now
         with clock(f"{phase}_s"):
             raw = history.append(now.raw, chunk, phase)
+            if chunk.step in keep:
+                stored.write_snapshot(out, cfg, phase, chunk.step, chunk.state.params)
             now = state.Standing(phase, chunk.step, chunk.state, raw, clock.seconds)
             state.write(out, cfg, now)
             shown = history.latest(raw, prompts, cfg)

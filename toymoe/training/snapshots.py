@@ -1,4 +1,5 @@
-"""What is recorded while a model trains: routes and predictions on fixed prompts."""
+"""What is recorded while a model trains: routes and predictions on fixed prompts; and when the
+model itself is kept."""
 
 from functools import partial
 from typing import NamedTuple
@@ -29,6 +30,15 @@ def record_steps(total: int) -> list[int]:
         at.add(int(step))
         step = min(step * 2**0.5, step + total / 16)
     return sorted(at)
+
+
+def kept_steps(total: int, chunk: int, n: int) -> list[int]:
+    """The ends of chunks of a phase at which the model is kept, at most ``n`` of them, crowding
+    early; its last step is none of them."""
+    if chunk >= total:
+        return []
+    at = chunk * np.round(np.geomspace(1, total / chunk, n + 1)[:n])
+    return sorted({int(step) for step in at if step < total})
 
 
 def snapshot(params: model.Params, tokens_BP, cfg: Config) -> Snapshot:
