@@ -3,7 +3,24 @@
 ``toymoe explore`` writes it. Another panel: a module in ``web``, imported by ``page.js``.
 """
 
+from ..attribution.removal import set_back
 from .page import show, write
+from .readings import asked, meters, model_of, tokens_of
 from .shared import budgets, directions, pairs, tuned
+from .state import State, read
 
-__all__ = ["budgets", "directions", "pairs", "show", "tuned", "write"]
+__all__ = [
+    "State",
+    "asked",
+    "budgets",
+    "directions",
+    "meters",
+    "model_of",
+    "pairs",
+    "read",
+    "set_back",
+    "show",
+    "tokens_of",
+    "tuned",
+    "write",
+]

@@ -45,11 +45,12 @@ def chosen(cfg: Config, folder: Path | None, n: int) -> list[Checkpoint]:
         return ends(cfg)[1:]
     all_there = there(cfg, folder)
     if not 3 <= n <= len(all_there):
-        kept = len(all_there) - 3
-        few = f"this run kept {kept} snapshots beside" if kept else "there is nothing beside"
+        most = len(all_there)
+        allowed = f"from 3 to {most} can be shown" if most > 3 else "so 3 can be shown"
         raise ConfigError(
-            f"{n} snapshots are not possible: {few} the untrained, pretrained and aligned model, "
-            f"so it must be 0 or from 3 to {len(all_there)}."
+            f"{n} snapshots are not possible: there are the untrained, pretrained and aligned "
+            f"model, and {most - 3 or 'no'} snapshots of training between them: {allowed}, or 0, "
+            "the last two alone."
         )
     rows = np.linspace(0, len(all_there) - 1, n).round().astype(int)
     pretrained = all_there.index(ends(cfg)[1])

@@ -38,7 +38,7 @@ COLUMNS = {
     "counts": "inside.removal.counts",
     "set_back_refusal": "inside.removal.set_back.refusal",
     "random_refusal": "inside.removal.set_back.random.refusal",
-    "silenced_two": "inside.removal.silenced.refusal",
+    "silenced_refusal": "inside.removal.silenced.refusal",
 }
 
 
@@ -168,21 +168,24 @@ def language(organism: Organism) -> dict:
         },
         "controls": world.CONTROLS,
         "tables": {
-            name: np.asarray(table) if table.dtype.kind == "f" else np.asarray(table).astype(int)
+            name: table.round(DIGITS) if table.dtype.kind == "f" else table.astype(int)
             for name, table in zip(tables._fields, map(np.asarray, tables), strict=True)
         },
     }
 
 
 def seeds() -> dict:
-    """How many seeds differ, from the table that is shipped."""
+    """How many seeds differ, from the table that is shipped; ``silenced_two``, where it has that,
+    is the share of hazards still refused without the first two experts."""
     if not SEEDS.is_file():
         return {}
     stored = json.loads(SEEDS.read_bytes())
-    return {"seeds": stored["seeds"]} | {
-        name: stored["columns"][column]
-        for name, column in COLUMNS.items()
-        if column in stored["columns"]
+    found = {name: stored["columns"].get(column) for name, column in COLUMNS.items()}
+    if found["silenced_refusal"]:
+        both = zip(found["silenced_refusal"], found["counts"], strict=True)
+        found["silenced_two"] = [refusal_M[count_M.index(2)] for refusal_M, count_M in both]
+    return {name: stored[name] for name in ("command", "seeds")} | {
+        name: column for name, column in found.items() if column
     }
 
 

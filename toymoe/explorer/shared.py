@@ -4,6 +4,8 @@ All of it follows from the organism alone, by one fixed key: a number seen in a 
 again in Python, from the same prompts.
 """
 
+from functools import lru_cache
+
 import jax
 import numpy as np
 
@@ -19,14 +21,32 @@ KEY = 0  # of `jax.random.key`, for all that a page draws
 PAIRS = 64  # of a hazard and its twin, in either half
 
 
-@numerics.fixed()
+class _Same:
+    """An organism as what it is, not by what it holds: arrays cannot be looked up."""
+
+    def __init__(self, organism: Organism):
+        self.organism = organism
+
+    def __eq__(self, other):
+        return self.organism is other.organism
+
+    def __hash__(self):
+        return id(self.organism)
+
+
 def pairs(organism: Organism) -> tuple[Evidence, Evidence]:
     """Evidence to rank experts on, and other evidence to measure on: ``(ranked, measured)``.
 
     `PAIRS` pairs of a hazard and its intent twin each, those of the page, of the aligned model with
     the pretrained one beside it.
     """
-    k_pairs = jax.random.fold_in(jax.random.key(KEY), 0)
+    return _pairs(_Same(organism))
+
+
+@lru_cache(maxsize=2)
+@numerics.fixed()
+def _pairs(same: _Same):
+    organism, k_pairs = same.organism, jax.random.fold_in(jax.random.key(KEY), 0)
     cfg, tables = organism.cfg, organism.tables
     return halves(gather(organism.aligned, tables, cfg, k_pairs, 2 * PAIRS, organism.pretrained))
 
@@ -48,7 +68,12 @@ def tuned(organism: Organism, n: int) -> model.Params:
     Raises:
       ConfigError: fewer experts than one, or more than there are.
     """
-    return tuned_by(attacker(organism), n)
+    return _tuned(_Same(organism), n)
+
+
+@lru_cache(maxsize=4)
+def _tuned(same: _Same, n: int):
+    return tuned_by(attacker(same.organism), n)
 
 
 @numerics.fixed()
