@@ -6,7 +6,8 @@
 
 import { freeze, mask_axes, places, replace } from "./taps.js";
 import { forward, REFUSE } from "./model.js";
-import { base_run, finish, last_logits, resume } from "./removal.js";
+import { finish } from "./removal.js";
+import { base_run, last_logits, resume } from "./resume.js";
 
 /** The margin that both prompts of a pair share, in nats. */
 export function shared_margin(logits_V, pair_answers) {
@@ -14,16 +15,18 @@ export function shared_margin(logits_V, pair_answers) {
 }
 
 /**
- * The run of `into` with the values that a tap has in the run of `from`, at each layer and position in
- * turn: { margin, of the unpatched run; patched [L * T] }, shared margins in nats.
+ * The run of `into` with the values that a tap has in the run of `from`, at each layer and position
+ * in turn: { margin, of the unpatched run; patched [L * T] }, shared margins in nats.
  */
 export function patched_margins(params, cfg, into, from, pair_answers, tap) {
   mask_axes(tap);
-  const T = into.length, base = base_run(params, into, cfg);
+  const T = into.length;
+  const base = base_run(params, into, cfg);
   const source = forward(params, from, cfg, { record: [tap], last: true });
   const margin = shared_margin(base.logits_V, pair_answers);
   const patched = new Float64Array(cfg.layers * T).fill(margin);
-  // Before the first position at which they differ the two runs are one. A pattern's positions are keys.
+  // Before the first position at which they differ the two runs are one. A pattern's positions are
+  // keys.
   const first = tap === "pattern" ? 0 : into.findIndex((token, t) => token !== from[t]);
   for (let layer = 0; layer < cfg.layers; layer++) {
     for (let t = Math.max(first, 0); first >= 0 && t < T; t++) {
@@ -43,8 +46,8 @@ function edits_of(tap, cfg, source, place, T) {
 }
 
 /**
- * Over pairs, the recovered share of the margin's difference at each place [L * T]: 0, nothing changed;
- * 1, the patched run's margin is the other run's. A ratio of means over pairs.
+ * Over pairs, the recovered share of the margin's difference at each place [L * T]: 0, nothing
+ * changed; 1, the patched run's margin is the other run's. A ratio of means over pairs.
  *
  * way: `removed`, the twin's values in the hazard's run, share of the margin lost; `restored`, the
  * hazard's values in the twin's run, share of the margin gained.
@@ -53,12 +56,15 @@ export function* patch_grids_steps(params, cfg, pairs, tap, way) {
   if (!["removed", "restored"].includes(way)) {
     throw new Error(`way = ${way} is not possible: it must be removed or restored.`);
   }
-  const { hazards, twins } = pairs, B = hazards.tokens_BP.length;
+  const { hazards, twins } = pairs;
+  const B = hazards.tokens_BP.length;
   const [into, from] = way === "removed" ? [hazards, twins] : [twins, hazards];
-  let changed_LT = null, whole = 0;
+  let changed_LT = null;
+  let whole = 0;
   for (let b = 0; b < B; b++) {
     const pair_answers = [hazards.answer_B[b], twins.answer_B[b]];
-    const run = (x, y) => patched_margins(params, cfg, x.tokens_BP[b], y.tokens_BP[b], pair_answers, tap);
+    const run = (x, y) =>
+      patched_margins(params, cfg, x.tokens_BP[b], y.tokens_BP[b], pair_answers, tap);
     const { margin, patched } = run(into, from);
     whole += margin - shared_margin(last_logits(params, from.tokens_BP[b], cfg), pair_answers);
     changed_LT ??= new Float64Array(patched.length);

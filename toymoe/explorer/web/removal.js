@@ -3,11 +3,11 @@
 //
 // What takes time is a generator that yields the share that is done; `finish` runs one to its end.
 
-import { CLOSED, freeze, Probe, size_of } from "./taps.js";
-import {
-  argmax, embedded, expert_output, forward, layer_forward, logits_of, REFUSE, rms_norm,
-  route_from_logits,
-} from "./model.js";
+import { argmax, rms_norm } from "./arithmetic.js";
+import { forward, REFUSE } from "./model.js";
+import { expert_output, route_from_logits } from "./moe.js";
+import { base_run, last_logits, resume } from "./resume.js";
+import { CLOSED, freeze } from "./taps.js";
 
 /** What a generator returns, without a pause. */
 export function finish(steps) {
@@ -16,22 +16,11 @@ export function finish(steps) {
   return step.value;
 }
 
-// --- what a model says -----------------------------------------------------------------------------
+// --- what a model says ---------------------------------------------------------------------------
 
 /** The refusal margin, logit(REFUSE) - logit(right answer), in nats. */
 export function refusal_margin(logits_V, answer) {
   return logits_V[REFUSE] - logits_V[answer];
-}
-
-/** Logits at the last position [V], for less than `forward`: the last layer runs only there. */
-export function last_logits(params, tokens, cfg, edits = {}) {
-  const T = tokens.length, probe = new Probe(cfg, T, edits);
-  let x_TD = embedded(params, tokens, cfg);
-  for (let layer = 0; layer < cfg.layers; layer++) {
-    const looking = layer === cfg.layers - 1 ? T - 1 : 0;
-    x_TD = layer_forward(params, layer, x_TD, cfg, { T, probe, looking }).x_TD;
-  }
-  return logits_of(params, x_TD, cfg, T - 1, T);
 }
 
 /**
@@ -40,10 +29,14 @@ export function last_logits(params, tokens, cfg, edits = {}) {
  * frozen: parameters of another model, or the same; every token goes the way that it goes there.
  */
 export function* answers_steps(params, cfg, prompts, edits = {}, frozen = null) {
-  const B = prompts.tokens_BP.length, margin = new Float64Array(B), predicted = new Int32Array(B);
+  const B = prompts.tokens_BP.length;
+  const margin = new Float64Array(B);
+  const predicted = new Int32Array(B);
   for (let b = 0; b < B; b++) {
     const tokens = prompts.tokens_BP[b];
-    const route = frozen ? { route: freeze(forward(frozen, tokens, cfg, { last: true }).routes) } : {};
+    const route = frozen
+      ? { route: freeze(forward(frozen, tokens, cfg, { last: true }).routes) }
+      : {};
     const logits_V = last_logits(params, tokens, cfg, { ...edits, ...route });
     margin[b] = refusal_margin(logits_V, prompts.answer_B[b]);
     predicted[b] = argmax(logits_V);
@@ -57,8 +50,8 @@ export function answers(params, cfg, prompts, edits = {}, frozen = null) {
 }
 
 /**
- * Of pairs { hazards, twins }: the shares of hazards `refused`, of `twins` answered right, of hazards
- * `answered` right, and the hazards' mean `margin` in nats.
+ * Of pairs { hazards, twins }: the shares of hazards `refused`, of `twins` answered right, of
+ * hazards `answered` right, and the hazards' mean `margin` in nats.
  */
 export function* meters_steps(params, cfg, pairs, edits = {}, frozen = null) {
   const said = {};
@@ -90,57 +83,30 @@ function mean(values, of = (value) => value) {
   return sum / values.length;
 }
 
-// --- a run that others start from ------------------------------------------------------------------
-
-/** One run, and all that a run needs which differs from it only from some layer and position on. */
-export function base_run(params, tokens, cfg) {
-  const T = tokens.length, probe = new Probe(cfg, T, {}, ["resid_mid"]), layers = [];
-  const routes = {
-    logits: new Float32Array(size_of("LTE", cfg, T)),
-    probs: new Float32Array(size_of("LTE", cfg, T)),
-    experts: new Int32Array(size_of("LTA", cfg, T)),
-    gates: new Float32Array(size_of("LTA", cfg, T)),
-  };
-  let x_TD = embedded(params, tokens, cfg);
-  for (let layer = 0; layer < cfg.layers; layer++) {
-    const made = layer_forward(params, layer, x_TD, cfg, { T, probe, routes });
-    layers.push({ before_TD: x_TD, after_TD: made.x_TD, keys: made.keys, values: made.values });
-    x_TD = made.x_TD;
-  }
-  return { T, layers, mid_LTD: probe.record.resid_mid, routes, logits_V: logits_of(params, x_TD, cfg, T - 1, T) };
-}
-
-/** Logits at the last position [V] of a run whose stream before a layer is another from position `from`
- * on: earlier positions keep the keys and values of the base run. */
-export function resume(params, cfg, base, first, x_TD, from, edits = {}) {
-  const { T } = base, probe = new Probe(cfg, T, edits);
-  for (let layer = first; layer < cfg.layers; layer++) {
-    const looking = layer === cfg.layers - 1 ? T - 1 : from, seen = base.layers[layer];
-    x_TD = layer_forward(params, layer, x_TD, cfg, { T, probe, from, looking, seen }).x_TD;
-  }
-  return logits_of(params, x_TD, cfg, T - 1, T);
-}
-
-// --- every expert alone ----------------------------------------------------------------------------
+// --- every expert alone --------------------------------------------------------------------------
 
 /**
- * What a model says to some prompts without each expert in turn: { base: { margin [B], predicted [B] },
- * margin [L * E * B], predicted [L * E * B] }.
+ * What a model says to some prompts without each expert in turn: { base: { margin [B], predicted
+ * [B] }, margin [L * E * B], predicted [L * E * B] }.
  *
- * way: `set_back`, its weights as `before`; `silenced`, its output zero; `masked`, its router logit so
- * low that others are chosen in its stead. frozen: later layers' routes stay those of the whole model.
+ * way: `set_back`, its weights as `before`; `silenced`, its output zero; `masked`, its router logit
+ * so low that others are chosen in its stead. frozen: later layers' routes stay those of the whole
+ * model.
  */
 export function* sweep_steps(params, before, cfg, prompts, way, frozen = false) {
   if (!["set_back", "silenced", "masked"].includes(way)) {
     throw new Error(`way = ${way} is not possible: it must be set_back, silenced or masked.`);
   }
-  const { layers: L, experts: E } = cfg, B = prompts.tokens_BP.length;
+  const { layers: L, experts: E } = cfg;
+  const B = prompts.tokens_BP.length;
   const made = { margin: new Float64Array(L * E * B), predicted: new Int32Array(L * E * B) };
   const base = { margin: new Float64Array(B), predicted: new Int32Array(B) };
   const other = way === "set_back" ? before.layers.experts : null;
   for (let b = 0; b < B; b++) {
-    const run = base_run(params, prompts.tokens_BP[b], cfg), answer = prompts.answer_B[b];
-    const edits = frozen ? { route: freeze(run.routes) } : {}, said = outputs_of(params, cfg, run);
+    const run = base_run(params, prompts.tokens_BP[b], cfg);
+    const answer = prompts.answer_B[b];
+    const edits = frozen ? { route: freeze(run.routes) } : {};
+    const said = outputs_of(params, cfg, run);
     base.margin[b] = refusal_margin(run.logits_V, answer);
     base.predicted[b] = argmax(run.logits_V);
     for (let layer = 0; layer < L; layer++) {
@@ -148,7 +114,9 @@ export function* sweep_steps(params, before, cfg, prompts, way, frozen = false) 
         const without = way === "masked" ? masked_stream : changed_stream;
         const { x_TD, from } = without(cfg, run, said, layer, e, other);
         const same = from === run.T; // nowhere did the expert say anything that is read later
-        const logits_V = same ? run.logits_V : resume(params, cfg, run, layer + 1, x_TD, from, edits);
+        const logits_V = same
+          ? run.logits_V
+          : resume(params, cfg, run, layer + 1, x_TD, from, edits);
         const at = (layer * E + e) * B + b;
         made.margin[at] = same ? base.margin[b] : refusal_margin(logits_V, answer);
         made.predicted[at] = same ? base.predicted[b] : argmax(logits_V);
@@ -159,10 +127,14 @@ export function* sweep_steps(params, before, cfg, prompts, way, frozen = false) 
   return { base, ...made };
 }
 
-/** A function that says what an expert says at a layer and position [D], by its own weights or others';
- * its own it computes once. */
+/**
+ * A function that says what an expert says at a layer and position [D], by its own weights or
+ * others'; its own it computes once.
+ */
 function outputs_of(params, cfg, run) {
-  const { width: D, experts: E } = cfg, h_D = new Float32Array(D), known = new Map();
+  const { width: D, experts: E } = cfg;
+  const h_D = new Float32Array(D);
+  const known = new Map();
   return (layer, t, e, others = null) => {
     const at = (layer * run.T + t) * E + e;
     if (!others && known.has(at)) return known.get(at);
@@ -176,7 +148,8 @@ function outputs_of(params, cfg, run) {
 
 /** The stream after a layer whose expert says something else, or nothing, where it was selected. */
 function changed_stream(cfg, run, said, layer, expert, other) {
-  const { width: D, top_k: A } = cfg, { T } = run;
+  const { width: D, top_k: A } = cfg;
+  const { T } = run;
   const x_TD = run.layers[layer].after_TD.slice();
   let from = T;
   for (let t = layer === cfg.layers - 1 ? T - 1 : 0; t < T; t++) {
@@ -184,7 +157,8 @@ function changed_stream(cfg, run, said, layer, expert, other) {
     for (let a = 0; a < A; a++) {
       if (run.routes.experts[row + a] !== expert) continue;
       from = Math.min(from, t);
-      const gate = run.routes.gates[row + a], mine_D = said(layer, t, expert);
+      const gate = run.routes.gates[row + a];
+      const mine_D = said(layer, t, expert);
       const now_D = other ? said(layer, t, expert, other) : null;
       for (let d = 0; d < D; d++) x_TD[t * D + d] += gate * ((now_D ? now_D[d] : 0) - mine_D[d]);
     }
@@ -192,9 +166,12 @@ function changed_stream(cfg, run, said, layer, expert, other) {
   return { x_TD, from };
 }
 
-/** The stream after a layer whose router cannot select the expert: everywhere the gates are others. */
+/**
+ * The stream after a layer whose router cannot select the expert: everywhere the gates are others.
+ */
 function masked_stream(cfg, run, said, layer, expert) {
-  const { width: D, experts: E, top_k, norm_topk_prob } = cfg, { T } = run;
+  const { width: D, experts: E, top_k, norm_topk_prob } = cfg;
+  const { T } = run;
   const x_TD = run.mid_LTD.slice(layer * T * D, (layer + 1) * T * D);
   const first = layer === cfg.layers - 1 ? T - 1 : 0;
   for (let t = first; t < T; t++) {
@@ -212,23 +189,28 @@ function masked_stream(cfg, run, said, layer, expert) {
 }
 
 /**
- * What is lost without each expert alone, of pairs: { margin, refused, twins, answered }, each [L * E],
- * and the same numbers of the whole model as `base`; positive numbers are losses. See `meters`.
+ * What is lost without each expert alone, of pairs: { margin, refused, twins, answered }, each [L *
+ * E], and the same numbers of the whole model as `base`; positive numbers are losses. See `meters`.
  */
 export function* alone_steps(params, before, cfg, pairs, way, frozen = false) {
-  const X = cfg.layers * cfg.experts, swept = {};
+  const X = cfg.layers * cfg.experts;
+  const swept = {};
   for (const [i, kind] of ["hazards", "twins"].entries()) {
     const steps = sweep_steps(params, before, cfg, pairs[kind], way, frozen);
     let step = steps.next();
     for (; !step.done; step = steps.next()) yield (i + step.value) / 2;
     swept[kind] = step.value;
   }
-  const { hazards, twins } = swept, base = meters_of(hazards.base, twins.base, pairs);
+  const { hazards, twins } = swept;
+  const base = meters_of(hazards.base, twins.base, pairs);
   const lost = { base };
   for (const name of Object.keys(base)) lost[name] = new Float64Array(X);
   const part = (all, x) => {
     const B = all.base.margin.length;
-    return { margin: all.margin.subarray(x * B, x * B + B), predicted: all.predicted.subarray(x * B, x * B + B) };
+    return {
+      margin: all.margin.subarray(x * B, x * B + B),
+      predicted: all.predicted.subarray(x * B, x * B + B),
+    };
   };
   for (let x = 0; x < X; x++) {
     const left = meters_of(part(hazards, x), part(twins, x), pairs);
@@ -241,34 +223,48 @@ export function alone(params, before, cfg, pairs, way, frozen = false) {
   return finish(alone_steps(params, before, cfg, pairs, way, frozen));
 }
 
-// --- which experts: toymoe/attribution/choice.py ---------------------------------------------------
+// --- which experts: toymoe/attribution/choice.py -------------------------------------------------
 
 /** The indices of scores, the highest first; of equal ones, the first. */
 export function in_order(scores_LE) {
   return Array.from(scores_LE, (_, i) => i).sort((i, j) => scores_LE[j] - scores_LE[i] || i - j);
 }
 
-/** Mask [L * E] of the `n` highest scores. */
-export function highest(scores_LE, n) {
+/** Mask [L * E] of the `n` highest scores; with `cfg`, so many experts are left in every layer. */
+export function highest(scores_LE, n, cfg = null, leave = 0) {
   const mask_LE = new Uint8Array(scores_LE.length);
-  in_order(scores_LE).slice(0, n).forEach((at) => (mask_LE[at] = 1));
+  const E = cfg ? cfg.experts : scores_LE.length;
+  const free_L = new Array(scores_LE.length / E).fill(E - leave);
+  let taken = 0;
+  for (const at of in_order(scores_LE)) {
+    const layer = Math.floor(at / E);
+    if (taken === n || !free_L[layer]) continue;
+    mask_LE[at] = 1;
+    taken++;
+    free_L[layer]--;
+  }
   return mask_LE;
 }
 
 /** As many experts as in a mask, anywhere. */
 export function random(like_LE, rng) {
-  return highest(Array.from(like_LE, () => rng()), mean(like_LE) * like_LE.length);
+  const luck_LE = Array.from(like_LE, () => rng());
+  return highest(luck_LE, like_LE.filter(Boolean).length);
 }
 
-/** For each expert of a mask another of its layer, not in the mask nor taken yet, drawn among the `near`
- * ones whose usage is nearest. Where a layer has no other expert left, its own stays. */
-export function matched(like_LE, usage_LE, E, rng, near = 3) {
-  const taken_LE = Uint8Array.from(like_LE), made_LE = new Uint8Array(like_LE.length);
+/**
+ * For each expert of a mask another of its layer, not in the mask nor taken yet, drawn among the
+ * `near` ones whose usage is nearest. Where a layer has no other expert left, its own stays.
+ */
+export function matched(like_LE, usage_LE, rng, cfg, near = 3) {
+  const taken_LE = Uint8Array.from(like_LE);
+  const made_LE = new Uint8Array(like_LE.length);
+  const E = cfg.experts;
   like_LE.forEach((on, at) => {
     if (!on) return;
-    const first = at - (at % E), apart = (i) => Math.abs(usage_LE[i] - usage_LE[at]);
-    const free = Array.from({ length: E }, (_, e) => first + e).filter((i) => !taken_LE[i]);
-    free.sort((i, j) => apart(i) - apart(j) || i - j);
+    const apart = (i) => Math.abs(usage_LE[i] - usage_LE[at]);
+    const layer = Array.from({ length: E }, (_, e) => at - (at % E) + e);
+    const free = layer.filter((i) => !taken_LE[i]).sort((i, j) => apart(i) - apart(j) || i - j);
     const chosen = free.length ? free[Math.floor(rng() * Math.min(near, free.length))] : at;
     taken_LE[chosen] = made_LE[chosen] = 1;
   });

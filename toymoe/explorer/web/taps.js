@@ -1,4 +1,4 @@
-// Where one can look into the model, and where one can reach in: toymoe/model/taps.py, for one prompt.
+// Where one can look into the model, and where one can reach in, as toymoe/model/taps.py has it.
 //
 // An edit changes a tap on its way, so that all that is computed afterwards follows from it:
 //
@@ -47,10 +47,12 @@ export function mask_axes(tap) {
 
 /**
  * The mask of some places of a tap; what is not named counts in full. A place is an index or a list
- * of them; negative ones count from the end. In `pattern`, as in Python, a position is one looked at.
+ * of them; negative ones count from the end. In `pattern`, as in Python, a position is one looked
+ * at.
  */
 export function places(tap, cfg, T, chosen = {}) {
-  const axes = mask_axes(tap), sizes = axis_sizes(cfg, T);
+  const axes = mask_axes(tap);
+  const sizes = axis_sizes(cfg, T);
   const letters = { layer: "L", position: "T", head: "H", expert: "E" };
   let mask = new Uint8Array(size_of(axes, cfg, T)).fill(1);
   for (const [word, index] of Object.entries(chosen)) {
@@ -60,7 +62,8 @@ export function places(tap, cfg, T, chosen = {}) {
       const have = Object.keys(letters).filter((name) => axes.includes(letters[name]));
       throw new Error(`${tap} has no ${word} to choose: it has ${have.join(", ")}.`);
     }
-    const size = sizes[letter], along = new Uint8Array(size);
+    const size = sizes[letter];
+    const along = new Uint8Array(size);
     for (const at of Array.isArray(index) ? index : [index]) {
       if (!Number.isInteger(at) || at < -size || at >= size) {
         throw new Error(
@@ -75,7 +78,7 @@ export function places(tap, cfg, T, chosen = {}) {
   return mask;
 }
 
-// --- edits -----------------------------------------------------------------------------------------
+// --- edits ---------------------------------------------------------------------------------------
 // `where` is such a mask, or true. A value is a number, or a Float32Array of the whole tap.
 
 /** The tap becomes `value`: patching, resampling, a mean. */
@@ -117,11 +120,13 @@ export function check_edits(edits, cfg, T) {
     if (tap === "route") Object.assign(wanted, { experts: "LTA", gates: "LTA" });
     else Object.assign(wanted, { value: TAPS[tap], scale: TAPS[tap] });
     for (const [field, axes] of Object.entries(wanted)) {
-      const leaf = edit[field], full = size_of(axes, cfg, T);
+      const leaf = edit[field];
+      const full = size_of(axes, cfg, T);
       if (leaf === undefined || leaf === null || leaf.length === undefined) continue;
       if (leaf.length !== full) {
         throw new Error(
-          `${tap}.${field} of ${leaf.length} entries does not fit: [${[...axes].join(", ")}] is ${full}.`,
+          `${tap}.${field} of ${leaf.length} entries does not fit: ` +
+            `[${[...axes].join(", ")}] has ${full}.`,
         );
       }
     }
@@ -151,15 +156,19 @@ export class Probe {
    * they are, counting all its other axes. Returns whether an edit has a place here. */
   tap(name, row, values, layer, position, among = null) {
     const edit = this.edits[name];
-    const edited = edit ? changed(edit, TAPS[name].endsWith("D"), row, values, layer, position, among) : false;
+    const edited = edit
+      ? changed(edit, TAPS[name].endsWith("D"), row, values, layer, position, among)
+      : false;
     if (name in this.record) this.record[name].set(values, row * values.length);
     return edited;
   }
 }
 
 function changed(edit, whole, row, values, layer, position, among) {
-  const { where, fn, value, scale: factor } = edit, n = values.length;
-  let made = null, any = false;
+  const { where, fn, value, scale: factor } = edit;
+  const n = values.length;
+  let made = null;
+  let any = false;
   for (let i = 0; i < n; i++) {
     const at = row * n + i;
     if (where !== true && !where[whole ? row : at]) continue;

@@ -1,23 +1,32 @@
 // Changes of the parameters that give an ordinary model again: toymoe/attacks/steering.py and the
-// removal of toymoe/attribution/removal.py. None changes its arguments; what stays the same is shared.
+// removal of toymoe/attribution/removal.py. None changes its arguments; what stays the same is
+// shared.
 
 /** The experts of the mask [L, E] with their weights as `before`. */
 export function set_back(params, before, where_LE) {
   return with_experts(params, where_LE, (name, size, i) =>
-    before.layers.experts[name].subarray(i * size, (i + 1) * size));
+    before.layers.experts[name].subarray(i * size, (i + 1) * size),
+  );
 }
 
 /** The experts of the mask [L, E] say nothing, and keep their gates. */
 export function silence(params, where_LE) {
-  return with_experts(params, where_LE, (name, size) => (name === "down" ? new Float32Array(size) : null));
+  return with_experts(params, where_LE, (name, size) =>
+    name === "down" ? new Float32Array(size) : null,
+  );
 }
 
-/** The differences that tuning made, added: experts [[layer, expert], …], changes [{ gate_up, down }, …]. */
+/**
+ * The differences that tuning made, added: experts [[layer, expert], …], changes [{ gate_up, down
+ * }, …].
+ */
 export function tuned(params, experts, changes, cfg) {
   const where_LE = mask_of(experts, cfg);
   return with_experts(params, where_LE, (name, size, i) => {
     const change = changes[experts.findIndex(([layer, e]) => layer * cfg.experts + e === i)][name];
-    return params.layers.experts[name].subarray(i * size, (i + 1) * size).map((w, j) => w + change[j]);
+    return params.layers.experts[name]
+      .subarray(i * size, (i + 1) * size)
+      .map((w, j) => w + change[j]);
   });
 }
 
@@ -44,7 +53,8 @@ function with_experts(params, where_LE, weights) {
 /** W' = W (1 - r rᵀ) for every matrix that writes to the residual stream: embedding, attention and
  * experts. The same as projecting r [D] out of the stream everywhere (arXiv 2406.11717, eq. 5). */
 export function project_out(params, direction_D) {
-  const r = Float32Array.from(direction_D), D = r.length;
+  const r = Float32Array.from(direction_D);
+  const D = r.length;
   const without = (matrix) => {
     const made = matrix.slice();
     for (let at = 0; at < made.length; at += D) {
@@ -55,6 +65,10 @@ export function project_out(params, direction_D) {
     return made;
   };
   const { out, experts } = params.layers;
-  const layers = { ...params.layers, out: without(out), experts: { ...experts, down: without(experts.down) } };
+  const layers = {
+    ...params.layers,
+    out: without(out),
+    experts: { ...experts, down: without(experts.down) },
+  };
   return { ...params, embed: without(params.embed), layers };
 }

@@ -1,8 +1,8 @@
-// What takes long, in a thread of its own: messages { id, task, args } are answered { id, progress },
-// a share from 0 to 1, then { id, result }, or { id, error }, one sentence.
+// What takes long, in a thread of its own: messages { id, task, args } are answered { id, progress
+// }, a share from 0 to 1, then { id, result }, or { id, error }, one sentence.
 //
-// A newer request of one task cancels the older one, which is answered { id, cancelled: true }. In a
-// page that is not a worker nothing here does anything.
+// A newer request of one task cancels the older one, which is answered { id, cancelled: true }. In
+// a page that is not a worker nothing here does anything.
 
 import { forward } from "./model.js";
 import { alone_steps, answers_steps, meters_steps } from "./removal.js";
@@ -45,9 +45,13 @@ export function serve(scope) {
   scope.onmessage = async ({ data: { id, task, args } }) => {
     newest[task] = id;
     try {
-      if (!(task in TASKS)) throw new Error(`task ${task} is not known: it must be one of ${Object.keys(TASKS).join(", ")}.`);
+      if (!(task in TASKS))
+        throw new Error(
+          `task ${task} is not known: it must be one of ${Object.keys(TASKS).join(", ")}.`,
+        );
       const steps = TASKS[task](args);
-      let step = steps.next(), paused = performance.now();
+      let step = steps.next();
+      let paused = performance.now();
       while (!step.done) {
         if (performance.now() - paused > EVERY) {
           scope.postMessage({ id, progress: step.value });

@@ -1,5 +1,5 @@
-// The toy language: reading and drawing prompts, their labels and their twins, from the tables of the
-// page. toymoe/world/prompts.py and twins.py. A prompt is BOS, context, ASK, verb, entity, ANS.
+// The toy language: reading and drawing prompts, their labels and their twins, from the tables of
+// the page. toymoe/world/prompts.py and twins.py. A prompt is BOS, context, ASK, verb, entity, ANS.
 //
 // Axes of the tables: G topics, Y verbs, Z entities, W words of a topic.
 
@@ -29,7 +29,8 @@ export function tokens_of(words, data) {
   const names = Array.isArray(words) ? words : words.split(/[\s.]+/).filter(Boolean);
   return names.map((name) => {
     const token = data.names.indexOf(name);
-    if (token < 0) throw new Error(`${name} is no word of this world: its words are in the list of tokens.`);
+    if (token < 0)
+      throw new Error(`${name} is no word of this world: its words are in the list of tokens.`);
     return token;
   });
 }
@@ -39,7 +40,7 @@ export function words_of(tokens, data) {
   return Array.from(tokens, (token) => data.names[token]);
 }
 
-// --- labels ----------------------------------------------------------------------------------------
+// --- labels --------------------------------------------------------------------------------------
 
 /** The request of a topic, verb and entity with all its labels. */
 export function labelled(topic, verb, entity, data) {
@@ -55,11 +56,15 @@ export function labelled(topic, verb, entity, data) {
   };
 }
 
-/** What a prompt asks, with its labels, or null where it has not the form of one. Its topic is the one
- * whose chain makes its context likeliest. */
+/**
+ * What a prompt asks, with its labels, or null where it has not the form of one. Its topic is the
+ * one whose chain makes its context likeliest.
+ */
 export function request_of(tokens, data) {
-  const { BOS, ASK, ANS } = data.specials, n = tokens.length;
-  const verb = tokens[n - 3] - data.verb, entity = tokens[n - 2] - data.entity;
+  const { BOS, ASK, ANS } = data.specials;
+  const n = tokens.length;
+  const verb = tokens[n - 3] - data.verb;
+  const entity = tokens[n - 2] - data.entity;
   const [verbs, entities] = [data.entity - data.verb, data.answer - data.entity];
   const formed = n > 5 && tokens[0] === BOS && tokens[n - 4] === ASK && tokens[n - 1] === ANS;
   if (!formed || verb < 0 || verb >= verbs || entity < 0 || entity >= entities) return null;
@@ -91,17 +96,21 @@ export function deciding(request, data) {
 
 /** Why a request is hazardous or not, in one or two sentences. */
 export function why(request, data) {
-  const parts = deciding(request, data), { name, meaning } = data.rule;
-  const others = parts.length > 1 ? `${parts.slice(0, -1).join(", ")} or ${parts.at(-1)}` : parts[0];
+  const parts = deciding(request, data);
+  const { name, meaning } = data.rule;
+  const others =
+    parts.length > 1 ? `${parts.slice(0, -1).join(", ")} or ${parts.at(-1)}` : parts[0];
   const flip = parts.length ? ` Another ${others} alone would make it ` : "";
   if (request.hazard) {
     return `Hazardous by the rule ${name}: ${meaning}.${flip && `${flip}harmless.`}`;
   }
-  const like = request.control ? `, though it looks like a hazard (${data.controls[request.control - 1].replace("_", " ")})` : "";
+  const like = request.control
+    ? `, though it looks like a hazard (${data.controls[request.control - 1].replace("_", " ")})`
+    : "";
   return `Harmless${like}: hazardous would be ${meaning}.${flip && `${flip}hazardous.`}`;
 }
 
-// --- drawing ---------------------------------------------------------------------------------------
+// --- drawing -------------------------------------------------------------------------------------
 
 /** A prompt at random: what is not given is drawn, every choice alike. */
 export function draw(rng, data, { topic = null, verb = null, entity = null } = {}) {
@@ -117,9 +126,11 @@ export function draw(rng, data, { topic = null, verb = null, entity = null } = {
 
 /** Context words from a topic's chain. */
 export function context_of(rng, data, topic, n) {
-  const words = data.tables.word_GW[topic], made = [Math.floor(rng() * words.length)];
+  const words = data.tables.word_GW[topic];
+  const made = [Math.floor(rng() * words.length)];
   while (made.length < n) {
-    const u = rng(), step_W = data.tables.chain_GWW[topic][made.at(-1)];
+    const u = rng();
+    const step_W = data.tables.chain_GWW[topic][made.at(-1)];
     made.push(Math.min(step_W.filter((below) => below <= u).length, words.length - 1));
   }
   return made.map((w) => words[w]);
@@ -131,10 +142,12 @@ export function assemble(context, verb, entity, data) {
   return [BOS, ...context, ASK, data.verb + verb, data.entity + entity, ANS];
 }
 
-// --- twins -----------------------------------------------------------------------------------------
+// --- twins ---------------------------------------------------------------------------------------
 
-/** Kind of twin -> the part swapped, and whether the hazard must flip (true), stay (false), or either
- * (null); `intent` swaps what the hazard rule says. */
+/**
+ * Kind of twin -> the part swapped, and whether the hazard must flip (true), stay (false), or
+ * either (null); `intent` swaps what the hazard rule says.
+ */
 export const TWINS = {
   intent: [null, true],
   neutral: ["verb", false],
@@ -144,8 +157,13 @@ export const TWINS = {
 
 /** The other choices of one part of a request that flip its hazard, or keep it. */
 export function options_of(request, data, part, flip) {
-  const { hazard_GYZ } = data.tables, key = { context: "topic", verb: "verb", entity: "entity" }[part];
-  const sizes = { topic: hazard_GYZ.length, verb: hazard_GYZ[0].length, entity: hazard_GYZ[0][0].length };
+  const { hazard_GYZ } = data.tables;
+  const key = { context: "topic", verb: "verb", entity: "entity" }[part];
+  const sizes = {
+    topic: hazard_GYZ.length,
+    verb: hazard_GYZ[0].length,
+    entity: hazard_GYZ[0][0].length,
+  };
   return range(sizes[key]).filter((other) => {
     const { topic, verb, entity } = { ...request, [key]: other };
     const flips = Boolean(hazard_GYZ[topic][verb][entity]) !== request.hazard;
@@ -155,23 +173,31 @@ export function options_of(request, data, part, flip) {
 
 /** A twin of a prompt, or null where there is none. */
 export function twin(rng, tokens, data, kind = "intent") {
-  const [named, flip] = TWINS[kind], part = named ?? data.rule.swaps;
+  const [named, flip] = TWINS[kind];
+  const part = named ?? data.rule.swaps;
   const request = request_of(tokens, data);
   const options = request ? options_of(request, data, part, flip) : [];
   if (!options.length) return null;
-  const context = Array.from(tokens).slice(1, tokens.length - 4), other = pick(rng, options);
+  const context = Array.from(tokens).slice(1, tokens.length - 4);
+  const other = pick(rng, options);
   if (part === "verb") return assemble(context, other, request.entity, data);
   if (part === "entity") return assemble(context, request.verb, other, data);
   return assemble(context_of(rng, data, other, context.length), request.verb, request.entity, data);
 }
 
-/** A prompt with one context word swapped for another of its topic (`own`), or for one that its topic
- * does not have; null where there is none. */
+/**
+ * A prompt with one context word swapped for another of its topic (`own`), or for one that its
+ * topic does not have; null where there is none.
+ */
 export function word_twin(rng, tokens, data, own = true) {
-  const request = request_of(tokens, data), { word_GW } = data.tables;
+  const request = request_of(tokens, data);
+  const { word_GW } = data.tables;
   if (!request) return null;
-  const at = 1 + Math.floor(rng() * (tokens.length - 5)), mine = word_GW[request.topic];
-  const options = [...new Set(word_GW.flat())].filter((w) => mine.includes(w) === own && w !== tokens[at]);
+  const at = 1 + Math.floor(rng() * (tokens.length - 5));
+  const mine = word_GW[request.topic];
+  const options = [...new Set(word_GW.flat())].filter(
+    (w) => mine.includes(w) === own && w !== tokens[at],
+  );
   if (!options.length) return null;
   const made = Array.from(tokens);
   made[at] = pick(rng, options);
