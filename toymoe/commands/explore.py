@@ -37,16 +37,18 @@ def _explore(args) -> int:
         raise ConfigError(
             f"--weights {args.weights:.40} is not possible: it must be {' or '.join(WEIGHTS)}."
         )
-    folder = Path(args.run) if args.run not in ("conjunction", "topic") else Path()
-    out = Path(args.out or folder / "explorer.html")
     start_jax()
-    from ..explorer import page
+    from ..explorer import data, page
     from ..pages import terminal
 
+    about = page.subject(args.run)
+    data.chosen(about.organism, about.folder, snapshots, args.weights)
+    out = Path(args.out or (about.folder or Path()) / "explorer.html")
+    page.check_out(out)
     console = terminal.console()
     with terminal.Steps(console) as steps:
         page.write(
-            args.run,
+            about,
             out,
             snapshots,
             args.weights,

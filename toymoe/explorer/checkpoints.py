@@ -46,11 +46,11 @@ def chosen(cfg: Config, folder: Path | None, n: int) -> list[Checkpoint]:
     all_there = there(cfg, folder)
     if not 3 <= n <= len(all_there):
         most = len(all_there)
-        allowed = f"from 3 to {most} can be shown" if most > 3 else "so 3 can be shown"
+        allowed = f"a whole number from 3 to {most}" if most > 3 else "3"
         raise ConfigError(
             f"{n} snapshots are not possible: there are the untrained, pretrained and aligned "
-            f"model, and {most - 3 or 'no'} snapshots of training between them: {allowed}, or 0, "
-            "the last two alone."
+            f"model, and {most - 3 or 'no'} snapshots of training between them: it must be "
+            f"{allowed}, or 0 for the last two alone."
         )
     rows = np.linspace(0, len(all_there) - 1, n).round().astype(int)
     pretrained = all_there.index(ends(cfg)[1])

@@ -78,13 +78,7 @@ def gather(
     Raises:
       ConfigError: a model that is too large for a page, more snapshots than there are.
     """
-    cfg = organism.cfg
-    if weights not in pack.KINDS:
-        raise ConfigError(
-            f"weights = {weights!r:.40} is not possible: it must be one of {', '.join(pack.KINDS)}."
-        )
-    models = checkpoints.chosen(cfg, folder, snapshots)
-    check_size(model.count(organism.aligned), len(models))
+    cfg, models = organism.cfg, chosen(organism, folder, snapshots, weights)
     stages = iter(range(100))
     total = 3 + (1 + len(shared.budgets(cfg)) if tuned else 0)
 
@@ -126,18 +120,23 @@ def gather(
     return Told(plain(data), packed)
 
 
-def check_size(parameters: int, models: int) -> None:
-    """Refuse what no browser would open gladly.
-
-    Raises:
-      ConfigError: more parameters than `LIMIT`.
-    """
-    if parameters * models > LIMIT:
+def chosen(
+    organism: Organism, folder: Path | None, snapshots: int, weights: str
+) -> list[checkpoints.Checkpoint]:
+    """The models of a page, refused where no browser would open it gladly; see `gather`."""
+    if weights not in pack.KINDS:
         raise ConfigError(
-            f"{models} models of {parameters:,} parameters are too large for a page, which holds "
-            f"{LIMIT:,} in all: ask for fewer snapshots, or train a model of smaller model.width, "
-            "model.experts or model.expert_width."
+            f"weights = {weights!r:.40} is not possible: it must be one of {', '.join(pack.KINDS)}."
         )
+    models = checkpoints.chosen(organism.cfg, folder, snapshots)
+    parameters = model.count(organism.aligned)
+    if parameters * len(models) > LIMIT:
+        raise ConfigError(
+            f"{len(models)} models of {parameters:,} parameters are too large for a page, which "
+            f"holds {LIMIT:,} in all: ask for fewer snapshots, or train a model of smaller "
+            "model.width, model.experts or model.expert_width."
+        )
+    return models
 
 
 def title(organism: Organism) -> str:

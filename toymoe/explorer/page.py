@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
+from typing import NamedTuple
 
 from .. import checkpoint, organism
 from ..config import ConfigError
@@ -23,8 +24,40 @@ SLOT = re.compile(r"<!--(csp|title|style|data|blobs|script)-->")
 SANDBOX = "allow-scripts allow-downloads"
 
 
+class Subject(NamedTuple):
+    """An organism, and where it is from."""
+
+    organism: Organism
+    source: str  # what `toymoe.organism.load` takes
+    folder: Path | None = None  # of its run, where that is known
+
+
+def subject(which: str | Path | Organism) -> Subject:
+    """What a page is about.
+
+    Raises:
+      ConfigError, CheckpointError: see `toymoe.organism.load`.
+    """
+    if isinstance(which, Organism):
+        return Subject(which, _source(which))
+    made = organism.load(which)
+    if isinstance(which, str) and which in organism.shipped.RULES:
+        return Subject(made, which)
+    folder = Path(which)
+    # Where a folder is on this machine is nobody else's business.
+    return Subject(made, folder.resolve().name if folder.is_absolute() else str(folder), folder)
+
+
+def _source(made: Organism) -> str:
+    """How a shipped organism is loaded; of another, a word to be replaced."""
+    for rule in organism.shipped.RULES:
+        if organism.shipped.world_of(rule)[0] == made.cfg:
+            return rule
+    return NAMELESS
+
+
 def write(
-    which: str | Path | Organism,
+    which: str | Path | Organism | Subject,
     out: str | Path,
     snapshots: int = 0,
     weights: str = "float16",
@@ -68,31 +101,15 @@ def check_out(out: Path) -> None:
 
 
 def make(
-    which: str | Path | Organism,
+    which: str | Path | Organism | Subject,
     snapshots: int = 0,
     weights: str = "float16",
     tuned: bool = True,
     watch: Callable[[data.Progress], None] = lambda progress: None,
 ) -> str:
     """The page of an organism as text, see `write`."""
-    if isinstance(which, Organism):
-        made, source, folder = which, source_of(which), None
-    else:
-        made = organism.load(which)
-        shipped = isinstance(which, str) and which in organism.shipped.RULES
-        source, folder = str(which), None if shipped else Path(which)
-        if Path(source).is_absolute():  # where it is on this machine is nobody else's business
-            source = Path(source).name
-    told = data.gather(made, source, folder, snapshots, weights, tuned, watch)
-    return render(told)
-
-
-def source_of(made: Organism) -> str:
-    """How a shipped organism is loaded; of another, a word to be replaced."""
-    for rule in organism.shipped.RULES:
-        if organism.shipped.world_of(rule)[0] == made.cfg:
-            return rule
-    return NAMELESS
+    about = which if isinstance(which, Subject) else subject(which)
+    return render(data.gather(*about, snapshots, weights, tuned, watch))
 
 
 def render(told: data.Told) -> str:
