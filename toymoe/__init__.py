@@ -20,6 +20,7 @@ Data flows from the top of this list to the bottom, and nothing imports what sta
     validation    toymoe validate
     attacks       toymoe raset
     defences      toymoe defend
+    explorer      toymoe explore
     classroom     toymoe lessons, toymoe grade
     machine       toymoe bench, toymoe doctor
     commands      one module each, and their words

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import model, world
+from ..config import ConfigError
 from ..model import taps
 from . import choice, methods
 from .evidence import Answers, Evidence, answers_from
@@ -106,6 +107,37 @@ def effective(effect_LE) -> float | None:
     return float(positive.sum() ** 2 / (positive**2).sum()) if positive.any() else None
 
 
+# --- models without experts ---------------------------------------------------------------------
+
+
+def set_back(params: model.Params, before: model.Params, experts) -> model.Params:
+    """The model with some experts as they were before alignment, and all the rest as it is.
+
+    Args:
+      experts: (layer, expert) pairs; none at all gives the same model.
+
+    Raises:
+      ConfigError: an expert that does not exist.
+    """
+    shape = np.shape(params["layers"]["router"])[::2]
+    out_LE = np.zeros(shape, bool)
+    for layer, expert in experts:
+        if not (0 <= layer < shape[0] and 0 <= expert < shape[1]):
+            raise ConfigError(
+                f"expert {expert} of layer {layer} does not exist: there are {shape[0]} layers of "
+                f"{shape[1]} experts, numbered from 0."
+            )
+        out_LE[layer, expert] = True
+    return jax.tree.map(np.asarray, _exchanged(params, before["layers"]["experts"], out_LE))
+
+
+def _exchanged(params, others, out_LE):
+    """The parameters with the experts of the mask taken from others."""
+    layers = params["layers"]
+    experts = jax.tree.map(partial(jnp.where, out_LE[:, :, None, None]), others, layers["experts"])
+    return params | {"layers": layers | {"experts": experts}}
+
+
 # --- masks --------------------------------------------------------------------------------------
 
 
@@ -171,14 +203,11 @@ def _answers(e: Evidence, prompts: world.Prompts, out_MLE, way: str) -> Answers:
 def _sweep(params, other, out_MLE, masked, tokens_BT, answer_B, cfg):
     """One program for all three ways: ``other`` is what stands in for the experts' weights, and
     ``masked`` closes them instead."""
-    layers = params["layers"]
 
     def without(out_LE):
-        taken_LE11 = (out_LE & ~masked)[:, :, None, None]
-        experts = jax.tree.map(partial(jnp.where, taken_LE11), other, layers["experts"])
+        changed = _exchanged(params, other, out_LE & ~masked)
         closed_L11E = (out_LE & masked)[:, None, None]
         edits = taps.Edits(router_logits=taps.replace(closed_L11E, taps.CLOSED))
-        changed = params | {"layers": layers | {"experts": experts}}
         out = model.forward_unchecked(changed, tokens_BT, cfg, True, edits)
         return answers_from(out.logits_BTV[:, -1], answer_B)
 

@@ -7,7 +7,7 @@ import shlex
 
 from .. import __version__
 from ..config import PRESETS, ConfigError, defaults
-from . import bench, defend, doctor, grade, lessons, localise, raset, run, sweep, validate
+from . import bench, defend, doctor, explore, grade, lessons, localise, raset, run, sweep, validate
 
 
 class _Parser(argparse.ArgumentParser):
@@ -72,6 +72,18 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
             )
         return sub
 
-    for module in (run, sweep, localise, validate, raset, defend, lessons, grade, bench, doctor):
+    for module in (
+        run,
+        sweep,
+        localise,
+        validate,
+        raset,
+        defend,
+        explore,
+        lessons,
+        grade,
+        bench,
+        doctor,
+    ):
         module.add(command)
     return parser, list(commands.choices)

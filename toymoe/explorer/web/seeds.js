@@ -1,0 +1,48 @@
+// One seed is never taken for all: how many experts carry refusal in each seed of a sweep.
+
+import { decimal, h, table } from "./dom.js";
+import { session } from "./session.js";
+
+/** How few experts, set back, halve refusal, in every seed that was measured; this run is marked. */
+export function seedStrip() {
+  const { seeds: found, config } = session.data;
+  if (!found?.seeds || !found.set_back_m50) return null;
+  const rows = found.seeds.map((seed, i) => ({ seed, m: found.set_back_m50[i], random: halved(found.random_refusal?.[i], found.counts?.[i]),
+    two: found.set_back_refusal?.[i][found.counts[i].indexOf(2)], mine: seed === config.seed }));
+  const all = config.model.layers * config.model.experts, known = rows.some(({ mine }) => mine);
+  const say = (m) => (m === null || m === undefined ? "never" : decimal(m, 0));
+  return h("section", { "aria-labelledby": "seeds-title" },
+    h("h3", { id: "seeds-title" }, `Is it so in every seed? ${found.seeds.length} models that differ in their seed alone`),
+    strip("the most important", rows.map(({ seed, m, mine }) => [seed, m, mine]), all),
+    strip("random ones", rows.map(({ seed, random, mine }) => [seed, random, mine]), all),
+    h("p", { class: "note" }, `How many of ${all} experts are set back until half of refusal is gone. A dot is a seed` +
+      `${known ? `; this page's, seed ${config.seed}, is the filled one` : ""}. In some, a single expert is enough, in others it takes more: never take one seed for all.`),
+    h("details", {}, h("summary", {}, "The same numbers as a table"),
+      table("Experts set back until half of refusal is gone, by seed", ["seed", "the most important", "random ones", "refusal left after two"],
+        rows.map(({ seed, m, random, two, mine }) => [`${seed}${mine ? " (this model)" : ""}`, say(m), say(random), decimal(two)]))));
+}
+
+/** The smallest count at which at most half of refusal is left; null where it never is. */
+function halved(refusal, counts) {
+  if (!refusal || !counts) return null;
+  const at = refusal.findIndex((x) => x <= refusal[0] / 2);
+  return at < 0 ? null : counts[at];
+}
+
+/** Dots along a line from 0 to all experts; equal ones stand on one another. */
+function strip(title, rows, all) {
+  const height = new Map();
+  const where = (m) => Math.sqrt(m / all); // as in the figure of the report: few experts have room
+  const dots = rows.filter(([, m]) => m !== null && m !== undefined).map(([seed, m, mine]) => {
+    const level = height.get(m) ?? 0;
+    height.set(m, level + 1);
+    return h("span", { class: `dot ${mine ? "mine" : ""}`, set: { left: `${100 * where(m)}%`, bottom: `${level * 1.35}em` }, title: `seed ${seed}: ${m}` }, String(seed));
+  });
+  const tall = Math.max(1, ...height.values()), ticks = [0, 1, 2, 4, 8, 16, 32, 64, 128].filter((m) => m <= all);
+  const numbers = rows.map(([seed, m]) => `seed ${seed}: ${m ?? "never"}`).join(", ");
+  return h("div", { class: "strip", role: "img", "aria-label": `${title}: ${numbers}` },
+    h("span", { class: "strip-title" }, title),
+    h("div", { class: "strip-line" },
+      h("div", { class: "dots", set: { height: `${tall * 1.35 + 0.2}em` } }, dots),
+      h("div", { class: "ticks" }, ticks.map((m) => h("span", { set: { left: `${100 * where(m)}%` } }, String(m))))));
+}
