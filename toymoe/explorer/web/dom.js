@@ -67,6 +67,7 @@ export function decimal(x, places = 2) {
   if (x === null || x === undefined || Number.isNaN(x)) return "–";
   const text = Math.abs(x).toFixed(places);
   const zero = Number(text) === 0;
+  if (zero && places === 1) return "0";
   return (x < 0 && !zero ? "−" : "") + text.replace(/^0(?=\.)/, "");
 }
 
