@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -78,6 +79,14 @@ BAD = {
     "sweep --out s --set model.topk=1": ["did you mean 'model.top_k'?"],
     "validate --seats x": ["--seats x", "whole number"],
     f"validate --seats {'9' * 5000}": ["--seats 9", "from 0 to 1000000"],  # more than int() reads
+    "explore nowhere": ["'nowhere' is not possible", "conjunction, topic"],
+    "explore .": [". holds no run"],
+    "explore --snapshots 12": ["12 models are not possible", "train.snapshots"],
+    "explore --snapshots 2.5": ["--snapshots 2.5", "whole number"],
+    "explore --weights int8": ["--weights int8", "float16 or float32"],
+    "explore --out .": [". is a folder", "explorer.html"],
+    "explore --out no/x.html": ["create the folder no first"],
+    "explore --tuned": ["'--tuned' is not known"],
     "bench --jsn": ["did you mean '--json'?"],
     "bench --set model.width=3": ["model.width = 3"],
     "doctor --set world.topics=3": ["'--set' is not known"],
@@ -290,6 +299,23 @@ def test_without_a_configuration_there_is_nothing_to_resume(capsys, tmp_path, mo
     assert "holds no run" in refused(capsys, ["run", "--resume", "--out", "early"])
     assert runs == [] and not (tmp_path / "early" / "config.json").exists()
     assert cli.main(["run", "--out", "early"]) == 0 and len(runs) == 1
+
+
+def test_explore_writes_a_page_in_the_runs_folder_and_replaces_no_other(
+    capsys, tmp_path, small_run, begun
+):
+    shutil.copytree(small_run.out, tmp_path / "a [b]")
+    assert cli.main(["explore", "a [b]", "--snapshots", "5", "--weights", "float32"]) == 0
+    out = tmp_path / "a [b]" / "explorer.html"
+    said = capsys.readouterr()
+    size = f"{out.stat().st_size / 1e6:.1f} MB"
+    assert said.err == "" and f"a [b]/explorer.html: {size}. Open it in a browser." in said.out
+    page = out.read_text("utf-8")
+    assert page.startswith("<!doctype html>") and 'id="blob-pretrain-3"' in page
+    out.write_text("mine")
+    assert "not a page of the explorer" in refused(capsys, ["explore", "a [b]"])
+    assert out.read_text() == "mine"
+    assert "not finished" in refused(capsys, ["explore", str(begun["align"])])
 
 
 def test_a_page_is_named_where_there_is_one(capsys, tmp_path, monkeypatch, small):

@@ -11,6 +11,7 @@ from surgery import forward, said, with_expert
 from toymoe import world
 from toymoe.attribution import removal
 from toymoe.attribution.localisation import halves
+from toymoe.config import ConfigError
 from toymoe.model import taps
 
 WAYS = ("set_back", "silenced", "masked")
@@ -92,6 +93,19 @@ def test_where_nothing_was_changed_nothing_is_found(trained):
     left = removal.in_order(same, removal.alone(same, "set_back"), "set_back")
     assert not removal.alone(same, "set_back").any() and len(set(left["refusal"])) == 1
     assert left["m50"] is None
+
+
+def test_experts_set_back_are_those_of_before_and_no_other(trained):
+    before = trained.before["layers"]["experts"]
+    made = removal.set_back(trained.params, trained.before, [(1, 3), (0, 2)])
+    wanted = with_expert(with_expert(trained.params, 1, 3, before), 0, 2, before)
+    assert jax.tree.all(jax.tree.map(np.array_equal, made, wanted))
+    assert not jax.tree.all(jax.tree.map(np.array_equal, made, trained.params))
+    none = removal.set_back(trained.params, trained.before, [])
+    assert jax.tree.all(jax.tree.map(np.array_equal, none, trained.params))
+    for wrong in ((0, trained.cfg.experts), (trained.cfg.layers, 0), (-1, 0)):
+        with pytest.raises(ConfigError, match="does not exist"):
+            removal.set_back(trained.params, trained.before, [wrong])
 
 
 def test_a_layer_keeps_enough_experts_to_choose_from(trained, curves):

@@ -13,9 +13,9 @@ def browser():
 
 @pytest.fixture
 def page(browser):
-    """A page, closed afterwards; what it throws fails the test."""
-    page, thrown = browser.new_page(), []
-    page.on("pageerror", thrown.append)
-    yield page
-    page.close()
+    """A page in a context of its own; what it, or another page there, throws fails the test."""
+    context, thrown = browser.new_context(), []
+    context.on("weberror", lambda error: thrown.append(str(error.error)))
+    yield context.new_page()
+    context.close()
     assert not thrown, thrown

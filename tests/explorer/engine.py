@@ -1,4 +1,4 @@
-"""The explorer's JavaScript in a real browser: it is given numpy arrays, and gives numpy arrays back.
+"""The explorer's JavaScript in a real browser, which is given numpy arrays and gives some back.
 
 Where there is no browser the tests say so and are skipped, unless the environment promises one
 (``TOYMOE_BROWSER=1``): then a missing one is a failure.
@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 
 WEB = Path(__file__).parents[2] / "toymoe" / "explorer" / "web"
-FILES = ("taps", "model", "weights", "world", "removal", "patching", "unpack")  # all but the worker
+FILES = (
+    "taps arithmetic moe model resume weights world removal patching unpack worker".split()
+)  # each after those that it imports
 NAMES = "chromium", "chromium-browser", "google-chrome", "chrome"
 KINDS = {"Float32Array": "<f4", "Float64Array": "<f8", "Int32Array": "<i4", "Uint8Array": "u1"}
 _JAVASCRIPT = """
@@ -103,8 +105,10 @@ class Engine:
 
     def run(self, code: str, **values):
         """What JavaScript code returns, given some values by name; it may await."""
-        function = f"async (given) => {{ const {{ {', '.join(values)} }} = revived(given);\n{code} }}"
-        return received(self.page.evaluate(f"async (given) => sent(await ({function})(given))", sent(values)))
+        names = ", ".join(values)
+        function = f"async ({{ {names} }}) => {{\n{code}\n}}"
+        call = f"async (given) => sent(await ({function})(revived(given)))"
+        return received(self.page.evaluate(call, sent(values)))
 
 
 def sent(tree):

@@ -29,7 +29,7 @@ def ends(cfg: Config) -> list[Checkpoint]:
 def there(cfg: Config, folder: Path | None) -> list[Checkpoint]:
     """All that there are, in the order of training."""
     found = {(x.phase, x.step): x for x in ends(cfg)}
-    for phase, step in [] if folder is None else stored.snapshots(folder, cfg):
+    for phase, step in [] if folder is None else stored.snapshots(folder):
         if step:  # what a phase begins with is what the one before ended with
             found.setdefault((phase, step), Checkpoint(f"{phase}-{step}", phase, step))
     return sorted(found.values(), key=lambda x: (phases.PHASES.index(x.phase), x.step))
@@ -47,9 +47,10 @@ def chosen(cfg: Config, folder: Path | None, n: int) -> list[Checkpoint]:
     if not 3 <= n <= len(all_there):
         most = len(all_there)
         allowed = f"a whole number from 3 to {most}" if most > 3 else "3"
+        kept = f"{most - 3} snapshots" if most > 3 else "no snapshots (train.snapshots)"
         raise ConfigError(
-            f"{n} snapshots are not possible: there are the untrained, pretrained and aligned "
-            f"model, and {most - 3 or 'no'} snapshots of training between them: it must be "
+            f"{n} models are not possible: there are the untrained, pretrained and aligned one, "
+            f"and {kept} kept between them, so it must be "
             f"{allowed}, or 0 for the last two alone."
         )
     rows = np.linspace(0, len(all_there) - 1, n).round().astype(int)

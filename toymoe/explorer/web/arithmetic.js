@@ -13,31 +13,31 @@ export function rms_norm(x, x_at, scale, scale_at, D, out, out_at) {
   for (let d = 0; d < D; d++) out[out_at + d] = x[x_at + d] * inverse * scale[scale_at + d];
 }
 
-let sums = new Float64Array(1024);
-
-/** out [O] = x [I] @ W [I, O]; four rows of W at a time, which is twice as fast. */
+/** out [O] = x [I] @ W [I, O]; four columns of W at a time, each read of x serving them all. */
 export function times(x, x_at, W, W_at, I, O, out, out_at) {
-  if (sums.length < O) sums = new Float64Array(O);
-  const y = sums;
-  for (let o = 0; o < O; o++) y[o] = 0;
-  let i = 0;
-  let a = W_at;
-  for (; i + 3 < I; i += 4, a += 4 * O) {
-    const x0 = x[x_at + i];
-    const x1 = x[x_at + i + 1];
-    const x2 = x[x_at + i + 2];
-    const x3 = x[x_at + i + 3];
-    const b = a + O;
-    const c = b + O;
-    const d = c + O;
-    for (let o = 0; o < O; o++)
-      y[o] += x0 * W[a + o] + x1 * W[b + o] + x2 * W[c + o] + x3 * W[d + o];
+  let o = 0;
+  for (; o + 3 < O; o += 4) {
+    let y0 = 0;
+    let y1 = 0;
+    let y2 = 0;
+    let y3 = 0;
+    for (let i = 0, at = W_at + o; i < I; i++, at += O) {
+      const x_i = x[x_at + i];
+      y0 += x_i * W[at];
+      y1 += x_i * W[at + 1];
+      y2 += x_i * W[at + 2];
+      y3 += x_i * W[at + 3];
+    }
+    out[out_at + o] = y0;
+    out[out_at + o + 1] = y1;
+    out[out_at + o + 2] = y2;
+    out[out_at + o + 3] = y3;
   }
-  for (; i < I; i++, a += O) {
-    const x0 = x[x_at + i];
-    for (let o = 0; o < O; o++) y[o] += x0 * W[a + o];
+  for (; o < O; o++) {
+    let y = 0;
+    for (let i = 0; i < I; i++) y += x[x_at + i] * W[W_at + i * O + o];
+    out[out_at + o] = y;
   }
-  for (let o = 0; o < O; o++) out[out_at + o] = y[o];
 }
 
 /** Softmax; what is -Infinity has probability 0, and where all is, all has. */

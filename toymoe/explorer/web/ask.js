@@ -1,6 +1,7 @@
 // The panel Ask: a prompt, what is right, what the model says before and after alignment, and which experts take it.
 
-import { argmax, REFUSE, softmax } from "./model.js";
+import { argmax, softmax } from "./arithmetic.js";
+import { REFUSE } from "./model.js";
 import { assemble, draw, labelled, request_of, seeded, tokens_of, twin, why, words_of } from "./world.js";
 import { arrows, bar, button, decimal, expertName, h, inWords, say, select, signed } from "./dom.js";
 import { runModel, runState, session } from "./session.js";
@@ -37,9 +38,14 @@ export function askPanel(state, go) {
     h("h3", {}, "The prompt, and the experts that take each token"),
     h("p", { class: "note" }, `In each of ${data.config.model.layers} layers the router sends every token to ` +
       `${data.config.model.top_k} of ${data.config.model.experts} experts. An expert is named layer.expert; the number ` +
-      "after it, and the shade, is its gate: how much of what it says is added. Press one to silence it or to set it back on."),
+      "after it, and the shade, is its gate: how much of what it says is added. Press one to silence it, once more to undo that. Choose another word above it."),
     h("div", { class: "prompt", role: "group", "aria-label": "the prompt, token by token", onkeydown: arrows },
       promptShown(state, go)),
+    h("form", { class: "controls typed", onsubmit: (event) => typed(event, go) },
+      h("label", { class: "field wide", for: "ask-text" }, h("span", {}, "or type the whole prompt"),
+        h("input", { id: "ask-text", type: "text", value: asked.text ?? state.prompt.join(" "), autocomplete: "off",
+          spellcheck: "false", oninput: (event) => { asked.text = event.target.value; } })),
+      h("button", { type: "submit" }, "Ask")),
   ];
 }
 
@@ -58,12 +64,7 @@ function askControls(state, request, go) {
     button(`Swap the ${swapped()} for its twin`, () => swapTwin(state, go), { class: "main" }),
     button("Draw a hazard", () => go({ prompt: drawn(true) })),
     button("Draw at random", () => go({ prompt: drawn(null) })),
-    h("form", { class: "typed", onsubmit: (event) => typed(event, go) },
-      h("label", { class: "field wide", for: "ask-text" }, h("span", {}, "or type the whole prompt"),
-        h("input", { id: "ask-text", type: "text", value: asked.text ?? state.prompt.join(" "), autocomplete: "off",
-          spellcheck: "false", oninput: (event) => { asked.text = event.target.value; } })),
-      h("button", { type: "submit" }, "Ask")),
-    h("p", { class: "note" }, "! marks a hazardous topic: some of its requests are hazards, most are not."));
+    h("p", { class: "note" }, "! marks a hazardous topic: some of its requests are hazards, others are not."));
 }
 
 function swapped() {

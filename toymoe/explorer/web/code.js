@@ -1,6 +1,7 @@
 // The panel Code: the present state as plain Python calls, which print the numbers that the page shows.
 
-import { softmax, REFUSE } from "./model.js";
+import { softmax } from "./arithmetic.js";
+import { REFUSE } from "./model.js";
 import { shared_margin } from "./patching.js";
 import { button, decimal, h, say, signed, table } from "./dom.js";
 import { requestOf, saidOf } from "./ask.js";
@@ -87,7 +88,7 @@ export function pythonOf(state) {
     "",
     "",
     "# One prompt: the most probable tokens, and the refusal margin.",
-    `words = "${state.prompt.join(" ")}".split()`,
+    ...wordLines(state.prompt),
     "logits_V = run([[names.index(word) for word in words]])[0]",
     "probs_V = np.exp(logits_V - logits_V.max())",
     "probs_V /= probs_V.sum()",
@@ -107,6 +108,17 @@ export function pythonOf(state) {
     ...(patchable(state) ? patchLines(state) : []),
   ];
   return `${lines.join("\n")}\n`;
+}
+
+/** The prompt as lines of Python that are not too long. */
+function wordLines(words, most = 80) {
+  const lines = [];
+  for (const word of words) {
+    const last = lines[lines.length - 1];
+    if (last !== undefined && last.length + word.length < most) lines[lines.length - 1] = `${last} ${word}`;
+    else lines.push(word);
+  }
+  return ["words = (", ...lines.map((text, i) => `    "${text}${i < lines.length - 1 ? " " : ""}"`), ").split()"];
 }
 
 function isSnapshot(state) {

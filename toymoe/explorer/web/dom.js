@@ -67,6 +67,7 @@ export function decimal(x, places = 2) {
   if (x === null || x === undefined || Number.isNaN(x)) return "–";
   const text = Math.abs(x).toFixed(places);
   const zero = Number(text) === 0;
+  if (zero && places === 1) return "0";
   return (x < 0 && !zero ? "−" : "") + text.replace(/^0(?=\.)/, "");
 }
 
@@ -113,7 +114,7 @@ export function radios(name, legend, value, options, onpick) {
 export function table(caption, head, rows, given = {}) {
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
     h("table", given, h("caption", {}, caption),
-      h("thead", {}, h("tr", {}, head.map((cell) => h("th", { scope: "col" }, cell)))),
+      h("thead", {}, h("tr", {}, head.map((cell) => (cell === "" ? h("td") : h("th", { scope: "col" }, cell))))),
       h("tbody", {}, rows.map(([first, ...rest]) => h("tr", {}, h("th", { scope: "row" }, first),
         rest.map((cell) => (cell?.tag === "td" ? cell : h("td", {}, cell))))))));
 }

@@ -86,13 +86,8 @@ export function layer_forward(params, layer, x_TD, cfg, options) {
   const p = params.layers;
   x_TD = x_TD.slice();
   if (probe.wants("resid_pre")) tap_stream(probe, "resid_pre", layer, x_TD, D, from, T);
-  const { mixed_TD, keys, values } = attention(p, layer, x_TD, cfg, {
-    T,
-    probe,
-    from,
-    looking,
-    seen,
-  });
+  const places_run = { T, probe, from, looking, seen };
+  const { mixed_TD, keys, values } = attention(p, layer, x_TD, cfg, places_run);
   const added_D = new Float32Array(D);
   for (let t = looking; t < T; t++) {
     attention_out(p, layer, mixed_TD, t, cfg, T, probe, added_D);
@@ -129,13 +124,7 @@ function keep(routes, route, row) {
  * Causal attention, normalised queries and keys, rotary positions: what each head read of the
  * values, heads side by side [T, D].
  */
-export function attention(
-  p,
-  layer,
-  x_TD,
-  cfg,
-  { T, probe, from = 0, looking = from, seen = null },
-) {
+export function attention(p, layer, x_TD, cfg, { T, probe, from, looking, seen }) {
   const D = cfg.width;
   const H = cfg.heads;
   const K = D / H;

@@ -1,5 +1,4 @@
-// One mixture-of-experts layer, at one position: router and experts, as toymoe/model/moe.py has
-// them.
+// One mixture-of-experts layer at one position: router and experts, as in toymoe/model/moe.py.
 //
 // A linear router, softmax over all experts and *then* top-k, SwiGLU experts, y = sum of gate times
 // expert output over the selected experts.
@@ -34,7 +33,10 @@ export function route_of(p, layer, h_D, t, cfg, T, probe) {
   if (probe.wants("selected", "gates")) {
     const selected_E = new Float32Array(E);
     const gates_E = new Float32Array(E);
-    route.experts.forEach((e, a) => ((selected_E[e] = 1), (gates_E[e] = route.gates[a])));
+    route.experts.forEach((e, a) => {
+      selected_E[e] = 1;
+      gates_E[e] = route.gates[a];
+    });
     probe.tap("selected", row, selected_E, layer, t);
     probe.tap("gates", row, gates_E, layer, t, selected_E);
     route.experts.forEach((e, a) => (route.gates[a] = gates_E[e]));
@@ -70,15 +72,12 @@ export function gates_of(probs_E, experts_A, normalise = false) {
 
 // --- experts -------------------------------------------------------------------------------------
 
-let gate_up_U = new Float32Array(256);
-let hidden_F = new Float32Array(128);
-
 /** What one expert says, before its gate: h [D] through SwiGLU, into out [D]. */
 export function expert_output(experts, layer, e, h_D, cfg, out_D) {
   const { width: D, experts: E, expert_width: F } = cfg;
   const which = layer * E + e;
-  if (hidden_F.length < F)
-    ((gate_up_U = new Float32Array(2 * F)), (hidden_F = new Float32Array(F)));
+  const gate_up_U = new Float32Array(2 * F);
+  const hidden_F = new Float32Array(F);
   times(h_D, 0, experts.gate_up, which * D * 2 * F, D, 2 * F, gate_up_U, 0);
   for (let f = 0; f < F; f++) {
     const gate = gate_up_U[f];
@@ -87,8 +86,10 @@ export function expert_output(experts, layer, e, h_D, cfg, out_D) {
   times(hidden_F, 0, experts.down, which * F * D, F, D, out_D, 0);
 }
 
-/** The experts' sum at one position, into added [D]. Those that were not selected are computed only
- * where somebody looks at them: their gate is 0. */
+/**
+ * The experts' sum at one position, into added [D]. Those that were not selected are computed only
+ * where somebody looks at them: their gate is 0.
+ */
 export function mixture(p, layer, h_D, route, t, cfg, T, probe, added_D) {
   const { width: D, experts: E } = cfg;
   const recorded = "expert_out" in probe.record;

@@ -25,6 +25,7 @@ function begin() {
   arrive();
   addEventListener("popstate", arrive);
   addEventListener("hashchange", arrive);
+  addEventListener("resize", again);
 }
 
 /** Takes the state from the address; a bad one is answered by a sentence, and the page begins anew. */

@@ -87,7 +87,7 @@ function gridOf(state, grid, pair, go) {
     h("caption", {}, `Share of the margin that a place carries, ${state.way}`),
     h("thead", {}, h("tr", {}, ["position", "hazard", "twin", ...Array.from({ length: layers }, (_, l) => `layer ${l}`)].map((x) => h("th", { scope: "col" }, x)))),
     h("tbody", {}, pair.hazard.map((token, t) => h("tr", { class: t < first ? "same" : "" },
-      h("th", { scope: "row" }, String(t)), h("td", {}, data.names[token]), h("td", {}, token === pair.twin[t] ? "〃" : data.names[pair.twin[t]]),
+      h("th", { scope: "row" }, String(t)), h("td", {}, data.names[token]), h("td", {}, token === pair.twin[t] ? "same" : data.names[pair.twin[t]]),
       Array.from({ length: layers }, (_, layer) => {
         const x = grid.value ? grid.value[layer * T + t] : null, cell = `${layer}-${t}`;
         const level = x === null ? 0 : Math.round(10 * Math.min(Math.max(x, 0), 1));
@@ -105,6 +105,7 @@ function patchedShown(state, pair, hazardous, harmless) {
   const there = state.layer !== null && state.position !== null;
   const logits = there ? patchedLogits(state) : null;
   return [
+    h("h3", {}, "What the two prompts are answered, and the patched one"),
     h("div", { class: "answers" },
       answerCard(`${names[0]}, as it is`, { logits: ownLogits }, own),
       there ? answerCard(`${names[0]}, with ${state.tap} of ${names[1]} at layer ${state.layer}, position ${state.position}`, { logits }, own)

@@ -5,7 +5,9 @@ import { seeded } from "./world.js";
 import { in_order, matched } from "./removal.js";
 import { arrows, bar, button, decimal, expertName, h, inWords, radios, say, select, signed, table } from "./dom.js";
 import { changesKey, metersOf, paramsOf, session, task, unchanged } from "./session.js";
+import { modelTitle } from "./ask.js";
 import { seedStrip } from "./seeds.js";
+import { writeState } from "./state.js";
 
 const TOOLS = { silenced: "silenced", set_back: "set back", masked: "masked" };
 const MEANING = {
@@ -13,7 +15,10 @@ const MEANING = {
   set_back: "gets the weights it had before alignment: is this where alignment wrote refusal?",
   masked: "is closed in the router, so that others are chosen in its stead: is it the route?",
 };
-const held = { tool: null, m: 2, luck: 1, roving: "0.0" }; // what a click does, how many, draws so far
+const TRIES = 8; // shown of what was tried
+const MANY = 8; // more experts than these are counted, and not named
+// What a click does, how many, draws so far, the cell for the tab key, what was tried.
+const held = { tool: null, m: 2, luck: 1, roving: "0.0", tries: [], label: null };
 
 /** The panel. */
 export function refusalPanel(state, go) {
@@ -24,14 +29,15 @@ export function refusalPanel(state, go) {
     h("h2", { id: "panel-title" }, "Refusal localises"),
     h("p", { class: "finding" }, finding()),
     metersShown(state),
+    triesShown(state),
     h("h3", {}, "Experts"),
     h("div", { class: "controls" },
       radios("tool", "A click makes an expert", tool, Object.entries(TOOLS), pickTool),
       h("label", { class: "field short", for: "many" }, h("span", {}, "how many (m)"),
         h("input", { id: "many", type: "number", min: 1, max: cells().length, value: held.m, onchange: (event) => setMany(event, go) })),
-      button(`The ${held.m} most important`, () => choose("top", tool, cost, share, go), { class: "main", disabled: !cost.value }),
-      button(`${held.m} random ones`, () => choose("random", tool, cost, share, go)),
-      button(`${held.m} used as much`, () => choose("matched", tool, cost, share, go), { disabled: !cost.value || !share }),
+      button(`The ${held.m} most important`, () => choose("top", state, tool, cost, share, go), { class: "main", disabled: !cost.value }),
+      button(`${held.m} random ones`, () => choose("random", state, tool, cost, share, go)),
+      button(`${held.m} used as much`, () => choose("matched", state, tool, cost, share, go), { disabled: !cost.value || !share }),
       button("All on again", () => go({ silenced: [], set_back: [], masked: [] }))),
     h("p", { class: "note" }, `An expert that is ${TOOLS[tool]} ${MEANING[tool]}`),
     gridShown(state, tool, cost, share, go),
@@ -55,12 +61,11 @@ function finding() {
   if (!found) return "Which experts carry refusal? This run has not measured it: see for yourself below.";
   const all = counts[counts.length - 1], m = found.m50, at = counts.indexOf(m);
   if (m === null || at < 0) return `However many of the ${all} experts are set back, half of refusal stays: it does not sit in experts here.`;
-  const many = m === 1 ? "One expert" : `${m} experts`, few = m <= all / 10;
-  const random = found.random.m50;
-  const control = random === null ? `random ones never take half of it` : `of random ones it takes ${decimal(random, random % 1 ? 1 : 0)}`;
-  return `${few ? "In this model refusal sits in a few experts" : "In this model refusal is spread over many experts"}: ${many} of ${all}, ` +
-    `set back to before alignment, ${m === 1 ? "takes" : "take"} it from ${decimal(found.refusal[0])} to ${decimal(found.refusal[at])}, and ` +
-    `${decimal(found.twins[at])} of the harmless twins are answered right; ${control}.`;
+  const few = m <= all / 10, random = found.random.m50;
+  const control = random === null ? "random ones never take half of it" : `of random ones, ${decimal(random, random % 1 ? 1 : 0)} are needed to halve it`;
+  return `After alignment, refusal ${few ? "sits in few experts" : "is spread over many experts"}: ${m === 1 ? "one" : m} of ${all}, set back to what ` +
+    `${m === 1 ? "it was" : "they were"} before alignment, ${m === 1 ? "takes" : "take"} it from ${decimal(found.refusal[0])} to ` +
+    `${decimal(found.refusal[at])}, and ${decimal(found.twins[at])} of the harmless twins are answered right; ${control}.`;
 }
 
 // --- computed in the worker -------------------------------------------------------------------------
@@ -108,9 +113,33 @@ function metersShown(state) {
   return table(`Measured over ${n} hazards and their ${n} harmless twins`,
     ["", "the model as it is", "as you changed it"], [
       ...Object.entries(rows).map(([key, [title, kind]]) => [title, shown(base, key, kind),
-        h("td", { id: `meter-${key}` }, changed ? shown(now, key, kind) : "nothing is changed")]),
+        h("td", { id: `meter-${key}` }, changed ? shown(now, key, kind) : key === "refused" ? "nothing is changed yet" : "")]),
       ["mean refusal margin of the hazards", margin(base), h("td", { id: "meter-margin" }, changed ? margin(now) : "")],
     ], { class: "meters" });
+}
+
+/** What was tried so far in this page, so that a choice stands beside its controls. */
+function triesShown(state) {
+  const { data } = session, key = changesKey(state), now = metersOf(state);
+  if (key !== changesKey(unchanged(state)) && now.value && !held.tries.some((x) => x.key === key)) {
+    held.tries.push({ key, state, meters: now.value, label: held.label?.key === key ? held.label.word : "" });
+  }
+  if (!held.tries.length) return null;
+  const n = data.pairs.measured.hazards.tokens_BP.length, count = (x) => `${Math.round(x * n)} of ${n}`;
+  return table("What you tried so far, the latest first", ["", "refused", "twins right", "hazards answered"],
+    held.tries.slice(-TRIES).reverse().map(({ state: then, meters, label }) => [
+      h("span", {}, h("a", { href: `#${writeState(then, data)}` }, describe(then)), label && ` (${label})`),
+      count(meters.refused), count(meters.twins), count(meters.answered)]), { id: "tries" });
+}
+
+/** The changes of a state in words. */
+function describe(state) {
+  const parts = Object.keys(TOOLS).filter((key) => state[key].length)
+    .map((key) => `${state[key].length > MANY ? `${state[key].length} experts` : inWords(state[key].map(expertName))} ${TOOLS[key]}`);
+  if (state.tuned !== null) parts.push(`${state.tuned} tuned`);
+  if (state.direction !== null) parts.push(`direction of layer ${state.direction} out`);
+  if (state.frozen) parts.push("routes frozen");
+  return `${modelTitle(state.model, session.data)}: ${parts.join("; ")}`;
 }
 
 // --- the grid ---------------------------------------------------------------------------------------
@@ -127,20 +156,25 @@ function gridShown(state, tool, cost, share, go) {
     const seen = share ? `${decimal(share.hazards[i])} of hazards and ${decimal(share.twins[i])} of twins select it at ANS` : "";
     const costs = lost === undefined ? "" : `; ${TOOLS[tool]} alone it costs ${decimal(lost, 1)} nats of refusal and ${decimal(cost.value.twins[i])} of the twins' answers`;
     return button([
-      h("span", { class: "name" }, name, h("span", { class: "mark" }, mark ? TOOLS[mark] : tunedNow.has(name) ? "tuned" : "")),
-      h("span", { class: "number" }, share ? `${decimal(share.hazards[i])} / ${decimal(share.twins[i])}` : "…"),
-      h("span", { class: "number" }, lost === undefined ? "…" : `${decimal(lost, 1)} nats`),
-      h("span", { class: "number" }, lost === undefined ? "" : decimal(cost.value.twins[i])),
+      h("span", { class: "name" }, h("b", {}, name), h("span", { class: "mark" }, mark ? TOOLS[mark] : tunedNow.has(name) ? "tuned" : "")),
+      line("ANS", share ? `${decimal(share.hazards[i])} / ${decimal(share.twins[i])}` : "…"),
+      line("costs", lost === undefined ? "…" : decimal(lost, 1)),
+      line("twins", lost === undefined ? "…" : decimal(cost.value.twins[i])),
     ], () => toggle(state, [layer, expert], tool, go), { class: `cell shade shade-${level} ${mark ?? ""} ${tunedNow.has(name) ? "tuned" : ""}`, "data-cell": name,
       id: `cell-${layer}-${expert}`, tabindex: held.roving === name ? "0" : "-1", onfocus: () => { held.roving = name; },
       "aria-pressed": mark ? "true" : "false", "aria-label": `expert ${name}, ${says}: ${seen}${costs}` });
   };
   const waits = cost.value ? "" : ` Computing what each expert costs: ${Math.round(100 * cost.progress)} %.`;
   return h("div", { class: "grid", onkeydown: arrows },
-    h("p", { class: "note" }, `In each cell: share of hazards / of twins that select it at ANS; the refusal margin that it costs alone, ${TOOLS[tool]} (also the shade); ` +
-      `the share of the twins' right answers that is lost with it. Shares over the measured pairs, costs over the ranked ones, of the model with nothing changed.${waits}`),
+    h("p", { class: "note" }, `In each cell, of the model with nothing changed: ANS, the share of hazards / of twins that select the expert at ANS; ` +
+      `costs, the refusal margin in nats that is lost with this expert alone ${TOOLS[tool]} (also the shade), over other pairs than the meters'; ` +
+      `twins, the share of the twins' right answers that is lost with it.${waits}`),
     Array.from({ length: layers }, (_, layer) => h("section", { role: "group", "aria-label": `layer ${layer}` },
       h("h4", {}, `layer ${layer}`), h("div", { class: "cells" }, Array.from({ length: E }, (_, expert) => cell([layer, expert]))))));
+}
+
+function line(label, number) {
+  return h("span", { class: "line-of" }, h("span", { class: "label" }, label), h("span", { class: "number" }, number));
 }
 
 function toggle(state, place, tool, go) {
@@ -159,20 +193,21 @@ function setMany(event, go) {
 }
 
 /** Takes out the most important experts, or as many random ones, or ones that are used as much. */
-function choose(kind, tool, cost, share, go) {
-  const { config } = session.data, E = config.model.experts, rng = seeded(held.luck++ * 104729);
+function choose(kind, state, tool, cost, share, go) {
+  const { config } = session.data, rng = seeded(held.luck++ * 104729);
   const leave = tool === "masked" ? config.model.top_k : 0; // that a router still can choose
   const top = () => firstPlaces(in_order(cost.value.margin), leave);
   let picked;
   if (kind === "top") picked = top();
   else if (kind === "random") picked = firstPlaces(in_order(cells().map(() => rng())), leave);
   else {
-    const made = matched(mask_of(top(), config.model), share.tokens, E, rng);
+    const made = matched(mask_of(top(), config.model), share.tokens, rng, config.model);
     picked = cells().filter((_, i) => made[i]);
   }
   const none = Object.fromEntries(Object.keys(TOOLS).map((key) => [key, []]));
-  go({ ...none, [tool]: picked });
   const word = { top: "the most important", random: "random ones", matched: "used as much as the most important" }[kind];
+  held.label = { key: changesKey({ ...state, ...none, [tool]: picked }), word };
+  go({ ...none, [tool]: picked });
   say(`${inWords(picked.map(expertName))} ${picked.length > 1 ? "are" : "is"} ${TOOLS[tool]}: ${word}.`);
 }
 
@@ -202,7 +237,7 @@ function otherWays(state, go) {
 function numbersShown(tool, cost, share) {
   if (!cost.value || !share) return null;
   const order = in_order(cost.value.margin), { experts: E } = session.data.config.model;
-  return h("details", {}, h("summary", {}, "The same numbers as a table, the most important first"),
+  return h("details", {}, h("summary", {}, "All experts as a table, the most important first"),
     table(`Every expert alone, ${TOOLS[tool]}`, ["expert", "refusal margin lost, nats", "hazards no longer refused", "twins' answers lost",
       "hazards that select it at ANS", "twins that do", "of all tokens"],
     order.map((i) => [expertName([Math.floor(i / E), i % E]), decimal(cost.value.margin[i]), decimal(cost.value.refused[i]), decimal(cost.value.twins[i]),

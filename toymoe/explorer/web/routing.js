@@ -39,13 +39,13 @@ function throughTraining(state, go) {
           oninput: (event) => go({ step: Number(event.target.value) }, false), onchange: (event) => go({ step: Number(event.target.value) }) })),
       button(play.timer ? "Pause" : "Play", () => playOrPause(state, go), { id: "play", class: "main" }),
       there && there.name !== state.model ? button(`Look at the model of this step (${modelTitle(there.name, data)})`, () => go({ model: there.name })) : null),
-    curve(history.nmi_topic_context, history.nmi_topic_shuffled, s),
+    h("div", { class: "side" }, curve(history.nmi_topic_context, history.nmi_topic_shuffled, s),
     table("How much experts tell of the topic (NMI: 0 nothing, 1 all)", ["", ...now.map((_, l) => `layer ${l}`)], [
       [stepTitle(s), ...now.map((x) => decimal(x))],
       ["control: step 0, untrained", ...first.map((x) => decimal(x))],
       ["control: the same step, topics shuffled", ...mixed.map((x) => decimal(x))],
-    ], { id: "nmi" }),
-    h("p", { class: "note" }, "Each cell: of a hundred words of the topic (a row), how many are taken by the expert (a column). The experts of a layer stand in the order of " +
+    ], { id: "nmi" })),
+    h("p", { class: "note" }, "Each cell: of a hundred selections by words of the topic (a row), how many are of the expert (a column). The experts of a layer stand in the order of " +
       "the topic that they end up serving; their numbers are those of all panels. ! marks a hazardous topic."),
     now.map((_, layer) => h("div", { class: "pair" },
       topicTable(`layer ${layer}, step 0: untrained`, 0, layer), topicTable(`layer ${layer}, ${stepTitle(s)}`, s, layer))),
@@ -104,16 +104,25 @@ function topicTable(caption, s, layer) {
 
 /** NMI of every layer over training, and of shuffled topics, as lines; the table below has the numbers. */
 function curve(found, mixed, s) {
-  const { step, phase } = session.data.history, W = 600, H = 120, last = step.length - 1;
+  const { step, phase } = session.data.history, W = 640, H = 150, END = 570, last = step.length - 1;
   const switched = Math.max(...step.filter((_, i) => phase[i] === phase[0])), at = step.map((x, i) => x + (phase[i] === phase[0] ? 0 : switched));
-  const x = (i) => 8 + (W - 16) * Math.sqrt(at[i] / at[last]), y = (v) => H - 8 - (H - 16) * Math.max(v, 0);
+  const x = (i) => 8 + (END - 8) * Math.sqrt(at[i] / at[last]), y = (v) => H - 8 - (H - 16) * Math.max(v, 0);
   const line = (layer, rows, kind) => h("polyline", { class: `line ${kind}`, points: rows.map((row, i) => `${x(i).toFixed(1)},${y(row[layer]).toFixed(1)}`).join(" ") });
   return h("figure", {}, h("svg", { viewBox: `0 0 ${W} ${H}`, class: "curve", role: "img",
     "aria-label": "NMI of topic and expert over training, a line for each layer, and with the topics shuffled" },
-  h("line", { class: "axis", x1: 8, x2: W - 8, y1: y(0), y2: y(0) }), h("line", { class: "axis", x1: x(last), x2: x(last), y1: y(0), y2: y(1) }),
+  h("line", { class: "axis", x1: 8, x2: END, y1: y(0), y2: y(0) }), h("line", { class: "axis", x1: x(last), x2: x(last), y1: y(0), y2: y(1) }),
   found[0].map((_, layer) => [line(layer, mixed, "control"), line(layer, found, `layer-${layer % 4}`)]),
+  lineNames(found[last], mixed[last], y).map(([text, kind, height]) => h("text", { class: `name ${kind}`, x: END + 6, y: height + 4 }, text)),
   h("line", { class: "now", x1: x(s), x2: x(s), y1: 4, y2: H - 4 })),
   h("figcaption", { class: "note" }, "NMI (from 0 to 1) over training (√ of the step), a line for each layer, dashed with the topics shuffled. The upright line is where the slider stands."));
+}
+
+/** The names of the lines at their ends, none over another: [text, class, height]. */
+function lineNames(found, mixed, y) {
+  const names = [...found.map((v, layer) => [`layer ${layer}`, `layer-${layer % 4}`, y(v)]), ["shuffled", "control", y(Math.max(...mixed))]];
+  names.sort((a, b) => b[2] - a[2]);
+  for (let i = 1; i < names.length; i++) names[i][2] = Math.min(names[i][2], names[i - 1][2] - 18);
+  return names;
 }
 
 // --- one word in two topics -------------------------------------------------------------------------
