@@ -60,9 +60,9 @@ BUGS = {
     "the next expert": ("const which = layer * E + e;", "const which = layer * E + ((e + 1) % E);"),
     "no position sees itself": ("s <= t", "s < t"),
     "each sees the next": ("s <= t", "s <= t + 1"),
-    "gate and up exchanged": (
+    "the next unit of up": (
         "* gate_up_U[F + f]",
-        "* gate / gate * gate_up_U[(F + f + 1) % F + F]",
+        "* gate_up_U[F + ((f + 1) % F)]",
     ),
     "scores by the whole width": ("score / Math.sqrt(K)", "score / Math.sqrt(D)"),
     "the first layer's router": ("p.router, layer * D * E", "p.router, 0 * D * E"),
