@@ -13,6 +13,7 @@ export function promptShown(state, go) {
   const out = runState(state),
     T = state.prompt.length;
   const off = new Set(state.silenced.map(expertName));
+  const back = new Set(state.set_back.map(expertName));
   const roving = walked.roving ?? `${T - 1}-0-0`;
   return state.prompt.map((word, t) =>
     h(
@@ -36,14 +37,14 @@ export function promptShown(state, go) {
                   [h("span", {}, name), " ", h("span", { class: "number" }, decimal(gate))],
                   () => toggleSilenced(state, [layer, expert], go),
                   {
-                    class: `expert shade shade-${Math.round(10 * Math.min(gate, 1))} ${silent ? "off" : ""}`,
+                    class: `expert shade shade-${Math.round(10 * Math.min(gate, 1))} ${silent ? "off" : back.has(name) ? "back" : ""}`,
                     "data-cell": cell,
                     tabindex: cell === roving ? "0" : "-1",
                     onfocus: () => {
                       walked.roving = cell;
                     },
                     "aria-pressed": silent ? "true" : "false",
-                    "aria-label": `expert ${name}, gate ${decimal(gate)}, at ${word}${silent ? ", silenced" : ""}`,
+                    "aria-label": `expert ${name}, gate ${decimal(gate)}, at ${word}${silent ? ", silenced" : back.has(name) ? ", set back" : ""}`,
                   },
                 );
               }),

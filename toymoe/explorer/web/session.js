@@ -7,15 +7,18 @@ import { tuned, set_back, project_out, mask_of } from "./weights.js";
 import { CLOSED, freeze, places, replace, zero } from "./taps.js";
 import { forward } from "./model.js";
 import { unpack_params, unpack_tuned } from "./unpack.js";
+import { defaultState } from "./state.js";
 import { tokens_of } from "./world.js";
 
 const MOST_MODELS = 24; // of a megabyte and a half each
+const MOST_SAID = 64;
 export const session = {
   data: null,
   again: () => {},
   fail: () => {},
   models: new Map(),
   edited: new Map(),
+  said: new Map(),
   results: new Map(),
   running: new Map(),
   worker: null,
@@ -103,25 +106,26 @@ export function editsOf(state, T) {
 }
 
 /** What the model of a state says to a prompt, as `forward` gives it, logits of the last position
- * only; or null. */
+ * only; or null. The last ones are kept: panels ask for one of them several times. */
 export function runState(state, words = state.prompt) {
-  const params = editedParams(state),
-    base = state.frozen ? paramsOf(state.model) : undefined;
+  const params = editedParams(state);
+  const base = state.frozen ? paramsOf(state.model) : undefined;
   if (!params || base === null) return null;
-  const cfg = session.data.config.model,
-    tokens = tokens_of(words, session.data);
-  const edits = editsOf(state, tokens.length);
-  if (base) edits.route = freeze(forward(base, tokens, cfg, { last: true }).routes);
-  return forward(params, tokens, cfg, { edits, last: true });
+  const key = `${changesKey(state)} ${words.join(" ")}`;
+  if (!session.said.has(key)) {
+    const cfg = session.data.config.model;
+    const tokens = tokens_of(words, session.data);
+    const edits = editsOf(state, tokens.length);
+    if (base) edits.route = freeze(forward(base, tokens, cfg, { last: true }).routes);
+    session.said.set(key, forward(params, tokens, cfg, { edits, last: true }));
+    if (session.said.size > MOST_SAID) session.said.delete(session.said.keys().next().value);
+  }
+  return session.said.get(key);
 }
 
 /** What a model says to a prompt with nothing changed; or null. */
 export function runModel(name, words) {
-  const params = paramsOf(name);
-  return (
-    params &&
-    forward(params, tokens_of(words, session.data), session.data.config.model, { last: true })
-  );
+  return runState({ ...unchanged(defaultState(session.data)), model: name }, words);
 }
 
 // --- long computations ---------------------------------------------------------------------------
