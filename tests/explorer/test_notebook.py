@@ -35,7 +35,7 @@ def lab(tmp_path):
         cell_type="code", id="a", metadata={}, outputs=[], execution_count=None, source=CELL
     )
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    book = dict(cells=[cell], metadata=kernel, nbformat=4, nbformat_minor=5)
+    book = dict(cells=[cell | {"source": CELL}], metadata=kernel, nbformat=4, nbformat_minor=5)
     (tmp_path / "book.ipynb").write_text(json.dumps(book), "utf-8")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -74,6 +74,7 @@ def waiting(done, what):
 def test_it_is_alive_in_a_notebook(page, lab):
     page.goto(lab)
     page.wait_for_selector(".jp-CodeCell", timeout=1000 * PATIENCE_S)
+    page.get_by_text("| Idle").wait_for(timeout=1000 * PATIENCE_S)  # no kernel is asked before
     page.click(".jp-CodeCell .cm-content")
     page.keyboard.press("Shift+Enter")
     frame = page.frame_locator('iframe[title="toymoe explorer"]')

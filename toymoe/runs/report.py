@@ -43,8 +43,8 @@ MISLEADS = (
 
 # Beside the report and not in it, so that the report stays small enough to mail.
 EXPLORER = (
-    '<p>This very model, to ask and to take apart: <a href="explorer.html">explorer.html</a> beside '
-    "this page. Where it is missing, <code>toymoe explore DIR</code> writes it.</p>"
+    '<p>This very model, to ask and to take apart: <a href="explorer.html">explorer.html</a> '
+    "beside this page. Where it is missing, <code>toymoe explore DIR</code> writes it.</p>"
 )
 
 RATIOS = {

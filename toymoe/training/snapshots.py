@@ -1,4 +1,4 @@
-"""What is recorded while a model trains: routes and predictions on fixed prompts, models now and then."""
+"""What is recorded while a model trains: routes and predictions on fixed prompts, some models."""
 
 from functools import partial
 from typing import NamedTuple
