@@ -128,7 +128,8 @@ function precision() {
 }
 
 async function copyLink() {
-  const link = location.href;
+  // Not location.href as it is: a page inside a notebook has no address that follows its state.
+  const link = `${location.href.split("#")[0]}#${writeState(current.state, session.data)}`;
   try {
     await navigator.clipboard.writeText(link);
     say("The link to this state is copied.");
