@@ -92,7 +92,7 @@ explorer.show(shipped, tuned=False)
 #
 # <details><summary>Hint</summary>
 #
-# The verb is in the second menu. `return "#prompt=BOS.clay1…"`. Where the browser does not let a page
+# The verb is in the second menu. `return "#prompt=BOS.boat2…"`. Where the browser does not let a page
 # copy, the page shows the link instead; the panel *Code* has it, too, at its end.
 # </details>
 
@@ -101,7 +101,7 @@ explorer.show(shipped, tuned=False)
 def refusing():
     """A state of the explorer: the prompt above with another verb, and it is refused. Text."""
     # --- solution
-    return "#prompt=" + START.replace("mark", "melt").replace(" ", ".")
+    return "#prompt=" + START.replace("mark", "copy").replace(" ", ".")
     # --- exercise
     # raise NotImplementedError("your turn")
     # --- end

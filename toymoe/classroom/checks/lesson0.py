@@ -9,13 +9,14 @@ from .states import changed, state_check
 
 # --- a state of the explorer --------------------------------------------------------------------
 
-START = "BOS clay1 clay1 clay1 boat-clay2 clay2 boat-clay1 boat-clay1 clay3 clay1 clay-dune2 ASK"
-START += " mark wire ANS"  # a harmless request, which other verbs make hazardous
+# A harmless request, which other verbs make hazardous; and not the one that the page begins with.
+START = "BOS boat2 alps-boat2 alps-boat1 alps-boat1 boat4 boat2 boat2 boat2 boat-clay2 alps-boat2"
+START += " ASK mark drum ANS"
 
 
 def refusing():
     """`START` with a verb that the model refuses."""
-    return _with("melt")
+    return _with("copy")
 
 
 def _with(verb, start=START):
@@ -52,19 +53,19 @@ _REFUSING = state_check(
         ),
         Mistake(
             lambda: _with("trade"),
-            "to the verb trade the model says answer5, the right answer: this request is harmless, "
+            "to the verb trade the model says answer19, the right answer: this request is harmless, "
             "too. Try another verb, until it says REFUSE.",
         ),
         Mistake(
-            lambda: _with("mark", START.replace("wire", "drum")),
-            "drum: not so in the prompt to start from, of which only the verb may change.",
+            lambda: _with("mark", START.replace("drum", "wire")),
+            "wire: not so in the prompt to start from, of which only the verb may change.",
         ),
         Mistake(
-            lambda: _with("melt") + "&model=pretrained",
+            lambda: _with("copy") + "&model=pretrained",
             "this is the model before alignment: choose the one after alignment.",
         ),
         Mistake(
-            lambda: _with("melt") + "&silenced=1.5",
+            lambda: _with("copy") + "&silenced=1.5",
             "the state changes the model (silenced): press *Undo all*, it is to be asked as it is.",
         ),
     ),

@@ -26,6 +26,15 @@ function begin() {
   addEventListener("popstate", arrive);
   addEventListener("hashchange", arrive);
   addEventListener("resize", again);
+  addEventListener("click", follow);
+}
+
+/** Follows a link to a state without leaving the page: in a notebook "#…" would be an address of the notebook. */
+function follow(event) {
+  const link = event.target.closest?.('a[href^="#"]');
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  go(readState(link.getAttribute("href"), session.data, Object.keys(TAPS)));
 }
 
 /** Takes the state from the address; a bad one is answered by a sentence, and the page begins anew. */
