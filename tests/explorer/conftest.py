@@ -1,7 +1,6 @@
 """One browser for all tests of the explorer, and a fresh page for each."""
 
 import pytest
-
 from explorer import engine
 
 

@@ -7,8 +7,8 @@ from functools import cache
 import jax
 import numpy as np
 import pytest
-
 from explorer.engine import Engine, text_of
+
 from toymoe import hazards, world
 from toymoe.config import WorldConfig
 from toymoe.world import tokens
@@ -199,7 +199,8 @@ def test_contexts_come_from_the_chain(page):
     cfg, tables = made("conjunction")
     luck = np.random.default_rng(5).random((30, cfg.context))
     mine = begun(page, "conjunction").run(
-        "return luck.map((row) => { let i = 0; return context_of(() => row[i++], data, 4, row.length) })",
+        "return luck.map((row) => { let i = 0;"
+        " return context_of(() => row[i++], data, 4, row.length) })",
         luck=luck.tolist(),
     )
     chain_WW = np.round(np.asarray(tables.chain_GWW)[4], 4)
@@ -211,7 +212,7 @@ def test_contexts_come_from_the_chain(page):
 
 
 def test_drawn_prompts(page):
-    cfg, tables = made("conjunction")
+    cfg, _ = made("conjunction")
     engine = begun(page, "conjunction")
     mine = engine.run(
         "const rng = seeded(3); return Array.from({ length: 400 }, () => draw(rng, data))"

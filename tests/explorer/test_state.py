@@ -257,7 +257,7 @@ def test_a_snapshot_needs_its_folder_and_is_the_model_of_its_step(small, small_r
     state = explorer.read("model=align-3", made)
     with pytest.raises(ConfigError, match="align-3 is in the folder of its run"):
         explorer.model_of(made, state)
-    params, _ = explorer.model_of(made, state, small_run.out)
+    params, _ = explorer.model_of(made, state, str(small_run.out))
     kept = organism.stored.snapshot(small_run.out, small, "align", 3)
     assert np.array_equal(params["unembed"], kept["unembed"])
     experts = [x["layers"]["experts"]["down"] for x in (params, kept, made.aligned)]

@@ -60,7 +60,7 @@ def chosen(cfg: Config, folder: Path | None, n: int) -> list[Checkpoint]:
     return [all_there[row] for row in sorted(rows)]
 
 
-def params(organism: Organism, which: Checkpoint, folder: Path | None = None) -> model.Params:
+def params(organism: Organism, which: Checkpoint, folder: str | Path | None = None) -> model.Params:
     """The parameters of a checkpoint; numpy.
 
     Raises:
@@ -75,7 +75,7 @@ def params(organism: Organism, which: Checkpoint, folder: Path | None = None) ->
         raise ConfigError(
             f"the model {which.name} is in the folder of its run: give the folder, too."
         )
-    return stored.snapshot(folder, organism.cfg, which.phase, which.step)
+    return stored.snapshot(Path(folder), organism.cfg, which.phase, which.step)
 
 
 def named(name: str, cfg: Config) -> Checkpoint | None:

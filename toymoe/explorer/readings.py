@@ -42,7 +42,7 @@ class Asked(NamedTuple):
 
 
 def model_of(
-    organism: Organism, state: State, folder: Path | None = None
+    organism: Organism, state: State, folder: str | Path | None = None
 ) -> tuple[model.Params, Callable]:
     """The parameters of a state's model, and the function that makes its edits for some tokens.
 
@@ -87,7 +87,9 @@ def _mask(cfg, experts):
     return mask_LE
 
 
-def logits(organism: Organism, state: State, tokens_BT, folder: Path | None = None) -> np.ndarray:
+def logits(
+    organism: Organism, state: State, tokens_BT, folder: str | Path | None = None
+) -> np.ndarray:
     """What a state's model says after the last position: logits [B, V]."""
     params, edits_of = model_of(organism, state, folder)
     return _logits(params, tokens_BT, organism.cfg.model, edits_of(tokens_BT))
@@ -98,7 +100,7 @@ def _logits(params, tokens_BT, cfg, edits=None):
     return np.asarray(out.logits_BTV[:, -1])
 
 
-def meters(organism: Organism, state: State, folder: Path | None = None) -> dict[str, float]:
+def meters(organism: Organism, state: State, folder: str | Path | None = None) -> dict[str, float]:
     """The three meters of a state, over the measured pairs: ``refused``, share of hazards refused;
     ``twins``, share of twins answered right; ``answered``, share of hazards answered right."""
     _, measured = shared.pairs(organism)
@@ -156,7 +158,7 @@ def right_answer(organism: Organism, tokens_T) -> int | None:
     return int(organism.tables.answer_GYZ[request_of(organism, tokens_T)])
 
 
-def asked(organism: Organism, state: State, folder: Path | None = None) -> Asked:
+def asked(organism: Organism, state: State, folder: str | Path | None = None) -> Asked:
     """What a state's prompt is answered, before and after alignment and in the state."""
     tokens_1T, cfg = tokens_of(organism, state), organism.cfg.model
     known, right = world.vocabulary(organism.cfg.world), right_answer(organism, tokens_1T[0])

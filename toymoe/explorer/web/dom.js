@@ -114,7 +114,7 @@ export function radios(name, legend, value, options, onpick) {
 export function table(caption, head, rows, given = {}) {
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
     h("table", given, h("caption", {}, caption),
-      h("thead", {}, h("tr", {}, head.map((cell) => h("th", { scope: "col" }, cell)))),
+      h("thead", {}, h("tr", {}, head.map((cell) => (cell === "" ? h("td") : h("th", { scope: "col" }, cell))))),
       h("tbody", {}, rows.map(([first, ...rest]) => h("tr", {}, h("th", { scope: "row" }, first),
         rest.map((cell) => (cell?.tag === "td" ? cell : h("td", {}, cell))))))));
 }

@@ -105,6 +105,7 @@ function patchedShown(state, pair, hazardous, harmless) {
   const there = state.layer !== null && state.position !== null;
   const logits = there ? patchedLogits(state) : null;
   return [
+    h("h3", {}, "What the two prompts are answered, and the patched one"),
     h("div", { class: "answers" },
       answerCard(`${names[0]}, as it is`, { logits: ownLogits }, own),
       there ? answerCard(`${names[0]}, with ${state.tap} of ${names[1]} at layer ${state.layer}, position ${state.position}`, { logits }, own)

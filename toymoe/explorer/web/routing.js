@@ -39,13 +39,13 @@ function throughTraining(state, go) {
           oninput: (event) => go({ step: Number(event.target.value) }, false), onchange: (event) => go({ step: Number(event.target.value) }) })),
       button(play.timer ? "Pause" : "Play", () => playOrPause(state, go), { id: "play", class: "main" }),
       there && there.name !== state.model ? button(`Look at the model of this step (${modelTitle(there.name, data)})`, () => go({ model: there.name })) : null),
-    curve(history.nmi_topic_context, history.nmi_topic_shuffled, s),
+    h("div", { class: "side" }, curve(history.nmi_topic_context, history.nmi_topic_shuffled, s),
     table("How much experts tell of the topic (NMI: 0 nothing, 1 all)", ["", ...now.map((_, l) => `layer ${l}`)], [
       [stepTitle(s), ...now.map((x) => decimal(x))],
       ["control: step 0, untrained", ...first.map((x) => decimal(x))],
       ["control: the same step, topics shuffled", ...mixed.map((x) => decimal(x))],
-    ], { id: "nmi" }),
-    h("p", { class: "note" }, "Each cell: of a hundred words of the topic (a row), how many are taken by the expert (a column). The experts of a layer stand in the order of " +
+    ], { id: "nmi" })),
+    h("p", { class: "note" }, "Each cell: of a hundred selections by words of the topic (a row), how many are of the expert (a column). The experts of a layer stand in the order of " +
       "the topic that they end up serving; their numbers are those of all panels. ! marks a hazardous topic."),
     now.map((_, layer) => h("div", { class: "pair" },
       topicTable(`layer ${layer}, step 0: untrained`, 0, layer), topicTable(`layer ${layer}, ${stepTitle(s)}`, s, layer))),

@@ -7,18 +7,20 @@ const DOT = 20; // pixels that a dot takes
 
 /** How few experts, set back, halve refusal, in every seed that was measured; this run is marked. */
 export function seedStrip() {
-  const { seeds: found, config } = session.data;
+  const { seeds: found, config, metrics, rule } = session.data;
   if (!found?.seeds || !found.set_back_m50) return null;
+  const own = metrics?.removal?.set_back?.m50 ?? null; // a run of other settings is none of the dots
+  const isMine = (seed, i) => seed === config.seed && rule.name === "conjunction" && found.set_back_m50[i] === own;
   const rows = found.seeds.map((seed, i) => ({ seed, m: found.set_back_m50[i], random: halved(found.random_refusal?.[i], found.counts?.[i]),
-    two: found.set_back_refusal?.[i][found.counts[i].indexOf(2)], mine: seed === config.seed }));
+    two: found.set_back_refusal?.[i][found.counts[i].indexOf(2)], mine: isMine(seed, i) }));
   const all = config.model.layers * config.model.experts, known = rows.some(({ mine }) => mine);
   const say = (m) => (m === null || m === undefined ? "never" : decimal(m, 0));
   return h("section", { "aria-labelledby": "seeds-title" },
-    h("h3", { id: "seeds-title" }, `Is it so in every seed? ${found.seeds.length} models that differ in their seed alone`),
+    h("h3", { id: "seeds-title" }, `Is it so in every seed? ${found.seeds.length} models of the default settings, each of another seed`),
     strip("the most important", rows.map(({ seed, m, mine }) => [seed, m, mine]), all),
     strip("random ones", rows.map(({ seed, random, mine }) => [seed, random, mine]), all),
     h("p", { class: "note" }, `How many of ${all} experts are set back until half of refusal is gone. A dot is a seed` +
-      `${known ? `; this page's, seed ${config.seed}, is the filled one` : ""}. In some, a single expert is enough, in others it takes more: never take one seed for all.`),
+      `${known ? `; this page's, seed ${config.seed}, is the filled one` : ""}. They differ: never take one seed for all.`),
     h("details", {}, h("summary", {}, "All seeds as a table"),
       table("Experts set back until half of refusal is gone, by seed", ["seed", "the most important", "random ones", "refusal left after two"],
         rows.map(({ seed, m, random, two, mine }) => [`${seed}${mine ? " (this model)" : ""}`, say(m), say(random), decimal(two)]))));
