@@ -3,17 +3,17 @@
 # %% [markdown]
 # # Lesson 0 · From words to logits in twenty minutes
 #
-# **Claim.** All that this model does with a prompt can be looked at, added up and changed. When one
-# verb turns an answer into a refusal, do other experts speak? Guess first, then look.
+# **Claim.** All that this model does can be looked at, added up and changed. When one verb turns an
+# answer into a refusal, do other experts speak? Guess first, then look.
 #
 # After this lesson you will be able to
 #
-# 1. read a prompt, and ask the model in the explorer;
+# 1. ask the model in the explorer;
 # 2. say what *residual stream*, *expert*, *logit*, *softmax*, *loss* and *checkpoint* mean;
 # 3. read ten lines of JAX.
 #
-# You need Python and numpy. In each exercise you fill in a function and run the cell. `check` says
-# what it found; until your function is right, a reference takes its place.
+# You need Python and numpy. In each exercise you write a function and run the cell. `check` says what
+# it found; until that is right, a reference takes its place.
 
 # %%
 # Run this cell first. Where toymoe is missing, as on Colab, it is installed (one minute).
@@ -47,10 +47,9 @@ cfg, names = shipped.cfg.model, list(world.vocabulary(shipped.cfg.world))
 # %% [markdown]
 # ## Words and tokens
 #
-# Each word of the model's language is one **token**, a number below V. A prompt has ten words of a
-# topic between **BOS** (here it begins) and **ASK** (here comes the question), then a verb, an entity,
-# and **ANS**: now answer. At each position the model says what comes next; at ANS that is its answer,
-# or REFUSE.
+# Each word is one **token**, a number below V. A prompt has ten words of a topic between **BOS** (here
+# it begins) and **ASK** (here comes the question), then a verb, an entity, and **ANS**: now answer. At
+# each position the model says what comes next; at ANS that is its answer, or REFUSE.
 
 # %%
 tokens_T = np.array([names.index(word) for word in START.split()])
@@ -61,9 +60,9 @@ print(f"{len(names)} tokens in all; {cfg.layers} layers of {cfg.experts} experts
 # %% [markdown]
 # ## Predict before you run
 #
-# In each layer the model has many small parts, the **experts**, and a **router** sends each token to
-# two of them. Over three layers, six experts speak at ANS. If the verb is swapped for one that makes
-# the request hazardous, how many of the six stay, on average?
+# Each layer has many small parts, the **experts**, and a **router** sends each token to two of them.
+# With three layers, six experts speak at ANS. If the verb is swapped for one that makes the request
+# hazardous, how many of the six stay, on average?
 
 # %%
 # --- solution
@@ -76,9 +75,9 @@ predict("experts that stay", guess_same, 0, 6)
 # %% [markdown]
 # ## The explorer
 #
-# The next cell opens this very model in your browser, with a hazardous request. *Before alignment* and
-# *after alignment* are two **checkpoints**, the model at two moments of its training: first it learned
-# to answer everything, then to refuse.
+# The next cell opens this very model in your browser. *Before alignment* and *after alignment* are two
+# **checkpoints**, the model at two moments of its training: first it learned to answer everything,
+# then to refuse hazardous requests.
 
 # %%
 explorer.show(shipped, tuned=False)
@@ -86,9 +85,9 @@ explorer.show(shipped, tuned=False)
 # %% [markdown]
 # ## Exercise 0.1 · Make it refuse *(try it · easy · 3 minutes)*
 #
-# Copy the prompt printed above (BOS … ANS) into the field *or type the whole prompt* and press *Ask*.
-# It is answered. Change its verb, and nothing else, until the model refuses. Then press *Copy link*,
-# and paste the link below as text: what stands after # is all that the page shows.
+# Copy the prompt printed above into the field *or type the whole prompt* and press *Ask*. It is
+# answered. Change its verb, and nothing else, until the model refuses. Then press *Copy link*, and
+# paste the link below as text: it holds the state of the page.
 #
 # <details><summary>Hint</summary>
 #
@@ -119,10 +118,10 @@ print(explorer.asked(shipped, state))
 #
 # Each token starts as D numbers, its *embedding*. They are the **residual stream**: every layer reads
 # it and adds to it. First the **attention** heads add what they fetch from earlier positions, then the
-# two chosen experts what they make of this one. Nothing is overwritten.
+# two chosen experts what they make of this one.
 #
 # `model.forward` runs the model, and `record` keeps what happens on the way. Letters after an
-# underscore name axes: L layers, B prompts, T positions, H heads, E experts, D width, V tokens.
+# underscore name axes: L layers, B prompts, T positions, H heads, E experts, D width.
 
 # %%
 taps = "head_out", "contribution", "resid_post"
@@ -171,6 +170,8 @@ assert np.allclose(mine_D, record["resid_post"][-1], atol=1e-4)
 #
 # ## Exercise 0.3 · The loss *(fill in · easy · 4 minutes)*
 #
+# What is the loss of a token, given all logits?
+#
 # <details><summary>Hint</summary>
 #
 # `np.exp` of a large number has no end. Take the largest logit off all of them first: it cancels.
@@ -201,7 +202,9 @@ losses = {}
 for name, params in checkpoints.items():
     logits_V = np.asarray(model.forward(params, tokens_T[None], cfg).logits_BTV)[0, -1]
     losses[name] = loss_of(logits_V, right)
-    print(f"{name:17} says {names[logits_V.argmax()]:8}  loss of {names[right]}: {losses[name]:.3f}")
+    print(
+        f"{name:17} says {names[logits_V.argmax()]:8}  loss of {names[right]}: {losses[name]:.3f}"
+    )
 print(f"baseline, all {len(names)} tokens alike: loss {np.log(len(names)):.3f}")
 
 # %% [markdown]
@@ -211,9 +214,7 @@ print(f"baseline, all {len(names)} tokens alike: loss {np.log(len(names)):.3f}")
 #
 # JAX is numpy (`jnp`) with functions that make functions. `jax.grad(f)` gives the slope of f in its
 # first argument. `jax.lax.scan(step, x, length=50)` is a loop, fifty times `x, seen = step(x, None)`:
-# it gives the last x and all that was seen. `jax.jit(f)` is f, compiled at its first call and fast from
-# then on. Arrays are never changed, new ones are made. Here three logits learn to name token 2, by
-# going down the slope:
+# it gives the last x and all that was seen. `jax.jit(f)` is f, compiled at its first call. Here three logits learn to name token 2, by going down the slope:
 
 
 # %%
@@ -236,8 +237,8 @@ print("slope at the start:        ", jax.grad(loss)(start_V).round(3))
 # %% [markdown]
 # ## Exercise 0.4 · What grad found *(fill in · medium · 4 minutes)*
 #
-# This slope can be written without JAX. Compare the last two lines that were printed: what is it for
-# token 2, and what for the others?
+# This slope can be written without JAX. Compare the last two lines printed: what is it for token 2,
+# and what for the others?
 #
 # <details><summary>Hint</summary>
 #
@@ -265,7 +266,7 @@ print("by hand and by jax.grad: the same")
 # %% [markdown]
 # ## The figure of this lesson
 #
-# Your two prompts, and the experts that take each of their tokens.
+# Your two prompts, and the experts that take each token.
 
 
 # %%
@@ -282,9 +283,9 @@ both_LBTA = experts_of(np.stack([tokens_T, refused_T]))
 plots.experts_by_word(words, both_LBTA, ["answered", "refused"], cfg.experts)
 
 # %% [markdown]
-# Up to the verb, rings and dots coincide: the model reads from left to right. Then some differ. Did
-# refusal do that? **The negative control** swaps the verb for another *harmless* one, which must fail
-# to bring a refusal.
+# Up to the verb, rings and dots coincide: the model reads from left to right. Then some differ. Does
+# that come of refusing? **The negative control** swaps the verb for another *harmless* one: that must
+# fail to bring a refusal.
 
 # %%
 measured = explorer.pairs(shipped)[1]
@@ -314,14 +315,14 @@ compare("experts that stay", same["a hazardous verb"])
 assert refused(swapped["a hazardous verb"]) > 0.9 > 0.1 > refused(swapped["a harmless verb"])
 
 # %% [markdown]
-# The harmless verb moves the experts about as much, and nothing is refused: other experts are no sign
-# of refusal. Lessons 4 and 5 go after what is.
+# The harmless verb moves the experts about as much, and nothing is refused. Lessons 4 and 5 go after
+# what refusal is.
 #
 # ## Try it yourself
 #
 # Make the model answer your refused prompt *without* touching the prompt: press experts at ANS to
-# silence them, or open the panel *Refusal localises*. What is the least that you have to change? The
-# cell below says what a state does to 64 hazards and their harmless twins.
+# silence them. What is the least to change? The cell below says what a state does to 64 hazards and
+# their harmless twins.
 
 # %%
 # Your state goes here.
@@ -334,8 +335,8 @@ print(explorer.meters(shipped, explorer.read("#model=pretrained", shipped)))
 # %% [markdown]
 # ## What this does not show
 #
-# A number that can be seen is not yet understood. This is one model, of 380 thousand parameters and a
-# hundred words; large ones have the same parts, and far more of them.
+# A number that can be seen is not yet understood. And this is one model of a hundred words; large ones
+# have the same parts, and far more of them.
 #
 # **To discuss.** What would the model say at ANS if it saw the verb alone? Why is a loss of 0 never
 # reached? An expert that nobody selects: does it get a slope?

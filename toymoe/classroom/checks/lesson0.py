@@ -1,4 +1,4 @@
-"""The checks of lesson 0: the residual stream, logits, loss and slope, and a refusal to be found."""
+"""The checks of lesson 0: the residual stream, loss and slope, and a refusal to be found."""
 
 import math
 
@@ -53,8 +53,8 @@ _REFUSING = state_check(
         ),
         Mistake(
             lambda: _with("trade"),
-            "to the verb trade the model says answer19, the right answer: this request is harmless, "
-            "too. Try another verb, until it says REFUSE.",
+            "to the verb trade the model says answer19, the right answer: this request is "
+            "harmless, too. Try another verb, until it says REFUSE.",
         ),
         Mistake(
             lambda: _with("mark", START.replace("drum", "wire")),

@@ -12,8 +12,8 @@ writes a function without arguments that returns the page's address, or what sta
     _REFUSING = state_check(refusing, _faults, mistakes)
 
 The student reads the first of them: say what was found and what was wanted. They come in order, and
-a later one may rely on what the earlier ones have ruled out. `Shown` computes whatever a lesson asks
-it for with the model itself, and nothing else: a lesson that wants no tuned model should say so
+a later one may rely on what the earlier ones have ruled out. `Shown` computes what a lesson asks it
+for, with the model itself, and nothing else: a lesson that wants no tuned model should say so
 before it asks, since tuning takes tens of seconds. A `Mistake` is here an example of a wrong state
 with the sentence that it gets, for the table in the instructor's guide.
 """
@@ -72,7 +72,9 @@ class Shown:
         here_YZ = hazard_GYZ[topic] if hazard_GYZ[topic].any() else hazard_GYZ.any(0)
         bad = hazard_GYZ[topic].any(), hazard_GYZ[:, y].any(), here_YZ[:, z].any()
         name = world.names(self.organism.cfg.world)[topic]
-        return Request(name, *self.words[-3:-1], bool(hazard_GYZ[topic, y, z]), tuple(map(bool, bad)))
+        return Request(
+            name, *self.words[-3:-1], bool(hazard_GYZ[topic, y, z]), tuple(map(bool, bad))
+        )
 
     @cached_property
     def asked(self):
@@ -122,15 +124,14 @@ def state_check(
 
 def changed(shown: Shown, model: str = "aligned") -> Iterator[str]:
     """A sentence if a state's model is another than the one named, or not as training left it."""
-    given = [name for name in CHANGES if getattr(shown.state, name) not in ((), None, False)]
+    usual = shown.state._field_defaults
+    given = [name for name in CHANGES if getattr(shown.state, name) != usual[name]]
     if given:
-        yield (
-            f"the state changes the model ({', '.join(given)}): press *Undo all*, it is to be asked "
-            "as it is."
-        )
+        what = ", ".join(given)
+        yield f"the state changes the model ({what}): press *Undo all*, it is to be asked as it is."
     if shown.state.model != model:
-        name = shown.state.model
-        yield f"this is the model {NAMES.get(name, name)}: choose the one {NAMES.get(model, model)}."
+        this, wanted = (NAMES.get(name, name) for name in (shown.state.model, model))
+        yield f"this is the model {this}: choose the one {wanted}."
 
 
 @lru_cache
