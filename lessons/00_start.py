@@ -214,7 +214,8 @@ print(f"baseline, all {len(names)} tokens alike: loss {np.log(len(names)):.3f}")
 #
 # JAX is numpy (`jnp`) with functions that make functions. `jax.grad(f)` gives the slope of f in its
 # first argument. `jax.lax.scan(step, x, length=50)` is a loop, fifty times `x, seen = step(x, None)`:
-# it gives the last x and all that was seen. `jax.jit(f)` is f, compiled at its first call. Here three logits learn to name token 2, by going down the slope:
+# it gives the last x and all that was seen. `jax.jit(f)` is f, compiled at its first call. Here three
+# logits learn to name token 2, by going down the slope:
 
 
 # %%

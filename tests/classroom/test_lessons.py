@@ -180,7 +180,7 @@ one two $-$ three
 ## Exercise 9.2 · Two *(break it · hard · 12 minutes)*
 """
     )
-    words = 4 + 9 + 3 + 9  # with a letter or a digit; hints are left out
+    words = 4 + 8 + 3 + 8  # with a letter or a digit; hints are left out
     assert lesson.effort_of(prose, 0) == (words, 2, 16, 20)
     assert lesson.effort_of(prose + "word " * (600 - words), 0).minutes == 20
     assert lesson.effort_of(prose + "word " * (601 - words), 0).minutes == 25
