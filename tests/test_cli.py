@@ -235,7 +235,7 @@ def test_run_then_resume_then_force(capsys, tmp_path, small, small_run, settings
     out = tmp_path / "a [b]" / "run"
     assert cli.main(argv) == 0
     said = capsys.readouterr()
-    assert said.err == "" and "Open a [b]/run/report.html in a browser." in said.out
+    assert said.err == "" and "Open a [b]/run/report.html and a [b]/run/explorer.html in" in said.out
     metrics = json.loads((out / "metrics.json").read_bytes())
     for row in report.summary(metrics):
         assert all(cell in said.out for cell in row)

@@ -5,12 +5,14 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import toymoe
 
 FOLDER = Path(toymoe.__file__).parent
+ROOT = FOLDER.parent
 
 
 def test_importing_toymoe_changes_nothing():
@@ -65,3 +67,11 @@ def test_no_room_imports_one_further_down():
 def test_no_two_modules_import_each_other():
     graph = {name: imported(path) - {name} for name, path in modules().items()}
     assert len(list(TopologicalSorter(graph).static_order())) == len(graph)
+
+
+def test_the_version_stands_in_one_place_and_is_cited():
+    cited = (ROOT / "CITATION.cff").read_text("utf-8")
+    assert f"\nversion: {toymoe.__version__}\n" in cited
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    assert project["project"]["dynamic"] == ["version"] and "version" not in project["project"]
+    assert f"## {toymoe.__version__}\n" in (ROOT / "CHANGELOG.md").read_text("utf-8")

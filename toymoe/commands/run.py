@@ -7,12 +7,14 @@ from ..config import ConfigError, to_dict
 from ..start import start_jax
 from .common import config_of
 
+EXPLORER = "explorer.html"  # the page that `toymoe explore` writes, without the models RASET tunes
+
 
 def add(command) -> None:
     run = command(
         "run",
         _run,
-        "Train, measure and draw one model; writes a folder with report.html",
+        "Train, measure and draw one model; writes a folder with report.html and explorer.html",
         goes_on=_goes_on,
     )
     run.add_argument("--seed", default=None, metavar="N", help="default 0")
@@ -54,12 +56,13 @@ def _run(args) -> int:
         cfg = begun
     else:
         folder.prepare(out, args.force)
-    complete = args.resume and stored.is_complete(out)
+    complete, too_large = args.resume and stored.is_complete(out), ""
     if complete:
         metrics = stored.metrics(out)
     else:
         with progress.Bars(console) as bars:
             metrics = runner.run(cfg, out, bars.show)
+            too_large = _explorer(out, bars)
     try:
         rows = report.summary(metrics)
         end = f"{metrics['timing']['total_s']:.0f} s."
@@ -71,8 +74,23 @@ def _run(args) -> int:
     if complete:
         console.print(f"{out} is complete already.", soft_wrap=True)
     console.print(terminal.table(("", "this run", "beside it"), rows))
-    page = out / "report.html"
-    if page.is_file():  # a run of a sweep has none
-        end += f" Open {page} in a browser."
+    if too_large:
+        console.print(f"No {EXPLORER} was written: {too_large}", highlight=False, soft_wrap=True)
+    pages = [str(out / name) for name in ("report.html", EXPLORER) if (out / name).is_file()]
+    if pages:  # a run of a sweep has none
+        end += f" Open {' and '.join(pages)} in a browser."
     console.print(end, highlight=False, soft_wrap=True)
     return 0
+
+
+def _explorer(out: Path, bars) -> str:
+    """Write the page beside the report; or say why it cannot be written."""
+    from .. import explorer
+    from ..runs.progress import Progress
+
+    bars.show(Progress("explore", 0, 1))
+    try:
+        explorer.write(out, out / EXPLORER, tuned=False)
+    except ConfigError as error:
+        return str(error)
+    return ""

@@ -8,7 +8,7 @@ from rich import progress
 class Progress(NamedTuple):
     """Where a run or a study stands; the numbers are None where they are not known."""
 
-    stage: str  # of a run: a phase of training, "analyse" or "draw"
+    stage: str  # of a run: a phase of training, "analyse", "draw" or "explore"
     done: int  # steps
     total: int
     loss: float | None = None
@@ -16,7 +16,13 @@ class Progress(NamedTuple):
     nmi: float | None = None  # of topic and expert, best layer
 
 
-STAGES = dict(pretrain="pretraining", align="alignment", analyse="measuring", draw="drawing")
+STAGES = dict(
+    pretrain="pretraining",
+    align="alignment",
+    analyse="measuring",
+    draw="drawing",
+    explore="explorer",
+)
 
 
 class Bars:
@@ -63,5 +69,5 @@ class Bars:
         self._bars.console.print(line, highlight=False)
 
     def _end(self) -> None:
-        if self._task is not None and self._stage[0] in ("analyse", "draw"):
+        if self._task is not None and self._stage[0] in ("analyse", "draw", "explore"):
             self._bars.update(self._task, completed=1)

@@ -41,6 +41,12 @@ MISLEADS = (
     "words. It says nothing about learning; the other two rows do."
 )
 
+# Beside the report and not in it, so that the report stays small enough to mail.
+EXPLORER = (
+    '<p>This very model, to ask and to take apart: <a href="explorer.html">explorer.html</a> beside '
+    "this page. Where it is missing, <code>toymoe explore DIR</code> writes it.</p>"
+)
+
 RATIOS = {
     "cross_by_same_topic": "JS cross-topic ÷ JS same topic",
     "intent_by_neutral_at_answer": "JS intent twins ÷ JS neutral twins, at ANS",
@@ -155,6 +161,7 @@ def render(
     parts = [
         f"<h1>toymoe: seed {cfg.seed}</h1>",
         html.bullets(findings.first_screen(run)),
+        EXPLORER,
         html.terms({word: said.format(swapped=swapped) for word, said in TERMS.items()}),
         *(x for name, figures in first.items() for x in pictured({name: figures[name]})),
         *pictured({n: f for n, f in plots.FIGURES.items() if n not in first}),

@@ -1,5 +1,4 @@
-"""What is recorded while a model trains: routes and predictions on fixed prompts; and when the
-model itself is kept."""
+"""What is recorded while a model trains: routes and predictions on fixed prompts, models now and then."""
 
 from functools import partial
 from typing import NamedTuple
