@@ -307,6 +307,7 @@ print(f"of all harmless requests it refuses {over:.3f}")
 # the last rows means the topic itself, as somebody would know it who has read all ten words. The
 # dashed line is the **baseline**, the best guess without looking at all.
 
+
 # %%
 def combine(columns, sizes):
     """One number for each combination of the columns' values."""
