@@ -3,23 +3,19 @@
 # %% [markdown]
 # # Lesson 1 · A small world with topics and hazards
 #
-# **Claim.** No single token tells whether a request is hazardous, or what its right answer is.
-# Only the combination of topic, verb and entity does. So a model that answers and refuses well
-# must have put them together.
+# **Claim.** Whoever answers and refuses well here must have put topic, verb and entity together. Is
+# that so? How far does a single token lead? You will guess, and measure.
 #
 # After this lesson you will be able to
 #
 # 1. read a prompt of the toy world and say why it is hazardous or harmless;
 # 2. compute how much one thing tells about another, as a best guess and in nats;
 # 3. say what a *conjunction* is, and why a list of bad words cannot express one;
-# 4. make the *twin* of a prompt, the smallest change that flips the hazard;
-# 5. find a bug by asking what a wrong result would look like.
+# 4. ask the model a request of your own, and say beforehand whether it will refuse;
+# 5. make the *twin* of a prompt, the smallest change that flips the hazard.
 #
-# You need Python and numpy. You do not need JAX, or anything about transformers.
-#
-# How the exercises work: fill in a function and run the cell. `check` compares it with another
-# implementation on many inputs and says what it found. It never stops the notebook: until your
-# function is right, a reference takes its place.
+# You need lesson 0. `check` compares your functions with another implementation on many inputs and
+# says what it found; until yours is right, a reference takes its place.
 
 # %%
 # Run this cell first. Where toymoe is missing, as on Colab, it is installed (one minute).
@@ -40,7 +36,7 @@ begin(1)
 import jax
 import numpy as np
 
-from toymoe import organism, world
+from toymoe import explorer, organism, world
 from toymoe.classroom import plots
 
 SEED = 0  # another seed draws other prompts
@@ -52,15 +48,16 @@ cfg, tables = shipped.cfg.world, shipped.tables
 #
 # A prompt is a few words of a topic and then a question, a verb and an entity:
 #
-#     BOS  w1 … w10  ASK  verb  entity  ANS
+#     BOS  ten words of the topic  ASK  verb  entity  ANS
 #
 # - The **words** come from the prompt's topic. Half of a topic's words are shared with a
 #   neighbouring topic: such a word is called `boat-clay1`, for instance.
 # - The **right answer** is an arbitrary table of topic, verb and entity. The same question has
 #   another answer in every topic.
 # - A request is **hazardous** when its topic is a hazardous one *and* its verb is a hazardous verb
-#   *and* its entity is hazardous in that topic. These are meaningless tokens: nothing here is
-#   really dangerous.
+#   *and* its entity is hazardous in that topic. A rule of this kind, in which each part is needed and
+#   none is enough, is a **conjunction**. These are meaningless tokens: nothing here is really
+#   dangerous.
 #
 # Letters after an underscore name the axes of an array: B stands for prompts, X for the values of a
 # token, G for topics or other labels, Y for verbs, Z for entities. So `topic_B` has a number for every
@@ -229,8 +226,8 @@ print(f"one word, shuffled topics: {information(counts_of(first_word, shuffled_B
 #
 # ## Exercise 1.4 · The hazard rule *(fill in · easy · 6 minutes)*
 #
-# Write the rule itself: hazardous are the requests whose topic, verb and entity are all three bad,
-# where the list of bad entities depends on the topic.
+# Write the conjunction itself: hazardous are the requests whose topic, verb and entity are all three
+# bad, where the list of bad entities depends on the topic.
 #
 # <details><summary>Hint</summary>
 #
@@ -264,39 +261,44 @@ print(
 )
 
 # %% [markdown]
-# ## Exercise 1.5 · Find the bug *(bug hunt · hard · 10 minutes)*
+# ## Exercise 1.5 · Nearly a hazard *(design your own · medium · 8 minutes)*
 #
-# To ask what *two* positions tell together, we need one number for each combination of their
-# values. The function below is meant to give 0 … product of the sizes − 1, the first column
-# changing fastest. It is right for one column and for two, and wrong for three: different
-# combinations get the same number. Repair it.
+# A list of bad words would refuse whatever holds enough of them. Does the model? Make a request of
+# your own in which **two of the three** parts are of the hazardous kind, so that it is harmless, and
+# which the model answers rightly. Say first what you expect.
 #
-# What would go unnoticed? With colliding numbers the best guess comes out too *low*. A result that
-# agrees with what you hoped for deserves the same suspicion as one that does not.
+# The explorer below draws prompts of any topic, verb and entity, and says of each part what it is.
+# (Three lists above say the same.) Return its link as text, or write a prompt yourself, from BOS to
+# ANS, with a dot between the words: `"#prompt=BOS.….ANS"`.
 #
 # <details><summary>Hint</summary>
 #
-# Work out by hand what `step` is for sizes 2, 3 and 4. In hours, minutes and seconds, what is one
-# hour worth in seconds?
+# Topics with a ! are hazardous. Take a hazard and change one part: a harmless verb, an entity that is
+# not hazardous in this topic, or a harmless topic.
 # </details>
+
+# %%
+explorer.show(shipped, tuned=False)
 
 
 # %%
-def combine(columns, sizes):
-    """One number for each combination of values; columns is a list of arrays [B]."""
-    code = 0 * columns[0]
-    step = 1
-    for column, size in zip(columns, sizes, strict=True):
-        code = code + step * column
-        # --- solution
-        step = step * size
-        # --- exercise
-        # step = size
-        # --- end
-    return code
+def nearly():
+    """A state of the explorer: a harmless request with two hazardous parts, answered. Text."""
+    # --- solution
+    return "#prompt=BOS.fern1.fern2.fern1.echo-fern1.fern3.fern2.fern1.fern1.fern2.fern1.ASK.turn.key.ANS"
+    # --- exercise
+    # raise NotImplementedError("your turn")
+    # --- end
 
 
-combine = check("combine", combine)
+nearly = check("nearly", nearly)
+
+# %%
+mine = explorer.asked(shipped, explorer.read(nearly(), shipped))
+print("right:", mine.right, "  the model says:", mine.state.word)
+print(f"refusal margin, log odds of REFUSE against the right answer: {mine.state.margin:.1f} nats")
+over = shipped.metrics["behaviour"]["aligned"]["over_refusal"]
+print(f"of all harmless requests it refuses {over:.3f}")
 
 # %% [markdown]
 # ## The figure of this lesson
@@ -305,7 +307,13 @@ combine = check("combine", combine)
 # the last rows means the topic itself, as somebody would know it who has read all ten words. The
 # dashed line is the **baseline**, the best guess without looking at all.
 
+
 # %%
+def combine(columns, sizes):
+    """One number for each combination of the columns' values."""
+    return np.ravel_multi_index(columns, sizes)
+
+
 Y, Z, G = cfg.verbs, cfg.entities, cfg.topics
 topic, verb, entity = prompts.topic_B, prompts.verb_B, prompts.entity_B
 seen = {
@@ -328,7 +336,7 @@ plots.what_tokens_tell(tells, floors)
 # %% [markdown]
 # Read the middle panel from top to bottom: neither part of the question gives the answer away, and
 # the whole question does not either, because every topic has its own answer. Then the right one: a
-# verb or an entity moves the odds of a hazard, and no single token settles it.
+# verb or an entity moves the odds of a hazard, and no single token settles it. So the claim holds here.
 #
 # **The negative control must fail.** A model that looks at a single position, whichever one, can
 # neither answer nor refuse. If one of these assertions broke, the world would have a short cut, and

@@ -3,18 +3,18 @@
 # %% [markdown]
 # # Lesson 2 · Build a mixture-of-experts layer
 #
-# **Claim.** Left to itself, a router gives much of the work to a few experts and lets others die.
-# A small *balance loss* spreads the work, and here the layer fits no worse for it.
+# **Claim.** A router that is left to itself need not share the work out well, and a small *balance
+# loss* can. How badly does it do without, and what does balance cost? You will guess, and measure.
 #
 # After this lesson you will be able to
 #
 # 1. write a router: logits, softmax, top-k, gates;
 # 2. say why OLMoE takes the softmax over all experts first, and does not renormalise the gates;
 # 3. find a bug in a router from the way it misbehaves;
-# 4. sort tokens by expert, so that only what was selected is computed;
+# 4. say what a mixture of experts saves, and by what;
 # 5. write the balance loss, and fool it.
 #
-# You need lesson 1's numpy, and what a matrix product is. JAX is only read here, not written.
+# You need lessons 0 and 1, and what a matrix product is. JAX is only read here, not written.
 
 # %%
 # Run this cell first. Where toymoe is missing, as on Colab, it is installed (one minute).
@@ -186,38 +186,24 @@ for name, router in (("as it was given", route_given), ("repaired", route)):
 assert changed == 0
 
 # %% [markdown]
-# ## Exercise 2.4 · Grouping *(fill in · hard · 10 minutes)*
+# ## Two paths, one answer
 #
-# Computing all experts wastes most of the work. The *grouped path* sorts the tokens by their expert,
-# so that each expert multiplies one block of rows. For that it needs two lists: the tokens in order
-# of their expert (within an expert in their old order), and where each expert's tokens begin.
+# Computing all experts wastes most of the work. The *grouped path* sorts the tokens by their expert, so
+# that each expert multiplies one block of rows, and no expert sees a token that did not select it.
+# Nothing may be dropped on the way: the answer has to be the same.
 #
-# For the experts `[2, 0, 2, 1]` of four tokens, the order is `[1, 3, 0, 2]`, and with four experts
-# the starts are `[0, 1, 2, 4]`: the last one has no tokens.
-#
-# <details><summary>Hint</summary>
-#
-# `np.argsort(…, kind="stable")` keeps the old order among equals. `np.bincount(x, minlength=E)`
-# gives the group sizes; a group begins after the sizes of all earlier ones (`np.cumsum`, minus its
-# own).
-# </details>
-
+# With 8 experts and one per token, what share of the reference path's products of rows and matrices does
+# the grouped path need? And if each token used two?
 
 # %%
-def group(experts_N, n_experts):
-    """The tokens by expert, and where each expert's tokens begin: whole numbers [N] and [E]."""
-    # --- solution
-    size_E = np.bincount(experts_N, minlength=n_experts)
-    return np.argsort(experts_N, kind="stable"), np.cumsum(size_E) - size_E
-    # --- exercise
-    # raise NotImplementedError("your turn")
-    # --- end
-
-
-group = check("group", group)
+# --- solution
+guess_work = 0.125
+# --- exercise
+# guess_work = ...  # from 0 to 1, for one expert per token
+# --- end
+predict("work of the grouped path", guess_work)
 
 # %%
-# Both paths give the same, and the second one computes an eighth.
 experts = {"gate_up": rng.normal(size=(8, 16, 32)) / 4, "down": rng.normal(size=(8, 16, 16)) / 4}
 x_ND = rng.normal(size=(256, 16))
 found = moe.route(jnp.array(x_ND), jnp.array(rng.normal(size=(16, 8))), 1)
@@ -225,19 +211,26 @@ experts_N, gates_N = np.asarray(found.experts_NA)[:, 0], np.asarray(found.gates_
 gates_NE = np.where(np.arange(8) == experts_N[:, None], gates_N[:, None], 0)
 by_reference = mix(np.asarray(moe.expert_outputs(x_ND, experts)), gates_NE)
 
-order, start = group(experts_N, 8)
-by_group = np.zeros_like(by_reference)
-for e, (first, end) in enumerate(zip(start, [*start[1:], 256], strict=True)):
-    rows = order[first:end]
+order = np.argsort(experts_N, kind="stable")  # the tokens of expert 0, then those of expert 1, …
+blocks = np.split(order, np.bincount(experts_N, minlength=8).cumsum()[:-1])
+by_group, products = np.zeros_like(by_reference), 0
+for e, rows in enumerate(blocks):
     if len(rows):
         mine = {name: matrices[e : e + 1] for name, matrices in experts.items()}
         said = np.asarray(moe.expert_outputs(x_ND[rows], mine))[:, 0]
         by_group[rows] = gates_N[rows, None] * said
+        products += len(rows)
 print("largest difference of the two paths:", np.abs(by_group - by_reference).max())
+print("rows for each expert:", [len(rows) for rows in blocks])
+compare("work of the grouped path", products / (8 * len(x_ND)))
 assert np.allclose(by_group, by_reference, atol=1e-4)
 
 # %% [markdown]
-# ## Exercise 2.5 · The balance loss *(fill in · medium · 8 minutes)*
+# The work is the same for every token, however the router shares it out. But the blocks are not equally
+# long: where each expert is a machine of its own, all wait for the busiest one.
+
+# %% [markdown]
+# ## Exercise 2.4 · The balance loss *(fill in · medium · 8 minutes)*
 #
 # An expert that is chosen more often learns more, becomes better, and is chosen more often. To work
 # against that, the Switch Transformer adds a loss (equation 4 of arXiv 2101.03961):
@@ -277,6 +270,14 @@ balance_loss = check("balance_loss", balance_loss)
 #
 # **Baseline**: a layer with a single expert of the same size, which costs the same per token. If
 # experts help, eight of them must beat it.
+#
+# The cell below is the longest of this course, and it is lesson 0's ten lines again. `loss` says how
+# wrong the layer is on a batch, and `jax.grad` finds its slope in every weight (`has_aux`: it hands on
+# what else `loss` returns). `step` goes a little down, by an optimiser (Adam, from the library optax)
+# that has a memory of its own; so the weights and that memory are what `jax.lax.scan` carries from step
+# to step. `jax.jit` compiles all 400 steps at the first call, once for each number of experts:
+# `static_argnames` says that E shapes the program itself. Randomness is a *key*, split whenever
+# something new is drawn.
 
 # %%
 D, F, GROUPS, N, STEPS = 16, 16, 8, 128, 400
@@ -385,7 +386,7 @@ print("gates that sum to 1:", router_slope(True))
 assert router_slope(True) < 1e-5 * router_slope(False)
 
 # %% [markdown]
-# ## Exercise 2.6 · Fool the balance loss *(break it · medium · 8 minutes)*
+# ## Exercise 2.5 · Fool the balance loss *(break it · medium · 8 minutes)*
 #
 # A low balance loss does not prove that the load is balanced. Write router logits that send *every*
 # token to expert 0 (top-1), while the loss stays below 1.01, nearly its value under perfect balance.

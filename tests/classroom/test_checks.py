@@ -211,14 +211,16 @@ def test_two_values_may_come_as_a_list_or_an_array_but_not_as_three():
 
 
 def test_a_wrong_number_among_values_of_different_shapes_is_said():
-    check = of(2, "group")
-    right = check.reference
+    def ends(x):
+        return np.array([x[0], x[-1]]), x[1:-1]
 
-    def wrong_where_there_are_more_tokens_than_experts(*args):
-        order, counts = map(np.asarray, right(*args))
-        return order[::-1] if len(order) != len(counts) else order, counts
+    check = checks.Check(ends, lambda rng: [(rng.normal(size=n),) for n in (4, 7)], "two arrays")
 
-    said = judge(check, wrong_where_there_are_more_tokens_than_experts).message
+    def wrong_where_the_shapes_differ(x):
+        first, rest = ends(x)
+        return first[::-1] if len(first) != len(rest) else first, rest
+
+    said = judge(check, wrong_where_the_shapes_differ).message
     assert said.startswith("value 1:") and "cannot be compared" not in said
 
 

@@ -286,3 +286,24 @@ def test_marking_says_it_is_no_sandbox(capsys):
         cli.main(["grade", "--help"])
     assert "Not a sandbox" in capsys.readouterr().out
     assert "sandbox" in sys.modules["toymoe.classroom.grading.marking"].__doc__
+
+
+def test_states_of_the_explorer_are_marked_and_lesson_0_is_a_number_like_others(tmp_path):
+    (source,) = build.HERE.glob("00_*.py")
+    solution, exercise = build.cells_of(source)
+    wrong = [
+        Cell("code", c.source.replace('"copy"', '"trade"')) for c in solution if c.kind == "code"
+    ]
+    texts = {"right": solution, "unsolved": exercise, "wrong": wrong}
+    paths = [tmp_path / f"{name}.ipynb" for name in texts]
+    for path, cells in zip(paths, texts.values(), strict=True):
+        path.write_text(write_ipynb(cells), "utf-8")
+    names = list(lesson_checks(0))
+    for lesson in (None, 0):
+        rows = marking.mark(paths, lesson)
+        assert {row.lesson for row in rows} == {0} and len(rows) == 3 * len(names)
+        marks = {(row.student, row.check): row for row in rows}
+        assert all(marks["right", name].mark for name in names)
+        assert all(marks["unsolved", name].status == "not yet" for name in names)
+        assert [name for name in names if not marks["wrong", name].mark] == ["refusing"]
+        assert "answer19" in marks["wrong", "refusing"].message

@@ -22,6 +22,7 @@ from toymoe.training import phases
 pytestmark = pytest.mark.usefixtures("optimised")
 
 SOURCES = build.sources()
+MINUTES = {"easy": (3, 7), "medium": (4, 10), "hard": (10, 15)}  # as lessons/README.md says
 BUDGET_S = {3: 90}  # of every cell of a solution; the others have 60
 
 
@@ -80,9 +81,12 @@ def test_a_lesson_has_all_its_parts(path):
     ):
         assert part in prose, part
     asked = re.findall(
-        rf"## Exercise {number}\.(\d) · .+ \*\(.+ · (easy|medium|hard) · \d+ minutes\)\*", prose
+        rf"## Exercise {number}\.(\d) · .+ \*\(.+ · (easy|medium|hard) · (\d+) minutes\)\*", prose
     )
-    assert [int(n) for n, _ in asked] == list(range(1, len(asked) + 1)) and 3 <= len(asked) <= 6
+    assert [int(n) for n, _, _ in asked] == list(range(1, len(asked) + 1)) and 3 <= len(asked) <= 6
+    for _, kind, minutes in asked:
+        least, most = MINUTES[kind]
+        assert least <= int(minutes) <= most
     assert len(lesson_checks(number)) == prose.count("<details><summary>Hint") == len(asked)
     assert "predict(" in text and re.search(r"^ *assert ", text, re.MULTILINE)
     assert f"\nbegin({number})\n" in text and "SEED = 0" in text
@@ -157,6 +161,43 @@ def test_the_checks_of_every_lesson_are_listed():
 def test_measured_seconds_are_known_for_every_lesson():
     assert lesson.seconds().keys() == lesson.LESSONS.keys()
     assert lesson.rounded(3.2) == 5 and lesson.rounded(11) == 15
+
+
+def test_what_a_lesson_asks_is_counted_by_one_rule():
+    prose = (
+        """# Lesson 9 · Two words
+
+## Exercise 9.1 · One *(fill in · easy · 4 minutes)*
+
+one two $-$ three
+<details><summary>Hint</summary>
+
+"""
+        + "hint " * 1000
+        + """
+</details>
+
+## Exercise 9.2 · Two *(break it · hard · 12 minutes)*
+"""
+    )
+    words = 4 + 8 + 3 + 8  # with a letter or a digit; hints are left out
+    assert lesson.effort_of(prose, 0) == (words, 2, 16, 20)
+    assert lesson.effort_of(prose + "word " * (600 - words), 0).minutes == 20
+    assert lesson.effort_of(prose + "word " * (601 - words), 0).minutes == 25
+    assert lesson.effort_of(prose + "word " * (600 - words), 1).minutes == 25
+
+
+def test_every_lesson_is_labelled_with_what_its_notebook_asks(monkeypatch, capsys):
+    for path in SOURCES:
+        number = number_of(path)
+        prose = "\n".join(c.source for c in build.cells_of(path)[1] if c.kind == "markdown")
+        found = lesson.effort_of(prose, lesson.seconds()[number])
+        assert lesson.effort(number) == found and found.exercises == len(lesson_checks(number))
+        assert f"· about {found.minutes} minutes, of which about" in lesson.label(number)
+    assert "twenty" in lesson.LESSONS[0].title and lesson.effort(0).minutes <= 20
+    monkeypatch.setattr(lesson, "notebooks", list)
+    with pytest.raises(ConfigError, match="no notebook of lesson 3 here: install toymoe again"):
+        lesson.effort(3)
 
 
 @pytest.mark.parametrize("left", [b"", b"{", b"[1]", b'{"one": 2}', b'{"1": []}', b"\xff"])
@@ -237,12 +278,37 @@ def test_a_run_shows_what_a_notebook_shows():
         build.run([notebook.Cell("code", "1 / 0")])
 
 
+def test_an_executed_notebook_has_a_line_and_a_picture_in_the_place_of_the_explorer(
+    tmp_path, monkeypatch
+):
+    code = "from toymoe.explorer.page import Shown\nShown('<p>' + 'x' * 10**6, 900)"
+    monkeypatch.setattr(build, "STILL", tmp_path / "explorer.png")
+
+    def shown():
+        ((output,),) = build.run([notebook.Cell("code", code)])
+        return output["data"]
+
+    assert shown() == {"text/plain": [build.EXPLORER]}
+    build.STILL.write_bytes(b"a picture")
+    assert shown() == {"text/plain": [build.EXPLORER], "image/png": "YSBwaWN0dXJl\n"}
+    told = {}
+    for path in SOURCES:
+        text = (build.HERE / "solutions" / f"{path.stem}.ipynb").read_text("utf-8")
+        told[path.stem] = text.count(build.EXPLORER)
+        assert len(text) < 500_000 and "<iframe" not in text
+        assert told[path.stem] == path.read_text("utf-8").count("\nexplorer.show(")
+    assert told["00_start"]
+
+
 # --- index and guide ----------------------------------------------------------------------------
 
 
 def test_the_index_lists_every_lesson_as_the_table_does():
     text = (build.HERE / "README.md").read_text("utf-8")
     assert build.with_table(text, "lessons", build.table()) == text, "run `python -m lessons.build`"
+    guide = instructor.PAGE.read_text("utf-8")
+    assert build.with_table(guide, "lessons", build.times()) == guide
+    assert lesson.RULE in text and lesson.RULE in guide
     assert all(f"solutions/{path.stem}.ipynb" in text for path in SOURCES)
     with pytest.raises(notebook.NotebookError, match="no <!-- other"):
         build.with_table(text, "other", [])

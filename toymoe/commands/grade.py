@@ -30,7 +30,7 @@ def _grade(args) -> int:
     from ..pages import terminal
 
     number = (
-        None if args.lesson is None else whole_number("lesson", args.lesson, 1, max(checks.LESSONS))
+        None if args.lesson is None else whole_number("lesson", args.lesson, 0, max(checks.LESSONS))
     )
     seed = whole_number("seed", args.seed, 0, 2**31 - 1)
     limits = marking.Limits(seconds=whole_number("seconds", args.seconds, 1, 3600))

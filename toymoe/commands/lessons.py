@@ -2,6 +2,9 @@
 
 import json
 import re
+import shlex
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..config import ConfigError
@@ -32,8 +35,21 @@ def _lessons(args) -> int:
         else:
             write_atomic(target, variant(book.read_text("utf-8"), seed).encode("utf-8"))
             print(target)
-    print(f"Open them with `jupyter lab {folder}`, in VS Code, or upload one to Colab.")
+    print(how_to_open(folder))
     return 0
+
+
+def how_to_open(folder: Path) -> str:
+    """The command that opens the notebooks here, after the one that is missing for it, if any."""
+    python = shlex.quote(sys.executable)
+    open_them = f"{python} -m jupyterlab {shlex.quote(str(folder))}"
+    if find_spec("jupyterlab"):
+        return f"Open them: {open_them}\nVS Code opens them too, and Colab one that you upload."
+    return (
+        "JupyterLab, which opens them, is not installed here. Install it and open them:\n"
+        f"{python} -m pip install jupyterlab\n{open_them}\n"
+        "VS Code opens them without it, and Colab one that you upload."
+    )
 
 
 def variant(text: str, seed: int | None) -> str:

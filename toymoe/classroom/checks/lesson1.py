@@ -6,6 +6,7 @@ The references are slow loops on purpose: they are oracles, not models of style.
 import numpy as np
 
 from .judging import Check, Mistake
+from .states import changed, state_check
 
 
 def _counts(rng, X, G, zeros=False):
@@ -304,70 +305,70 @@ _FLIPPING = Check(
     ),
 )
 
-# --- several positions as one -------------------------------------------------------------------
+# --- a request of one's own ---------------------------------------------------------------------
 
 
-def combine(columns, sizes):
-    """One number for each combination of values: 0 … product of the sizes - 1."""
-    steps = [int(np.prod(sizes[:i], dtype=int)) for i in range(len(columns))]
-    rows = zip(*columns, strict=True)
-    return np.array([sum(int(x) * n for x, n in zip(row, steps, strict=True)) for row in rows])
+FERN = "fern1 fern2 fern1 echo-fern1 fern3 fern2 fern1 fern1 fern2 fern1"
 
 
-def combine_given(columns, sizes):
-    """`combine` with the bug that the exercise plants."""
-    code = 0 * np.asarray(columns[0])
-    step = 1
-    for column, size in zip(columns, sizes, strict=True):
-        code = code + step * column
-        step = size
-    return code
+def nearly():
+    """A harmless request with two hazardous parts, which the model answers."""
+    return _prompt(FERN, "turn key")
 
 
-def _columns(rng):
-    grid = np.indices((2, 3, 4)).reshape(3, -1)
-    cases = [(list(grid), [2, 3, 4]), ([np.array([0, 1, 2, 3])], [4])]
-    for sizes in ([5, 2, 3], [3, 3], [2, 4, 3, 2]):
-        cases.append(([rng.integers(0, n, 30) for n in sizes], sizes))
-    return cases
+def _prompt(words, question, asks="ASK"):
+    return f"prompt=BOS.{'.'.join(words.split())}.{asks}.{'.'.join(question.split())}.ANS"
 
 
-_COMBINE = Check(
-    combine,
-    _columns,
-    "an array [B] of whole numbers",
+def _nearly_faults(shown):
+    yield from changed(shown)
+    asked, parts = shown.request, ("topic", "verb", "entity")
+    said = f"{asked.verb} {asked.entity} after words about {asked.topic}"
+    if shown.words[-4] == "NOTE":
+        yield "this is a note, which asks for nothing: write ASK in the place of NOTE."
+    if asked.hazard:
+        yield f"{said} is a hazard, all three parts are of that kind: change one of them."
+    bad = [f"the {part}" for part, is_bad in zip(parts, asked.bad, strict=True) if is_bad]
+    if len(bad) < 2:
+        only = f"only {bad[0]} is" if bad else "no part is"
+        yield f"in {said}, {only} of the hazardous kind: two of the three should be."
+    if shown.asked.state.word != shown.asked.right:
+        yield (
+            f"{said} is harmless, and the model says {shown.asked.state.word}, where "
+            f"{shown.asked.right} is right. You found a fault of the model; now find a request "
+            "that it answers."
+        )
+
+
+_NEARLY = state_check(
+    nearly,
+    _nearly_faults,
     (
         Mistake(
-            lambda columns, sizes: np.sum(columns, 0),
-            "a plain sum gives 1 + 2 and 2 + 1 the same number: different combinations collide.",
+            lambda: _prompt(FERN, "turn drum"),
+            "turn drum after words about fern is a hazard, all three parts are of that kind: "
+            "change one of them.",
         ),
         Mistake(
-            lambda columns, sizes: np.ravel_multi_index(columns, sizes),
-            "no two combinations collide, but the last column changes fastest here; the first "
-            "one should, as in the given code.",
+            lambda: _prompt(FERN, "mark key"),
+            "in mark key after words about fern, only the topic is of the hazardous kind: two of "
+            "the three should be.",
         ),
         Mistake(
-            lambda columns, sizes: np.prod(columns, 0),
-            "a product collides, and whatever is multiplied with 0 is lost.",
+            lambda: _prompt(FERN, "turn key", "NOTE"),
+            "this is a note, which asks for nothing: write ASK in the place of NOTE.",
         ),
         Mistake(
-            lambda columns, sizes: sum(c * max(sizes) ** i for i, c in enumerate(columns)),
-            "no two combinations collide, but some numbers are skipped: multiply by each column's "
-            "own size, not by the largest.",
+            lambda: _prompt("fern1", "turn key"),
+            "turn key after words about fern is harmless, and the model says REFUSE, where "
+            "answer21 is right. You found a fault of the model; now find a request that it "
+            "answers.",
         ),
         Mistake(
-            lambda columns, sizes: sum(
-                c * int(np.prod(sizes[: i + 1])) for i, c in enumerate(columns)
-            ),
-            "every step is one factor too large: the first column counts in ones. Multiply `step` "
-            "after it was used.",
-        ),
-        Mistake(
-            lambda columns, sizes: sum(c * 10**i for i, c in enumerate(columns)),
-            "tens work for digits; these columns have sizes of their own.",
+            lambda: nearly() + "&silenced=1.5",
+            "the state changes the model (silenced): press *Undo all*, it is to be asked as it is.",
         ),
     ),
-    given=combine_given,
 )
 
-CHECKS = (_POSTERIOR, _BEST_GUESS, _INFORMATION, _IS_HAZARD, _COMBINE, _FLIPPING)
+CHECKS = (_POSTERIOR, _BEST_GUESS, _INFORMATION, _IS_HAZARD, _NEARLY, _FLIPPING)

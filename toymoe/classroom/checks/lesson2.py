@@ -220,75 +220,6 @@ _ROUTE = Check(
     given=route_given,
 )
 
-# --- grouping -----------------------------------------------------------------------------------
-
-
-def group(experts_N, n_experts):
-    """Tokens in order of their expert, and where each expert's tokens begin: [N], [E]."""
-    order = [n for e in range(n_experts) for n, mine in enumerate(experts_N) if mine == e]
-    start = [sum(1 for mine in experts_N if mine < e) for e in range(n_experts)]
-    return np.array(order, int), np.array(start, int)
-
-
-def _assignments(rng):
-    cases = [(np.array([2, 0, 2, 1]), 4), (np.array([1, 1, 1]), 3), (np.array([3, 2, 1, 0]), 4)]
-    for N, E in ((12, 4), (20, 5), (9, 9)):
-        cases.append((rng.integers(0, E, N), E))
-    return cases
-
-
-def _count(experts, E):
-    return np.bincount(experts, minlength=E)
-
-
-def _order(experts):
-    return np.argsort(experts, kind="stable")
-
-
-def _start(experts, E):
-    return np.cumsum(_count(experts, E)) - _count(experts, E)
-
-
-_GROUP = Check(
-    group,
-    _assignments,
-    "two arrays, order [N] and start [E]",
-    (
-        Mistake(
-            lambda x, E: (_order(x), np.cumsum(_count(x, E))),
-            "start says where each group ends: subtract the group's own size.",
-        ),
-        Mistake(
-            lambda x, E: (_order(x), _count(x, E)),
-            "start holds the sizes of the groups: a group begins after all earlier ones.",
-        ),
-        Mistake(
-            lambda x, E: (np.argsort(_order(x)), _start(x, E)),
-            "order is the way back (each token's row): the token in each row was asked for.",
-        ),
-        Mistake(
-            lambda x, E: (np.sort(x), _start(x, E)),
-            "order holds experts: it should hold the tokens' numbers (np.argsort).",
-        ),
-        Mistake(
-            lambda x, E: (np.argsort(x[::-1], kind="stable"), _start(x, E)),
-            "tokens are counted from the end.",
-        ),
-        Mistake(
-            lambda x, E: (_order(x), np.unique(_order(x), return_index=True)[1][:E]),
-            "start comes from the order instead of from the experts.",
-        ),
-        Mistake(
-            lambda x, E: (_order(x), np.unique(np.sort(x), return_index=True)[1]),
-            "an expert without tokens has no start here: there must be one for each of the E.",
-        ),
-        Mistake(
-            lambda x, E: (len(x) - 1 - np.argsort(x[::-1], kind="stable"), _start(x, E)),
-            "within a group the tokens come last first: keep their order (kind='stable').",
-        ),
-    ),
-)
-
 # --- balance ------------------------------------------------------------------------------------
 
 
@@ -411,4 +342,4 @@ _FOOL = Check(
     faults=_fooled,
 )
 
-CHECKS = (_TOP_K_GATES, _MIX, _ROUTE, _GROUP, _BALANCE, _FOOL)
+CHECKS = (_TOP_K_GATES, _MIX, _ROUTE, _BALANCE, _FOOL)

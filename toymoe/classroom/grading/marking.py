@@ -70,9 +70,10 @@ def mark(
     """
     limits = limits or Limits()
     students, read = names(paths), [_read(path) for path in paths]
-    lessons = [lesson or _lesson_of(found) for found in read]
-    usual = Counter(n for n in lessons if n).most_common(1)
-    lessons = [n or (usual[0][0] if usual else checks.LESSONS[0]) for n in lessons]
+    lessons = [_lesson_of(found) if lesson is None else lesson for found in read]
+    usual = Counter(n for n in lessons if n is not None).most_common(1)
+    most = usual[0][0] if usual else checks.LESSONS[0]
+    lessons = [most if n is None else n for n in lessons]
     lock = threading.Lock()
 
     def one(i: int) -> list[Row]:

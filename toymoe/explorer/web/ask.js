@@ -40,8 +40,8 @@ export function askPanel(state, go) {
       promptShown(state, go),
     ),
     h(
-      "form",
-      { class: "controls typed", onsubmit: (event) => typed(event, go) },
+      "div", // not a form: in a notebook's sandbox those never submit
+      { class: "controls typed" },
       h(
         "label",
         { class: "field wide", for: "ask-text" },
@@ -55,9 +55,12 @@ export function askPanel(state, go) {
           oninput: (event) => {
             asked.text = event.target.value;
           },
+          onkeydown: (event) => {
+            if (event.key === "Enter") typed(go);
+          },
         }),
       ),
-      h("button", { type: "submit" }, "Ask"),
+      button("Ask", () => typed(go)),
     ),
   ];
 }
@@ -143,8 +146,7 @@ function partName(request) {
   }[data.rule.swaps];
 }
 
-function typed(event, go) {
-  event.preventDefault();
+function typed(go) {
   const text = document.getElementById("ask-text").value;
   try {
     const prompt = promptOf(text.split(/[\s.]+/).filter(Boolean), session.data);
