@@ -69,21 +69,22 @@ class _Faults(NamedTuple):
     found: list[str]
 
 
-def judge(check: Check, answer: Any, seed: int = 0) -> Verdict:
+def judge(check: Check, answer: Any, seed: int = 0, run: Callable | None = None) -> Verdict:
     """Compare an answer with the oracle. Never raises, whatever the answer does, but for Ctrl-C.
 
     Args:
       seed: of the random inputs.
+      run: what does as `_call` does, for an answer that has run in another process.
     """
     try:
-        return _judge(check, answer, seed)
+        return _judge(check, answer, seed, run or _call)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # an answer may return an object that breaks comparisons
         return Verdict(WRONG, f"what it returns cannot be compared ({_line(error)}).")
 
 
-def _judge(check, answer, seed):
+def _judge(check, answer, seed, run):
     if answer is None or answer is Ellipsis or answer is NotImplemented:
         return Verdict(NOT_YET, "write the function and run the cell again.")
     if not callable(answer):
@@ -94,7 +95,7 @@ def _judge(check, answer, seed):
     outcomes, first = [], None
     for case in cases:
         expected = check.reference(*copy.deepcopy(case))
-        got, complaint = _call(answer, case)
+        got, complaint = run(answer, case)
         got = _seen(check, case, expected, got)
         if isinstance(got, _Raised) and got.kind == "NotImplementedError":
             return Verdict(NOT_YET, "write the function and run the cell again.")

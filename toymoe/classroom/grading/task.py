@@ -1,0 +1,184 @@
+"""What a process of its own does of marking: read a submission, or run a function of one.
+
+Here a student's code runs. What is said of it goes to one file; the verdict is another process's,
+which has the expected values. `python -I -m toymoe.classroom.grading.task` does one task.
+"""
+
+import json
+import linecache
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from ...signals import end_with_parent
+from ...start import set_flags
+from .. import checks
+from ..checks import judging
+from . import program, submission, values
+
+NO_PROCESSES = {
+    *("os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "os.exec"),
+    *("os.startfile", "os.kill", "os.killpg", "pty.spawn", "subprocess.Popen"),
+}
+WRITING = {
+    *("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.truncate"),
+    *("os.chmod", "os.chown", "shutil.rmtree", "shutil.move"),
+}
+
+
+def perform(line: bytes, out: int, folder: str) -> None:
+    """Do a task, which is JSON, and write what came of it to the file ``out``, as JSON, too."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nowhere, stream)
+    sys.stdin = sys.stdout = sys.stderr = open(os.devnull, "r+", encoding="utf-8")
+    task = json.loads(line)
+    nonce = task.pop("nonce")
+    os.chdir(folder)
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    _bound("RLIMIT_AS", task["memory"])
+    _bound("RLIMIT_FSIZE", 10**7)
+    _bound("RLIMIT_CORE", 0)
+    said = _read(task) if "path" in task else _run(task, folder)
+    with open(out, "wb", closefd=False) as file:
+        file.write(json.dumps(said | {"nonce": nonce}).encode())
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def _read(task: dict) -> dict:
+    """The lesson, what defines each of its functions, and what is missing, or an error.
+
+    The task holds the ``path``, the ``lesson`` or null, and the names of every lesson's ``checks``.
+    """
+    try:
+        parts = program.Parts(submission.read(Path(os.fsdecode(bytes.fromhex(task["path"])))))
+    except submission.SubmissionError as error:
+        return {"error": str(error)}
+    except Exception as error:  # whatever a hostile file makes a parser do
+        return {"error": f"cannot be read ({type(error).__name__})."}
+    lesson = task["lesson"] or _lesson(parts, task["checks"])
+    said = {"lesson": lesson, "programs": {}, "missing": {}, "broken": {}}
+    for name in task["checks"][str(lesson)] if lesson else ():
+        try:
+            found = parts.programs(name, set(task["checks"][str(lesson)]))
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            said["broken"][name] = f"cannot be compiled ({error})."
+            continue
+        if found:
+            said["programs"][name] = found
+        else:
+            said["missing"][name] = f"there is no function {name}{parts.reason(name)}."
+    return said
+
+
+def _lesson(parts: program.Parts, known: dict[str, list[str]]) -> int | None:
+    """The lesson with most of the functions."""
+    kinds = [parts.functions(kind) for kind in (program.SURE, program.PERHAPS)]
+    shared = {n: [len(kind.intersection(names)) for kind in kinds] for n, names in known.items()}
+    best = max(shared, key=lambda n: shared[n])
+    return int(best) if any(shared[best]) else None
+
+
+# --- running ------------------------------------------------------------------------------------
+
+
+class Shell:
+    """What `get_ipython` gives where no notebook runs: all it can do comes to None."""
+
+    def __getattr__(self, name):
+        return lambda *args, **kwargs: None
+
+
+def _run(task: dict, folder: str) -> dict:
+    """What a function comes to on each of the inputs.
+
+    The task holds the ``program``, the ``name`` it defines, the ``inputs`` and, of the ``lesson``,
+    the other functions that it ``uses``.
+    """
+    set_flags()  # of JAX, should it be used
+    known = checks.lesson_checks(task["lesson"])
+    names = {other: known[other].reference for other in task["uses"]}
+    names |= {"__name__": "__main__", "get_ipython": Shell, "display": Shell().display}
+    inputs = values.unpack(task["inputs"])
+    del known
+    _hide_answers()
+    sys.addaudithook(_guard(folder))
+    text, where = task["program"], "<submission>"
+    linecache.cache[where] = (len(text), None, text.splitlines(True), where)
+    try:
+        exec(compile(text, where, "exec"), names)
+    except BaseException as error:
+        return {"stopped": judging._line(error)}
+    function = names.get(task["name"])
+    if not callable(function):
+        return {"value": values.named(function)}
+    return {"outcomes": [_outcome(function, case) for case in inputs]}
+
+
+def _outcome(function, case: tuple) -> list:
+    """What a function returns, packed, whether that is an exception, and a complaint."""
+    try:
+        got, complaint = judging._call(function, case)
+        raised = isinstance(got, judging._Raised)
+        return [values.pack([part[:1000] for part in got] if raised else got), raised, complaint]
+    except values.TooLarge as error:
+        return [None, False, f"it returns {error}, more than is asked for."]
+    except BaseException as error:
+        kind = type(error).__name__
+        return [None, False, f"it returns what cannot be looked at, or stops with {kind}."]
+
+
+def _hide_answers() -> None:
+    """No answer is to be had by importing it."""
+    for lesson in checks.LESSONS:
+        sys.modules[f"{checks.__name__}.lesson{lesson}"] = None
+        vars(checks).pop(f"lesson{lesson}", None)
+
+
+def _guard(folder: str):
+    """Refuses new processes, and changes of files that are not in the folder."""
+    inside = os.path.join(folder, "")
+
+    def outside(path) -> bool:
+        if not isinstance(path, str | bytes | os.PathLike) or path == os.devnull:
+            return False
+        return not os.path.abspath(os.fsdecode(path)).startswith(inside)
+
+    def hear(event, args):
+        if event in NO_PROCESSES:
+            raise PermissionError(f"{event} is not allowed where functions are marked")
+        if event == "open":
+            changes = isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+            paths = args[:1] if changes else ()
+        else:
+            paths = args[:2] if event in WRITING else ()
+        if any(outside(path) for path in paths):
+            raise PermissionError("files are changed in the working folder only")
+
+    return hear
+
+
+def _bound(name: str, most: int) -> None:
+    """A limit on this process, where the system has it."""
+    try:
+        import resource
+
+        _, hard = resource.getrlimit(getattr(resource, name))
+        resource.setrlimit(getattr(resource, name), (most, hard))
+    except (ImportError, AttributeError, ValueError, OSError):
+        pass  # Windows has none of them, and macOS not all
+
+
+def main() -> None:
+    """One task from standard input, whose result goes to what was standard output."""
+    end_with_parent()
+    line, out = sys.stdin.buffer.read(), os.dup(1)
+    perform(line, out, os.getcwd())
+    os._exit(0)  # whatever threads or exit handlers were left behind
+
+
+if __name__ == "__main__":
+    main()
