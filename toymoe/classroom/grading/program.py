@@ -166,9 +166,9 @@ def _bound(statement) -> set[str]:
             names.add(node.name)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             names |= {(one.asname or one.name).split(".")[0] for one in node.names}
-        elif isinstance(node, ast.Lambda):
-            continue
-        else:
+        elif isinstance(node, ast.comprehension):  # whose variable is its own
+            stack += [node.iter, *node.ifs]
+        elif not isinstance(node, ast.Lambda):
             if isinstance(getattr(node, "ctx", None), ast.Store):
                 names |= {part.id for part in _bases(node) if isinstance(part, ast.Name)}
             stack += ast.iter_child_nodes(node)

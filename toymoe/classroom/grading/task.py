@@ -12,18 +12,18 @@ import tempfile
 from pathlib import Path
 
 from ...signals import end_with_parent
-from ...start import set_flags
 from .. import checks
 from ..checks import judging
 from . import program, submission, values
 
+MOST_CHANGES = 300  # of files, so that removing them does not take long
 NO_PROCESSES = {
     *("os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "os.exec"),
     *("os.startfile", "os.kill", "os.killpg", "pty.spawn", "subprocess.Popen"),
 }
 WRITING = {
     *("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.truncate"),
-    *("os.chmod", "os.chown", "shutil.rmtree", "shutil.move"),
+    *("os.chmod", "os.chown", "os.chdir", "shutil.rmtree", "shutil.move"),
 }
 
 
@@ -98,13 +98,12 @@ def _run(task: dict, folder: str) -> dict:
     The task holds the ``program``, the ``name`` it defines, the ``inputs`` and, of the ``lesson``,
     the other functions that it ``uses``.
     """
-    set_flags()  # of JAX, should it be used
     known = checks.lesson_checks(task["lesson"])
     names = {other: known[other].reference for other in task["uses"]}
     names |= {"__name__": "__main__", "get_ipython": Shell, "display": Shell().display}
     inputs = values.unpack(task["inputs"])
     del known
-    _hide_answers()
+    _hide(task["name"], task["lesson"])
     sys.addaudithook(_guard(folder))
     text, where = task["program"], "<submission>"
     linecache.cache[where] = (len(text), None, text.splitlines(True), where)
@@ -131,21 +130,22 @@ def _outcome(function, case: tuple) -> list:
         return [None, False, f"it returns what cannot be looked at, or stops with {kind}."]
 
 
-def _hide_answers() -> None:
-    """No answer is to be had by importing it."""
-    for lesson in checks.LESSONS:
-        sys.modules[f"{checks.__name__}.lesson{lesson}"] = None
-        vars(checks).pop(f"lesson{lesson}", None)
+def _hide(name: str, lesson: int) -> None:
+    """No answer is to be had by importing it; what else lessons import from there stays."""
+    module = vars(checks)[f"lesson{lesson}"]
+    vars(module).pop(name)
+    module.CHECKS = ()
 
 
 def _guard(folder: str):
-    """Refuses new processes, and changes of files that are not in the folder."""
-    inside = os.path.join(folder, "")
+    """Refuses new processes, and changes of files that are many or not in the folder."""
+    inside, left = os.path.join(folder, ""), [MOST_CHANGES]
 
     def outside(path) -> bool:
-        if not isinstance(path, str | bytes | os.PathLike) or path == os.devnull:
-            return False
-        return not os.path.abspath(os.fsdecode(path)).startswith(inside)
+        path = os.fsdecode(path)
+        if not os.path.isabs(path) and os.pardir not in path:
+            return False  # nor is the working folder ever another
+        return not os.path.abspath(path).startswith(inside)
 
     def hear(event, args):
         if event in NO_PROCESSES:
@@ -155,6 +155,10 @@ def _guard(folder: str):
             paths = args[:1] if changes else ()
         else:
             paths = args[:2] if event in WRITING else ()
+        paths = [path for path in paths if isinstance(path, str | bytes) and path != os.devnull]
+        left[0] -= len(paths)
+        if left[0] < 0:
+            raise PermissionError(f"more than {MOST_CHANGES} changes of files")
         if any(outside(path) for path in paths):
             raise PermissionError("files are changed in the working folder only")
 
