@@ -141,12 +141,6 @@ def _guard(folder: str):
     """Refuses new processes, and changes of files that are many or not in the folder."""
     inside, left = os.path.join(folder, ""), [MOST_CHANGES]
 
-    def outside(path) -> bool:
-        path = os.fsdecode(path)
-        if not os.path.isabs(path) and os.pardir not in path:
-            return False  # nor is the working folder ever another
-        return not os.path.abspath(path).startswith(inside)
-
     def hear(event, args):
         if event in NO_PROCESSES:
             raise PermissionError(f"{event} is not allowed where functions are marked")
@@ -155,12 +149,16 @@ def _guard(folder: str):
             paths = args[:1] if changes else ()
         else:
             paths = args[:2] if event in WRITING else ()
-        paths = [path for path in paths if isinstance(path, str | bytes) and path != os.devnull]
-        left[0] -= len(paths)
-        if left[0] < 0:
-            raise PermissionError(f"more than {MOST_CHANGES} changes of files")
-        if any(outside(path) for path in paths):
-            raise PermissionError("files are changed in the working folder only")
+        for path in paths:
+            if not isinstance(path, str | bytes | os.PathLike) or path == os.devnull:
+                continue
+            left[0] -= 1
+            if left[0] < 0:
+                raise PermissionError(f"more than {MOST_CHANGES} changes of files")
+            path = os.fsdecode(path)
+            far = os.path.isabs(path) or os.pardir in path  # the working folder is always inside
+            if far and not os.path.abspath(path).startswith(inside):
+                raise PermissionError("files are changed in the working folder only")
 
     return hear
 
