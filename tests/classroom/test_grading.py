@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -314,7 +313,196 @@ def test_ninety_hostile_submissions_cost_their_own_rows_and_ten_honest_ones_noth
     assert not any(cell[:1] in "=+-@" for row in rows for cell in row.values() if cell)
     assert len(list((tmp_path / "grades_feedback").glob("*.html"))) == 100
     said = capsys.readouterr().out
-    assert "not a sandbox" in said and "endless loop" in said and "\x1b" not in said
+    assert "not a sandbox" in said and "longer than 2 s" in said and "\x1b" not in said
     with (tmp_path / "grades-totals.csv").open(encoding="utf-8-sig", newline="") as file:
         totals = {row["student"]: row["solved"] for row in csv.DictReader(file)}
     assert totals["honest_0"] == str(ALL) and totals["other_0"] == str(ALL - 1)
+
+
+def csv_rows(path):
+    return list(csv.DictReader(path.read_text("utf-8-sig").splitlines()))
+
+
+@linux
+def test_ctrl_c_keeps_what_is_done_and_leaves_nothing_running(tmp_path):
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "a.py").write_text(SCRIPT)
+    endless = BODIES["daemon"][0].replace("return 0.5", "while True: pass")
+    (tmp_path / "b.ipynb").write_text(with_guess(body(endless)))
+    line = [sys.executable, "-m", "toymoe.cli", "grade", "a.py", "b.ipynb", "--out", "g.csv"]
+    environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
+    for ending in (signal.SIGINT, signal.SIGKILL):
+        process = subprocess.Popen(
+            [*line, "--seconds", "60"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE
+        )
+        wait_for(lambda: (tmp_path / "g.csv").exists() and left_running())
+        process.send_signal(ending)
+        said = process.communicate(timeout=20)[1].decode()
+        assert ("interrupted" in said) == (ending == signal.SIGINT)
+        wait_for(lambda: not left_running() and not list((tmp_path / "tmp").iterdir()))
+        rows = csv_rows(tmp_path / "g.csv")
+        assert [row["student"] for row in rows] == ["a"] * ALL
+        assert all(row["status"] == "solved" for row in rows)
+        assert (tmp_path / "g_feedback" / "a.html").exists()
+        (tmp_path / "g.csv").unlink()
+
+
+def wait_for(come, seconds=60):
+    end = time.monotonic() + seconds
+    while not come():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("copies", [worker.COPIES, False])
+def test_where_no_copy_can_be_made_a_new_python_does_the_same(tmp_path, monkeypatch, copies):
+    monkeypatch.setattr(worker, "COPIES", copies)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(worker.tempfile, "tempdir", str(tmp_path))
+    task = {"name": "best_guess", "lesson": LESSON, "uses": [], "inputs": [{"tuple": [[3]]}]}
+    said = {}
+    for name, text, seconds in (
+        ("right", "best_guess = len", 60),
+        ("loop", "while True: pass", 3),
+        ("exit", "import os; os._exit(0)", 60),
+    ):
+        line = json.dumps(task | {"program": text, "nonce": "n", "memory": 2**32}).encode()
+        end, came, took = worker.do(line, seconds, lambda: True)
+        said[name] = end, json.loads(came or "null")
+        assert took < seconds + 1
+    assert said == {
+        "right": ("done", {"outcomes": [[1, False, ""]], "nonce": "n"}),
+        "loop": ("late", None),
+        "exit": ("done", None),
+    }
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_student_is_blamed_for_a_process_that_does_not_start(tmp_path, monkeypatch, capsys):
+    path, out = tmp_path / "a.py", tmp_path / "g.csv"
+    path.write_text(SCRIPT)
+    script = fake_python(tmp_path, "echo no module here >&2\nexit 1\n")
+    monkeypatch.setattr(channel.sys, "executable", str(script))
+    assert cli.main(["grade", str(path), "--out", str(out)]) == 2
+    assert "does not start (no module here)" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == [path, script]
+
+
+def fake_python(folder, text):
+    script = folder / "python"
+    script.write_text(f"#!/bin/sh\n{text}")
+    script.chmod(0o755)
+    return script
+
+
+@pytest.mark.parametrize(
+    "line, end",
+    [
+        ('{"nonce": "$n", "end": "done", "took": 0, "said": "{\\"nonce\\": \\"$n\\"}"}', "done"),
+        ('{"nonce": "$n", "end": "done", "took": 0, "said": "{\\"nonce\\": \\"x\\"}"}', "void"),
+        ('{"nonce": "$n", "end": "done", "took": 0, "said": ""}', "died"),
+        ('{"nonce": "$n", "end": "late", "took": 0, "said": ""}', "late"),
+        ('{"nonce": "x", "end": "done", "took": 0, "said": "{\\"nonce\\": \\"x\\"}"}', "void"),
+        ("5", "void"),
+        ("null", "void"),
+        ("[]", "void"),
+        ("[" * 5000, "void"),
+    ],
+)
+def test_what_comes_back_without_the_number_of_its_task_is_void(tmp_path, monkeypatch, line, end):
+    text = (
+        'echo ready\nwhile read -r task; do n=${task##*\\"nonce\\": \\"}; n=${n%%\\"*}\n'
+        f"cat <<EOF\n{line}\nEOF\ndone\n"
+    )
+    monkeypatch.setattr(channel.sys, "executable", str(fake_python(tmp_path, text)))
+    one = channel.Worker()
+    try:
+        for _ in range(2):  # another process does the next task
+            assert one.ask({}, 5).end == end
+    finally:
+        one.end()
+
+
+# --- the commands -------------------------------------------------------------------------------
+
+
+def test_lessons_are_copied_and_never_over_a_students_work(tmp_path, capsys):
+    folder = tmp_path / "work"
+    assert cli.main(["lessons", str(folder)]) == 0
+    copies = sorted(folder.glob("*.ipynb"))
+    assert [p.name for p in copies] == [f"{p.stem}.ipynb" for p in build.sources()]
+    assert copies[0].read_text("utf-8") == build.exercise_text(build.sources()[0])
+    copies[0].write_text("my work")
+    capsys.readouterr()
+    assert cli.main(["lessons", str(folder)]) == 0
+    assert copies[0].read_text() == "my work" and "left as it is" in capsys.readouterr().out
+
+
+def test_a_copy_that_fails_leaves_no_part_of_a_notebook(tmp_path, monkeypatch):
+    folder, real = tmp_path / "work", lessons.variant
+
+    def variant(text, seed):
+        raise OSError("no disk")
+
+    monkeypatch.setattr(lessons, "variant", variant)
+    assert cli.main(["lessons", str(folder)]) == 1
+    assert list(folder.iterdir()) == []
+    monkeypatch.setattr(lessons, "variant", real)
+    assert cli.main(["lessons", str(folder)]) == 0
+    assert len(list(folder.iterdir())) == len(build.sources())
+
+
+def test_a_variant_draws_other_prompts(tmp_path):
+    assert cli.main(["lessons", str(tmp_path / "a"), "--seed", "7"]) == 0
+    for path in (tmp_path / "a").glob("*.ipynb"):
+        cells = json.loads(path.read_text("utf-8"))["cells"]
+        assert sum("SEED = 7 " in "".join(cell["source"]) for cell in cells) == 1
+
+
+@pytest.mark.parametrize(
+    "argv, says",
+    {
+        "grade x.py": "--out",
+        "grade x.py --out missing/grades.csv": "folder that exists",
+        "grade x.py --out x.py": "one of the submissions",
+        "grade x-totals.csv --out x.csv": "one of the submissions",
+        "grade x.py --out g.csv --lesson 99": "--lesson 99",
+        "grade x.py --out g.csv --seconds 0": "from 1 to",
+        "grade --out g.csv": "FILE",
+        "grade x.py -x.ipynb --out g.csv": "'-x.ipynb' is not known",
+        "grade x.py --out g.csv --seed 0000000000009999999999": "whole number",
+        "lessons a --seed x": "--seed x",
+        "lessons": "DIR",
+    }.items(),
+)
+def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, argv, says):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(argv.split()) == 2
+    out, err = capsys.readouterr()
+    assert not out and err.count("\n") == 1 and says in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_in_the_way_of_a_folder_is_told_before_any_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fb").write_text("mine")
+    for argv in ("grade fb --out g.csv --feedback fb", "lessons fb", "lessons fb/below"):
+        assert cli.main(argv.split()) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["fb"]
+
+
+def test_marking_says_it_is_no_sandbox(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["grade", "--help"])
+    assert "Not a sandbox" in capsys.readouterr().out
+    assert "sandbox" in sys.modules["toymoe.classroom.grading.marking"].__doc__
+
+
+def test_a_file_whose_name_begins_with_a_dash_is_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("-x.ipynb").write_text(SOLVED)
+    assert cli.main(["grade", "-x.ipynb", "--out", "g.csv"]) == 0
+    rows = csv_rows(tmp_path / "g.csv")
+    assert [row["mark"] for row in rows] == ["1"] * ALL
+    assert {(row["student"], row["file"]) for row in rows} == {(f"{tmp_path.name}/-x", "'-x.ipynb")}
