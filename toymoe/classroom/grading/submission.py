@@ -21,6 +21,7 @@ except Exception:  # not installed, or broken
     TransformerManager = None
 
 LARGEST = 20 * 2**20  # bytes of a file
+LONGEST = 10_000  # lines of a cell that IPython translates; it takes seconds for more
 PYTHON_CELLS = ("time", "timeit", "capture", "prun", "memit", "mprun", "debug")
 
 
@@ -117,7 +118,7 @@ def _parse(source: str) -> ast.Module:
 
 
 def _translated(source: str) -> str:
-    if TransformerManager is None:
+    if TransformerManager is None or source.count("\n") > LONGEST:
         return plain(source)
     return TransformerManager().transform_cell(textwrap.dedent(source))
 
