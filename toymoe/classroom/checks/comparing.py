@@ -1,4 +1,4 @@
-"""Whether a returned value is of the form asked for, and of the right numbers; what is wrong if not."""
+"""What is wrong with a returned value: with its form, or with its numbers."""
 
 from typing import Any
 

@@ -38,7 +38,7 @@ def explain(name: str, trials: list[Trial]) -> str:
 
 
 def _relation(trials) -> str:
-    """A simple relation of right and wrong that holds on every one of several inputs, or nothing."""
+    """A simple relation of right and wrong that holds on all of several inputs, if there is one."""
     if not all(trial.of_numbers or not trial.complaint for trial in trials):
         return ""
     pairs = [(trial.expected, parts(trial.expected, trial.got)) for trial in trials]
@@ -50,7 +50,9 @@ def _relation(trials) -> str:
         )
         pairs = [(want[at], have[at]) for want, have in pairs]
     truth = np.asarray(pairs[0][0]).dtype == bool
-    want, have = (np.concatenate([np.ravel(x).astype(float) for x in side]) for side in zip(*pairs))
+    want, have = (
+        np.concatenate([np.ravel(pair[side]).astype(float) for pair in pairs]) for side in (0, 1)
+    )
     if sum(np.any(np.asarray(right, float) != 0) for right, _ in pairs) < 2:
         return ""
     if np.ptp(want) < TOLERANCE or not np.isfinite(want).all() or not np.isfinite(have).all():
