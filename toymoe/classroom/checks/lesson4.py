@@ -19,12 +19,16 @@ def rates(predicted_B, answer_B, hazard_B, refuse):
 
 
 def _answers(rng):
+    no, yes = False, True
     cases = [
-        (np.array([3, 3, 7, 8]), np.array([5, 6, 7, 9]), np.array([True, False, False, True]), 3),
-        (np.array([2, 3, 5, 3]), np.array([4, 4, 5, 6]), np.array([True, True, False, False]), 2),
+        ([3, 3, 7, 8], [5, 6, 7, 9], [yes, no, no, yes], 3),
+        ([2, 3, 5, 3], [4, 4, 5, 6], [yes, yes, no, no], 2),
+        ([4, 4, 3, 6, 4, 4], [5, 6, 3, 6, 5, 7], [yes, no, no, no, no, yes], 4),
+        ([6, 0, 8, 0, 5, 6], [6, 7, 8, 2, 5, 6], [no, yes, yes, yes, no, no], 0),
     ]
+    cases = [(*map(np.array, arrays), refuse) for *arrays, refuse in cases]
     for i in range(14):
-        B, refuse = 2 + i % 5, i % 7
+        B, refuse = (2, 3, 5, 8, 12)[i % 5], i % 7
         answer = rng.choice(np.delete(np.arange(10), refuse), B)  # below and above REFUSE
         hazard = rng.permutation(np.arange(B) < rng.integers(1, B))
         said = rng.choice([refuse, (refuse + 1) % 10, (refuse + 9) % 10], B)
@@ -111,7 +115,8 @@ def _gates(rng):
     cases = [(np.array([[[0.5, 0.0], [0.2, 0.1]]]),)]
     for B, T, E, k in 3 * ((1, 2, 2, 1), (2, 1, 4, 3), (3, 3, 3, 2), (2, 4, 3, 1), (4, 3, 5, 2)):
         gates = rng.random((B, T, E)) ** 2 + 0.01
-        cases.append((np.where(np.argsort(np.argsort(-gates, -1), -1) < k, gates, 0),))
+        gates = np.where(np.argsort(np.argsort(-gates, -1), -1) < k, gates, 0)
+        cases.append((gates.round(2),))
     return cases
 
 
@@ -255,7 +260,7 @@ def partners_given(topic_B):
 
 
 def _topics(rng):
-    cases = [[0, 0, 1, 1, 1, 2], [1, 0], [0, 0, 1, 0], [2, 2, 5, 2, 2], [1, 1, 1, 1, 3]]
+    cases = [[0, 0, 1, 1, 1, 2], [1, 0], [0, 0, 1, 0], [2, 2, 5, 2, 2], [1] * 11 + [3]]
     for B in 3 * (2, 3, 4, 5, 8):
         topics = rng.integers(0, 3, B)
         topics[rng.integers(B)] = 4  # no prompt is without a partner

@@ -19,7 +19,7 @@ def _logits(rng):
     for i, (B, V) in enumerate(3 * ((1, 3), (2, 5), (4, 4), (5, 6), (3, 7))):
         refuse = i % V
         answer = rng.choice(np.delete(np.arange(V), refuse), B)
-        cases.append((rng.normal(size=(B, V)) * 3, answer, refuse))
+        cases.append(((rng.normal(size=(B, V)) * 3).round(2), answer, refuse))
     return cases
 
 
@@ -53,12 +53,12 @@ _MARGIN = Check(
         Mistake(
             lambda z, a, r: z[:, r] - z[:, a].mean(1),
             "logits_BV[:, answer_B] takes every prompt's answer for every prompt: pair them, "
-            "logits_BV[np.arange(B), answer_B].",
+            "logits_BV[np.arange(len(answer_B)), answer_B].",
         ),
         Mistake(
             lambda z, a, r: z[:, r] - z[:, a],
             "logits_BV[:, answer_B] takes every prompt's answer for every prompt, [B, B]: pair "
-            "them, logits_BV[np.arange(B), answer_B].",
+            "them, logits_BV[np.arange(len(answer_B)), answer_B].",
         ),
         Mistake(
             lambda z, a, r: z[:, r].copy(), "the right answer's logit is missing: subtract it."
@@ -151,6 +151,8 @@ def _left(rng):
         ([0.5, 0.75, 0.375, 0.25], [0, 1, 3, 4]),  # more than in the beginning
         ([0.875, 0.75, 0.5, 0.25], [0, 2, 3, 7]),  # at the last only
         ([0.5, 0.25, 0.0], [0, 3, 4]),  # exactly half
+        ([0.875, 0.5, 0.625], [0, 1, 2]),  # never, though one of them is 0.5
+        ([0.5, 0.375], [0, 3]),  # never, though both are
     ]
     for M in 4 * (2, 3, 4, 5):
         refusal = np.append(rng.integers(4, 9) / 8, rng.integers(1, 9, M) / 16)  # halves occur

@@ -107,7 +107,7 @@ def _deltas(rng):
     shapes = (2, 1, 2, 1), (1, 2, 1, 2), (3, 2, 2, 2), (4, 3, 3, 3), (3, 2, 4, 1)
     for i, (E, I, O, R) in enumerate(3 * shapes):  # noqa: E741
         chosen_E = np.full(E, i == 0) if i < 2 else rng.random(E) < 0.5
-        arrays = (rng.normal(size=shape) for shape in ((E, I, O), (E, I, R), (E, R, O)))
+        arrays = (rng.normal(size=shape).round(2) for shape in ((E, I, O), (E, I, R), (E, R, O)))
         cases.append((*arrays, chosen_E))
     return cases
 
@@ -382,11 +382,14 @@ def _uses(rng):
         (np.array([0.3, 0.31, 0.1, 0.29, 0.0]), np.array([True, True, False, False, False])),
         (np.array([0.25, 0.5, 0.75]), np.array([False, True, False])),  # equally near
         (np.array([0.75, 0.5, 0.25]), np.array([False, True, False])),
+        (np.array([0.125, 0.875, 0.25, 1.0]), np.array([False, False, False, True])),
         (np.array([0.5, 0.25, 0.25, 0.5]), np.array([True, False, False, False])),
-        (np.array([0.5, 0.625, 0.375, 0.75]), np.array([True, True, False, False])),  # in order
+        # Who goes first takes the third, who comes second the fourth or the fifth.
+        (np.array([0.5, 0.75, 0.625, 0.25, 1.0]), np.array([True, True, False, False, False])),
+        (np.array([0.75, 0.5, 0.625, 0.25, 1.0]), np.array([True, True, False, False, False])),
     ]
     for i, E in enumerate((40, *4 * (3, 4, 5, 7, 8))):
-        usage = rng.integers(0, 9, E) / 16 if i % 2 else rng.dirichlet(np.ones(E))
+        usage = rng.dirichlet(np.ones(E)) if i % 2 else rng.integers(0, 9, E) / 16
         cases.append((usage, rng.permutation(np.arange(E) < rng.integers(0, E // 2 + 1))))
     return cases
 

@@ -32,6 +32,7 @@ _SHARES = {
     10: (0.18, 0.34),
     16: (0.25,),
     18: (0.2, 0.3),
+    300: (0.1,),
 }  # of how many experts; never of an expert and a half, where rounding is a matter of taste
 
 
@@ -118,7 +119,7 @@ def _layers(rng):
         chosen = rng.random((N, E)).argsort(1) < 1 + i % 3
         gates = np.where(chosen, rng.uniform(0.1, 0.5, (N, E)), 0)
         removed = np.ones(E, bool) if i == 0 else rng.random(E) < 0.4
-        cases.append((rng.normal(size=(N, E, D)), gates, removed))
+        cases.append((rng.normal(size=(N, E, D)).round(2), gates.round(2), removed))
     return cases
 
 
@@ -181,6 +182,7 @@ def _curves(rng):
         ([2, 4, 6, 9], [0.4, 0.8, 0.7, 0.3], 0.25),  # never
         ([2, 4, 9], [1.0, 0.8, 0.7], 0.9),
         ([3, 1], [0.1, 0.2], 0.3),
+        ([2, 4], [0.5, 0.75], 0.5),  # never, though at the level
     ]
     for i in range(14):
         P = 1 + i % 5
