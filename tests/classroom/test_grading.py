@@ -14,7 +14,7 @@ import pytest
 from lessons import build
 from toymoe import cli
 from toymoe.classroom.checks import lesson_checks
-from toymoe.classroom.grading import channel, marking, worker
+from toymoe.classroom.grading import channel, worker
 from toymoe.classroom.notebook import Cell, write_ipynb
 from toymoe.commands import lessons
 
@@ -60,7 +60,11 @@ BODIES = {
     ),
     "waits": ("import os\nos.mkfifo('f')\nopen('f').read()", "stopped", "longer than 2 s"),
     "memory": ("x = bytearray(10**11); return 0.5", "wrong", "more memory than there is"),
-    "disk": ("open('b', 'wb').write(b'x' * 10**8); return 0.5", "wrong", "too large"),
+    "disk": (
+        "f = open('b', 'wb', 0); f.seek(10**8); f.write(b'x'); return 0.5",
+        "wrong",
+        "too large",
+    ),
     "recursion": ("return best_guess(counts_XG)", "wrong", "calls itself without end"),
     # It ends the process.
     "exit": ("import os; os._exit(0)", "stopped", "ended the whole process"),
@@ -105,8 +109,7 @@ BODIES = {
     "elsewhere": ("open('{folder}/left', 'w'); return 0.5", "wrong", "the working folder only"),
     "deletes": ("import os; os.remove('{folder}/honest_0.ipynb')", "wrong", "working folder only"),
     "thread": (
-        "import threading\ndef loop():\n    while True: pass\n"
-        f"threading.Thread(target=loop).start(); return {RIGHT}",
+        f"import threading as t\nt.Thread(target=t.Event().wait).start(); return {RIGHT}",
         "solved",
         "right on",
     ),
@@ -117,7 +120,7 @@ BODIES = {
     "mute": (
         "class E(Exception):\n    def __str__(self): raise self\nraise E",
         "wrong",
-        "it returns what cannot be looked at, or stops",
+        "it stops with E at `raise E`",
     ),
     "formula": ("raise ValueError('\\n=1+1;=2')", "wrong", "ValueError"),
     "html": ("raise ValueError('<script>')", "wrong", "<script>"),
@@ -152,7 +155,7 @@ BODIES = {
     ),
     "all_close": ("import numpy\nnumpy.isclose = lambda a, *_: a == a; return 2.0", "wrong", ""),
     "says_so": (
-        'import os\nfor fd in range(3, 99):\n    try: os.write(fd, b\'{"outcomes": []}\\n\')\n'
+        "import os\nfor fd in range(3, 99):\n    try: os.write(fd, b'{\"outcomes\": []}\\n')\n"
         f"    except OSError: pass\nreturn {RIGHT}",
         "void",
         "something else came back",
@@ -195,7 +198,9 @@ CELLS = {
     "blank_lines": plus("def f(:" + "\n" * 300_000 + "!ls", first=True),
     "used_again": plus("best_guess = 0.79\ncheck = None"),
     "result": plus("best_guess = best_guess(np.ones((2, 3)))"),
-    "alias": with_guess(body(f"return {RIGHT}").replace("best_guess", "mine") + "best_guess = mine"),
+    "alias": with_guess(
+        body(f"return {RIGHT}").replace("best_guess", "mine") + "best_guess = mine"
+    ),
     "partial": with_guess(
         f"import functools\ndef f(k, counts_XG):\n    return k * {RIGHT}\n"
         "best_guess = functools.partial(f, 1)"

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from typing import NamedTuple
 
 from ...config import ConfigError

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import checks
+from ..checks.judging import Raised
 from . import values
 from .channel import DIED, DONE, LATE, VOID, Worker
 from .rows import Row, plain, students
@@ -122,7 +123,11 @@ class _Marker:
 
     def _mark(self, worker, path, lesson, why):
         if not why:
-            task = {"path": os.fsencode(os.path.abspath(path)).hex(), "lesson": lesson, "checks": self._names}
+            task = {
+                "path": os.fsencode(os.path.abspath(path)).hex(),
+                "lesson": lesson,
+                "checks": self._names,
+            }
             reply = self._ask(worker, task)
             why = {
                 LATE: f"takes longer than {self._limits.seconds} s to read.",
@@ -190,4 +195,4 @@ class _Marker:
 
 def _outcome(packed, raised, complaint):
     got = values.unpack(packed)
-    return checks.judging._Raised(*map(str, got)) if raised else got, str(complaint)
+    return Raised(str(*got)) if raised else got, str(complaint)

@@ -7,7 +7,6 @@ from typing import NamedTuple
 from .. import lesson
 
 
-
 class Row(NamedTuple):
     """A line of the sheet, in text that a terminal only shows."""
 

@@ -110,7 +110,7 @@ def _run(task: dict, folder: str) -> dict:
     try:
         exec(compile(text, where, "exec"), names)
     except BaseException as error:
-        return {"stopped": judging._line(error)}
+        return {"stopped": judging.one_line(error)}
     function = names.get(task["name"])
     if not callable(function):
         return {"value": values.named(function)}
@@ -120,8 +120,8 @@ def _run(task: dict, folder: str) -> dict:
 def _outcome(function, case: tuple) -> list:
     """What a function returns, packed, whether that is an exception, and a complaint."""
     try:
-        got, complaint = judging._call(function, case)
-        raised = isinstance(got, judging._Raised)
+        got, complaint = judging.call(function, case)
+        raised = isinstance(got, judging.Raised)
         return [values.pack([part[:1000] for part in got] if raised else got), raised, complaint]
     except values.TooLarge as error:
         return [None, False, f"it returns {error}, more than is asked for."]
