@@ -1,4 +1,4 @@
-"""Ninety broken and hostile submissions beside ten honest ones; the commands that mark them."""
+"""Ninety odd, broken and hostile submissions beside ten honest ones; the commands that mark."""
 
 import csv
 import json
@@ -182,7 +182,7 @@ BODIES = {
         "from toymoe.classroom import checks\n"
         "return checks.find('best_guess').reference(counts_XG)",
         "wrong",
-        "AttributeError",
+        "no attribute 'CHECKS'",
     ),
 }
 
@@ -295,7 +295,7 @@ def test_ninety_hostile_submissions_cost_their_own_rows_and_ten_honest_ones_noth
     out, begin = tmp_path / "grades.csv", time.monotonic()
     paths = [os.fsdecode(os.path.join(os.fsencode(folder), name)) for name in expected]
     assert cli.main(["grade", *paths, "--out", str(out), "--seconds", "2"]) == 0
-    assert time.monotonic() - begin < 200
+    assert time.monotonic() - begin < 120
     assert not left_running() and not list(temporary.iterdir())
     assert sorted(os.fsencode(path.name) for path in folder.iterdir()) == sorted(
         name for name in expected if not name.startswith(b"never")

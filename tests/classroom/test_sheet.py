@@ -113,7 +113,7 @@ def test_totals_are_by_student(tmp_path):
 
 def test_the_most_frequent_mistake_is_a_mistake():
     rows = [row(status="not yet", message="write it")] * 3 + [row(message="bits")] * 2
-    rows += [row(message="axes"), row(status="missing", message="none")] + [row(status="solved")]
+    rows += [row(message="axes"), row(status="missing", message="none"), row(status="solved")]
     rows += [row(check="mix", status="missing", message="none", lesson=2)]
     assert sheet.summary(rows) == [("posterior", "1 of 8", "2 ×: bits"), ("mix", "0 of 1", "")]
 

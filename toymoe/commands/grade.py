@@ -21,7 +21,9 @@ def add(command) -> None:
         "--lesson", default=None, metavar="N", help="default: found by the functions"
     )
     grade.add_argument("--seed", default="0", metavar="N", help="of the inputs; default 0")
-    grade.add_argument("--seconds", default="10", metavar="S", help="for each check; default 10")
+    grade.add_argument(
+        "--seconds", default="10", metavar="S", help="each check may take; default 10"
+    )
 
 
 def _grade(args) -> int:

@@ -110,7 +110,7 @@ def _run(task: dict, folder: str) -> dict:
     try:
         exec(compile(text, where, "exec"), names)
     except BaseException as error:
-        return {"stopped": judging.one_line(error)}
+        return {"stopped": judging.one_line(error)[:1000]}
     function = names.get(task["name"])
     if not callable(function):
         return {"value": values.named(function)}
@@ -122,7 +122,8 @@ def _outcome(function, case: tuple) -> list:
     try:
         got, complaint = judging.call(function, case)
         raised = isinstance(got, judging.Raised)
-        return [values.pack([part[:1000] for part in got] if raised else got), raised, complaint]
+        got = [part[:100] for part in got] if raised else got
+        return [values.pack(got), raised, complaint[:1000]]
     except values.TooLarge as error:
         return [None, False, f"it returns {error}, more than is asked for."]
     except BaseException as error:
@@ -132,9 +133,10 @@ def _outcome(function, case: tuple) -> list:
 
 def _hide(name: str, lesson: int) -> None:
     """No answer is to be had by importing it; what else lessons import from there stays."""
-    module = vars(checks)[f"lesson{lesson}"]
-    vars(module).pop(name)
-    module.CHECKS = ()
+    held = vars(vars(checks)[f"lesson{lesson}"])
+    for key, value in list(held.items()):
+        if key in (name, "CHECKS") or isinstance(value, checks.Check):
+            del held[key]
 
 
 def _guard(folder: str):
