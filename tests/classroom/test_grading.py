@@ -1,217 +1,431 @@
-"""Forty submissions, many of them broken or hostile: forty students' rows with the right marks."""
+"""Ninety odd, broken and hostile submissions beside ten honest ones; the commands that mark."""
 
 import csv
 import json
+import os
+import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from lessons import build
 from toymoe import cli
 from toymoe.classroom.checks import lesson_checks
-from toymoe.classroom.grading import marking, sheet, submission
+from toymoe.classroom.grading import channel, marking, worker
 from toymoe.classroom.notebook import Cell, write_ipynb
 from toymoe.commands import lessons
 
 LESSON = 1
 NAMES = list(lesson_checks(LESSON))
-POINTS = len(NAMES)
+ALL = len(NAMES)
 (SOURCE,) = build.HERE.glob(f"{LESSON:02}_*.py")
 SOLUTION, EXERCISE = build.cells_of(SOURCE)
 CODE = [cell.source for cell in SOLUTION if cell.kind == "code"]
+SOLVED = write_ipynb(SOLUTION)
+SCRIPT = "\n".join(CODE)
+RIGHT = "counts_XG.max(1).sum() / counts_XG.sum()"
+SLEEP = f"86399.{os.getpid()}"  # seconds of a program that an answer leaves running, to know it by
 
-GUESS = "def best_guess(counts_XG):\n    {}\n"
-
-
-def with_guess(body):
-    """The solution with another `best_guess`, as a notebook."""
-    cells = [Cell("code", s) for s in CODE if "def best_guess" not in s]
-    return write_ipynb([*cells, Cell("code", GUESS.format(body))])
+linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux's files and processes")
 
 
-def plus(extra, first=False):
-    cells = [Cell("code", source) for source in CODE]
+def with_guess(cell):
+    """The solution with another cell for `best_guess`, as a notebook."""
+    return plus(cell, [s for s in CODE if "def best_guess" not in s])
+
+
+def plus(extra, code=CODE, first=False):
+    cells = [Cell("code", source) for source in code]
     return write_ipynb([Cell("code", extra), *cells] if first else [*cells, Cell("code", extra)])
 
 
-LOOP, EXIT = "while True: pass", "import os; os._exit(0)"
+def body(text):
+    """A cell that defines `best_guess`."""
+    return "def best_guess(counts_XG):\n    " + text.replace("\n", "\n    ") + "\n"
 
-# name: (text of the file, points, what best_guess comes to)
-STRANGE = {
-    "loop.ipynb": (with_guess(LOOP), POINTS - 1, "stopped"),
-    "exit.ipynb": (with_guess(EXIT), POINTS - 1, "stopped"),
-    "sysexit.ipynb": (with_guess("import sys; sys.exit(3)"), POINTS - 1, "wrong"),
-    "fork.ipynb": (with_guess("import os\n    while True: os.fork()"), POINTS - 1, "wrong"),
-    "flood.ipynb": (
-        with_guess("while True: print('x' * 10**6, flush=True)"),
-        POINTS - 1,
+
+# What a function does: the text of it, the status it comes to, and part of what is said.
+BODIES = {
+    # It takes more than there is.
+    "loop": ("while True: pass", "stopped", "longer than 2 s: is there an endless loop"),
+    "sleep": ("import time; time.sleep(60)", "stopped", "longer than 2 s"),
+    "flood": ("while True: print('x' * 10**6, flush=True)", "stopped", "longer than 2 s"),
+    "deaf": (
+        "import signal\nfor s in (1, 2, 15): signal.signal(s, signal.SIG_IGN)\nwhile True: pass",
         "stopped",
+        "longer than 2 s",
     ),
-    "memory.ipynb": (with_guess("x = bytearray(10**11); return 0.5"), POINTS - 1, "wrong"),
-    "recursion.ipynb": (with_guess("return best_guess(counts_XG)"), POINTS - 1, "wrong"),
-    "crash.ipynb": (with_guess("import ctypes; return ctypes.string_at(0)"), POINTS - 1, "stopped"),
-    "disk.ipynb": (
-        with_guess("open('big', 'wb').write(b'x' * 10**8); return 0.5"),
-        POINTS - 1,
+    "waits": ("import os\nos.mkfifo('f')\nopen('f').read()", "stopped", "longer than 2 s"),
+    "memory": ("x = bytearray(10**11); return 0.5", "wrong", "more memory than there is"),
+    "disk": (
+        "f = open('b', 'wb', 0); f.seek(10**8); f.write(b'x'); return 0.5",
         "wrong",
+        "too large",
     ),
-    "cell_loops.ipynb": (plus("while True:\n    pass", first=True), POINTS, "solved"),
-    "cell_exits.ipynb": (plus("import os\nos._exit(1)", first=True), POINTS, "solved"),
-    "cell_is_no_python.ipynb": (plus("for for for", first=True), POINTS, "solved"),
-    "magic.ipynb": (plus("%matplotlib inline\n!pip list\nx = 1", first=True), POINTS, "solved"),
-    "name_used_again.ipynb": (plus("best_guess = 0.79\ncheck = None"), POINTS, "solved"),
-    "numpy_shadowed.ipynb": (plus("np = 'mine'"), None, None),
-    "own_check.ipynb": (
-        with_guess("return 1.0"),
-        POINTS - 1,
+    "recursion": ("return best_guess(counts_XG)", "wrong", "calls itself without end"),
+    # It ends the process.
+    "exit": ("import os; os._exit(0)", "stopped", "ended the whole process"),
+    "crash": ("import ctypes; return ctypes.string_at(0)", "stopped", "ended the whole process"),
+    "sysexit": ("import sys; sys.exit(3)", "wrong", "it calls exit()"),
+    "closes": (f"import os; os.closerange(0, 99); return {RIGHT}", "stopped", "ended the whole"),
+    "deafens": ("import sys\nsys.addaudithook(lambda *a: 1 / 0)", "stopped", "ended the whole"),
+    "interrupts": ("raise KeyboardInterrupt", "wrong", "KeyboardInterrupt"),
+    "kills": ("import os; os.kill(os.getppid(), 9)", "wrong", "not allowed"),
+    "kills_all": ("import os; os.killpg(0, 9)", "wrong", "not allowed"),
+    # It leaves something behind.
+    "fork": ("import os\nwhile True: os.fork()", "wrong", "not allowed"),
+    "starts": (
+        f"import subprocess as s\ns.Popen(['sleep', '{SLEEP}'], start_new_session=True)",
         "wrong",
+        "not allowed",
     ),
-    "not_json.ipynb": ("{not json", 0, "unreadable"),
-    "json_list.ipynb": ("[1, 2]", 0, "unreadable"),
-    "deep.ipynb": ("[" * 100_000, 0, "unreadable"),
-    "empty.ipynb": ("", 0, "unreadable"),
-    "empty.py": ("", 0, "unreadable"),
-    "syntax.py": ("def posterior(:\n  pass", 0, "unreadable"),
-    "binary.py": ("\x00\x01", 0, "unreadable"),
-    "prose.py": ("# I did not have the time\nx = 1\n", 0, "missing"),
-    "=cmd.py": (GUESS.format("return 1 / 0"), 0, "wrong"),
+    "multiprocess": (
+        "import multiprocessing as m\nm.Process(target=print).start()",
+        "wrong",
+        "not allowed",
+    ),
+    "daemon": (
+        "import ctypes\nc = ctypes.CDLL(None)\nif c.fork() == 0:\n    c.setsid()\n"
+        f"    if c.fork() == 0: c.execlp(b'sleep', b'sleep', b'{SLEEP}', None)\n"
+        "    c._exit(0)\nreturn 0.5",
+        "wrong",
+        "is right",
+    ),
+    "nested": (
+        "import os\nfor _ in range(3000):\n    os.mkdir('d'); os.chdir('d')\nreturn 0.5",
+        "wrong",
+        "more than 300 changes of files",
+    ),
+    "closed_folder": (
+        "import os\nos.makedirs('a/b', exist_ok=True); os.chmod('a', 0); return 0.5",
+        "wrong",
+        "",
+    ),
+    "odd_file": ("open('\\udcff\\n', 'w').write('x'); return 0.5", "wrong", "is right"),
+    "temporary": ("import tempfile; tempfile.mkstemp(); return 0.5", "wrong", "is right"),
+    "elsewhere": ("open('{folder}/left', 'w'); return 0.5", "wrong", "the working folder only"),
+    "deletes": ("import os; os.remove('{folder}/honest_0.ipynb')", "wrong", "working folder only"),
+    "thread": (
+        f"import threading as t\nt.Thread(target=t.Event().wait).start(); return {RIGHT}",
+        "solved",
+        "right on",
+    ),
+    "at_exit": (f"import atexit; atexit.register(input); return {RIGHT}", "solved", "right on"),
+    # It says something odd.
+    "surrogate": ("raise ValueError('\\udcff')", "wrong", r"ValueError: \udcff"),
+    "escape": ("raise ValueError('\\x1b[2J\\x1b]0;owned\\x07')", "wrong", r"\x1b[2J"),
+    "mute": (
+        "class E(Exception):\n    def __str__(self): raise self\nraise E",
+        "wrong",
+        "it stops with E at `raise E`",
+    ),
+    "formula": ("raise ValueError('\\n=1+1;=2')", "wrong", "ValueError"),
+    "html": ("raise ValueError('<script>')", "wrong", "<script>"),
+    "asks": ("return float(input())", "wrong", "EOFError"),
+    # It returns something odd.
+    "nothing": (RIGHT, "wrong", "returns nothing"),
+    "text": ("return 'half'", "wrong", "a str"),
+    "whole": ("return 10**6000", "wrong", "int"),
+    "many": ("import numpy\nreturn numpy.broadcast_to(1.0, (10**5, 10**5))", "wrong", "more than"),
+    "itself": ("x = []; x.append(x); return x", "wrong", "RecursionError"),
+    "generator": ("while True: yield 1", "wrong", "generator"),
+    "function": ("return best_guess", "wrong", "function"),
+    "set": ("return {1}", "wrong", "a set"),
+    "complex": (f"return 1j + {RIGHT}", "wrong", "complex"),
+    "equal_to_all": (
+        "class E(float):\n    def __eq__(self, other): return True\nreturn E(2.0)",
+        "wrong",
+        "right",
+    ),
+    "breaks": (
+        "class E:\n    def __array__(self, *a, **k): raise SystemExit\nreturn E()",
+        "wrong",
+        "SystemExit",
+    ),
+    "changes": (f"counts_XG /= 2.0; return {RIGHT}", "wrong", "changes its input"),
+    # It wants marks.
+    "judges": (
+        "from toymoe.classroom.checks import judging as j\n"
+        "j.judge = j._judge = lambda *a: j.Verdict('solved', 'right'); return 2.0",
+        "wrong",
+        "right",
+    ),
+    "all_close": ("import numpy\nnumpy.isclose = lambda a, *_: a == a; return 2.0", "wrong", ""),
+    "says_so": (
+        "import os\nfor fd in range(3, 99):\n    try: os.write(fd, b'{\"outcomes\": []}\\n')\n"
+        f"    except OSError: pass\nreturn {RIGHT}",
+        "void",
+        "something else came back",
+    ),
+    "dumps": (
+        "import json\njson.dumps = lambda *a, **k: '{\"outcomes\": []}'",
+        "void",
+        "something else came back",
+    ),
+    "frames": (
+        "import sys\nframe = sys._getframe()\nwhile frame:\n"
+        "    for x in frame.f_locals.values():\n"
+        "        if hasattr(x, 'reference'): return x.reference(counts_XG)\n"
+        "    frame = frame.f_back\nreturn 2.0",
+        "wrong",
+        "right",
+    ),
+    "imports": (
+        "from toymoe.classroom.checks.lesson1 import best_guess as b; return b(counts_XG)",
+        "wrong",
+        "cannot import name 'best_guess'",
+    ),
+    "looks_up": (
+        "from toymoe.classroom import checks\n"
+        "return checks.find('best_guess').reference(counts_XG)",
+        "wrong",
+        "no attribute 'CHECKS'",
+    ),
 }
 
+# Another cell that is no concern of the functions, or another way of writing one: all right.
+CELLS = {
+    "cell_loops": plus("while True:\n    pass", first=True),
+    "cell_exits": plus("import os\nos._exit(1)", first=True),
+    "cell_is_no_python": plus("for for for", first=True),
+    "magic": plus("%matplotlib inline\n!pip list\nx = !ls\nr = %timeit -o x", first=True),
+    "help": plus("np.where?", first=True),
+    "continued": plus("!pip install \\\n  numpy\nscale = 1", first=True),
+    "other_language": plus("%%bash\nfor f in *; do echo $f; done", first=True),
+    "blank_lines": plus("def f(:" + "\n" * 300_000 + "!ls", first=True),
+    "used_again": plus("best_guess = 0.79\ncheck = None"),
+    "result": plus("best_guess = best_guess(np.ones((2, 3)))"),
+    "alias": with_guess(
+        body(f"return {RIGHT}").replace("best_guess", "mine") + "best_guess = mine"
+    ),
+    "partial": with_guess(
+        f"import functools\ndef f(k, counts_XG):\n    return k * {RIGHT}\n"
+        "best_guess = functools.partial(f, 1)"
+    ),
+    "under_if": with_guess("if True:\n    best_guess = lambda counts_XG: " + RIGHT),
+    "indented": with_guess("    best_guess = lambda counts_XG: " + RIGHT),
+    "timed": with_guess("%%time\nx = !ls\n" + body(f"display(x)\nreturn {RIGHT}")),
+}
 
-def submissions(folder):
-    """Forty files: path -> (points, status of best_guess)."""
+BAD = "unreadable"
+# Files: their bytes, the points, and the status of best_guess.
+FILES = {
+    b"not_json.ipynb": (b"{not json", 0, BAD),
+    b"json_list.ipynb": (b"[1, 2]", 0, BAD),
+    b"deep.ipynb": (b"[" * 100_000, 0, BAD),
+    b"deep.py": (b"x = " + b"(" * 100_000, 0, BAD),
+    b"sum.py": (b"x = 1" + b" + 1" * 200_000, 0, BAD),
+    b"empty.ipynb": (b"", 0, BAD),
+    b"no_cells.ipynb": (b'{"cells": [null]}', 0, BAD),
+    b"syntax.py": (b"def posterior(:\n  pass", 0, BAD),
+    b"binary.py": (b"\x00\x01\xff", 0, BAD),
+    b"21_mb.py": (b"#" * 21 * 2**20, 0, BAD),
+    b"prose.py": (b"# I did not have the time\nx = 1\n", 0, "missing"),
+    b"=cmd.py": (body("return 1 / 0").encode(), 0, "wrong"),
+    b"j\xfcrgen.ipynb": (SOLVED.encode(), ALL, "solved"),  # not UTF-8
+    b"a\x1b[2Jb\n.IPYNB": (SOLVED.encode(), ALL, "solved"),
+    b"mail.ipynb.txt": (SOLVED.encode(), ALL, "solved"),
+    b"utf-16.py": (SCRIPT.encode("utf-16"), ALL, "solved"),
+    b"huge.ipynb": (json.dumps(json.loads(SOLVED) | {"x": ["y"] * 10**6}).encode(), ALL, "solved"),
+}
+
+HONEST = {f"honest_{i}.ipynb": (SOLVED, ALL, "solved") for i in range(4)}
+HONEST |= {f"script_{i}.py": (SCRIPT, ALL, "solved") for i in range(2)}
+HONEST |= {f"unsolved_{i}.ipynb": (write_ipynb(EXERCISE), 0, "not yet") for i in range(2)}
+HONEST |= {f"other_{i}.ipynb": (with_guess(body("return 1.0")), ALL - 1, "wrong") for i in range(2)}
+
+
+def hand_in(folder):
+    """A hundred submissions: their bytes' names, points, status of best_guess, what is said."""
     found = {}
-    solved = write_ipynb(SOLUTION)
-    files = dict(STRANGE)
-    files |= {f"solved_{i}.ipynb": (solved, POINTS, "solved") for i in range(3)}
-    files |= {f"script_{i}.py": ("\n".join(CODE), POINTS, "solved") for i in range(2)}
-    files |= {f"unsolved_{i}.ipynb": (write_ipynb(EXERCISE), 0, "not yet") for i in range(2)}
-    wrong = {
-        "unweighted": "return (counts_XG / counts_XG.sum(1, keepdims=True)).max(1).mean()",
-        "baseline": "return counts_XG.sum(0).max() / counts_XG.sum()",
-        "uses_another": "p = posterior(counts_XG); return (p.max(1) * counts_XG.sum(1)).sum()",
-        "none": "counts_XG.max(1).sum() / counts_XG.sum()",
-        "changes": "counts_XG /= counts_XG.sum(); return counts_XG.max(1).sum()",
-        "text": "return 'half of them'",
-        "slow": "import time; time.sleep(60)",
+    for name, (text, status, says) in BODIES.items():
+        text = with_guess(body(text.replace("{folder}", str(folder))))
+        (folder / f"{name}.ipynb").write_text(text, "utf-8")
+        found[f"{name}.ipynb".encode()] = (ALL - (status != "solved"), status, says)
+    for name, text in CELLS.items():
+        (folder / f"{name}.ipynb").write_text(text, "utf-8")
+        found[f"{name}.ipynb".encode()] = (ALL, "solved", "right on")
+    for name, (data, points, status) in FILES.items():
+        Path(os.fsdecode(os.path.join(os.fsencode(folder), name))).write_bytes(data)
+        found[name] = (points, status, "")
+    for name, (text, points, status) in HONEST.items():
+        (folder / name).write_text(text, "utf-8")
+        found[name.encode()] = (points, status, "")
+    (folder / "circle.ipynb").symlink_to("circle.ipynb")
+    (folder / "endless.ipynb").symlink_to("/dev/zero")
+    (folder / "folder.ipynb").mkdir()
+    os.mkfifo(folder / "fifo.ipynb")
+    found |= {
+        f"{name}.ipynb".encode(): (0, BAD, says)
+        for name, says in {
+            "circle": "symbolic links",
+            "endless": "not an ordinary file",
+            "folder": "not an ordinary file",
+            "fifo": "not an ordinary file",
+            "never_handed_in": "No such file",
+        }.items()
     }
-    files |= {
-        f"{name}.ipynb": (with_guess(body), POINTS - 1, "stopped" if name == "slow" else "wrong")
-        for name, body in wrong.items()
-    }
-    for name, (text, points, status) in files.items():
-        path = folder / name
-        path.write_text(text, "utf-8")
-        found[path] = (points, status)
-    found[folder / "never_handed_in.ipynb"] = (0, "unreadable")
     return found
 
 
-def test_forty_submissions_give_forty_students_rows_and_the_right_marks(tmp_path, capsys):
-    expected = submissions(tmp_path)
-    assert len(expected) == 40
+def left_running():
+    """The processes that an answer began."""
+    commands = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            commands.append(path.read_bytes())
+        except OSError:  # gone
+            pass
+    return [command for command in commands if SLEEP.encode() in command]
+
+
+@linux
+def test_ninety_hostile_submissions_cost_their_own_rows_and_ten_honest_ones_nothing(
+    tmp_path, monkeypatch, capsys
+):
+    folder, temporary = tmp_path / "in", tmp_path / "tmp"
+    folder.mkdir()
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    expected = hand_in(folder)
+    assert len(expected) == 100 and len(HONEST) == 10
     out, begin = tmp_path / "grades.csv", time.monotonic()
-    argv = ["grade", *map(str, expected), "--out", str(out), "--seconds", "2"]
-    assert cli.main(argv) == 0
-    assert time.monotonic() - begin < 200
-    with out.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 40 * POINTS
-    for path, (points, status) in expected.items():
-        mine = [row for row in rows if row["file"] == str(path)]
-        assert [row["check"] for row in mine] == NAMES
-        if points is not None:
-            got = {row["check"]: (row["status"], row["message"]) for row in mine}
-            assert sum(int(row["mark"]) for row in mine) == points, (path.name, got)
-            assert got["best_guess"][0] == status, (path.name, got)
+    paths = [os.fsdecode(os.path.join(os.fsencode(folder), name)) for name in expected]
+    assert cli.main(["grade", *paths, "--out", str(out), "--seconds", "2"]) == 0
+    assert time.monotonic() - begin < 120
+    assert not left_running() and not list(temporary.iterdir())
+    assert sorted(os.fsencode(path.name) for path in folder.iterdir()) == sorted(
+        name for name in expected if not name.startswith(b"never")
+    )
+    raw = out.read_bytes()
+    assert raw.startswith("\ufeffstudent,".encode())
+    rows = list(csv.DictReader(raw.decode("utf-8-sig").splitlines()))
+    assert [row["check"] for row in rows] == NAMES * 100
+    wrong = []
+    for i, (name, (points, status, says)) in enumerate(expected.items()):
+        mine = rows[ALL * i : ALL * (i + 1)]
+        got = {row["check"]: (row["status"], row["message"]) for row in mine}
+        here = sum(int(row["mark"]) for row in mine), got["best_guess"][0]
+        if here != (points, status) or says not in got["best_guess"][1]:
+            wrong.append((name, points, status, says, got))
+    assert not wrong
+    assert len({row["student"] for row in rows}) == 100
     assert all((row["mark"] == "1") == (row["status"] == "solved") for row in rows)
-    assert not any(row["student"].startswith("=") for row in rows)
-    pages = list((tmp_path / "grades_feedback").glob("*.html"))
-    assert len(pages) == 40
+    assert all(float(row["seconds"]) < 2.5 for row in rows)
+    assert not any(cell[:1] in "=+-@" for row in rows for cell in row.values() if cell)
+    assert len(list((tmp_path / "grades_feedback").glob("*.html"))) == 100
     said = capsys.readouterr().out
-    assert "not a sandbox" in said and "endless loop" in said
+    assert "not a sandbox" in said and "longer than 2 s" in said and "\x1b" not in said
+    with (tmp_path / "grades-totals.csv").open(encoding="utf-8-sig", newline="") as file:
+        totals = {row["student"]: row["solved"] for row in csv.DictReader(file)}
+    assert totals["honest_0"] == str(ALL) and totals["other_0"] == str(ALL - 1)
 
 
-def test_a_function_takes_along_what_it_needs_and_nothing_else(tmp_path):
-    path = tmp_path / "a.py"
-    path.write_text(
-        "import numpy as np\nfrom math import *\nscale = 2\nscale += 1\n1 / 0\n"
-        "def helper(x):\n    return x * scale\n"
-        "def f(x):\n    return helper(x)\nf = check('f', f)\nf = 3\n"
-        "def g(x):\n    local = scale = 1\n    return [local for _ in x]\n"
-        "def h(x):\n    return f(x) + h(x - 1)\n"
-        "k = lambda x: np.sum(x)\n"
-    )
-    found = submission.read(path)
-    assert found.functions() == {"helper", "f", "g", "h", "k"}
-    program = submission.needed(found, "f", set())
-    assert program.splitlines()[0] == "from math import *" and "numpy" not in program
-    assert "scale += 1" in program and "def helper" in program and "check" not in program
-    assert "1 / 0" not in program and "f = 3" not in program
-    assert "scale = 2" not in submission.needed(found, "g", set())
-    assert "def f" not in submission.needed(found, "h", {"f"})
-    assert "import numpy" in submission.needed(found, "k", set())
-    assert submission.needed(found, "scale", set()) is None
+def csv_rows(path):
+    return list(csv.DictReader(path.read_text("utf-8-sig").splitlines()))
 
 
-def test_what_fills_a_table_goes_along(tmp_path):
-    path = tmp_path / "a.py"
-    path.write_text(
-        "table = {}\nfor i in range(3):\n    table[i] = i * i\n"
-        "class Box: pass\nbox = Box()\nbox.inner = [0]\nbox.inner[0] += 5\n"
-        "other = {}\nother[0] = 1\n"
-        "def f(x):\n    return table[x] + box.inner[0]\n"
-    )
-    program = submission.needed(submission.read(path), "f", set())
-    names = {}
-    exec(program, names)
-    assert names["f"](2) == 9 and "other" not in program
+@linux
+def test_ctrl_c_keeps_what_is_done_and_leaves_nothing_running(tmp_path):
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "a.py").write_text(SCRIPT)
+    endless = BODIES["daemon"][0].replace("return 0.5", "while True: pass")
+    (tmp_path / "b.ipynb").write_text(with_guess(body(endless)))
+    line = [sys.executable, "-m", "toymoe.cli", "grade", "a.py", "b.ipynb", "--out", "g.csv"]
+    environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
+    for ending in (signal.SIGINT, signal.SIGKILL):
+        process = subprocess.Popen(
+            [*line, "--seconds", "60"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE
+        )
+        wait_for(lambda: (tmp_path / "g.csv").exists() and left_running())
+        process.send_signal(ending)
+        said = process.communicate(timeout=20)[1].decode()
+        assert ("interrupted" in said) == (ending == signal.SIGINT)
+        wait_for(lambda: not left_running() and not list((tmp_path / "tmp").iterdir()))
+        rows = csv_rows(tmp_path / "g.csv")
+        assert [row["student"] for row in rows] == ["a"] * ALL
+        assert all(row["status"] == "solved" for row in rows)
+        assert (tmp_path / "g_feedback" / "a.html").exists()
+        (tmp_path / "g.csv").unlink()
+
+
+def wait_for(come, seconds=60):
+    end = time.monotonic() + seconds
+    while not come():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("copies", [worker.COPIES, False])
+def test_where_no_copy_can_be_made_a_new_python_does_the_same(tmp_path, monkeypatch, copies):
+    monkeypatch.setattr(worker, "COPIES", copies)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(worker.tempfile, "tempdir", str(tmp_path))
+    task = {"name": "best_guess", "lesson": LESSON, "uses": [], "inputs": [{"tuple": [[3]]}]}
+    said = {}
+    for name, text, seconds in (
+        ("right", "best_guess = len", 60),
+        ("loop", "while True: pass", 3),
+        ("exit", "import os; os._exit(0)", 60),
+    ):
+        line = json.dumps(task | {"program": text, "nonce": "n", "memory": 2**32}).encode()
+        end, came, took = worker.do(line, seconds, lambda: True)
+        said[name] = end, json.loads(came or "null")
+        assert took < seconds + 1
+    assert said == {
+        "right": ("done", {"outcomes": [[1, False, ""]], "nonce": "n"}),
+        "loop": ("late", None),
+        "exit": ("done", None),
+    }
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_student_is_blamed_for_a_process_that_does_not_start(tmp_path, monkeypatch, capsys):
     path, out = tmp_path / "a.py", tmp_path / "g.csv"
-    path.write_text("\n".join(CODE))
-    script = tmp_path / "python"
-    script.write_text("#!/bin/sh\necho no module here >&2\nexit 1\n")
-    script.chmod(0o755)
-    monkeypatch.setattr(marking.sys, "executable", str(script))
+    path.write_text(SCRIPT)
+    script = fake_python(tmp_path, "echo no module here >&2\nexit 1\n")
+    monkeypatch.setattr(channel.sys, "executable", str(script))
     assert cli.main(["grade", str(path), "--out", str(out)]) == 2
     assert "does not start (no module here)" in capsys.readouterr().err
     assert sorted(tmp_path.iterdir()) == [path, script]
 
 
-@pytest.mark.parametrize("line", ["5", "[]", "null", '{"end": "posterior"}', "[" * 5000])
-def test_a_stray_line_costs_nobody_a_mark(line):
-    lines = marking.queue.Queue()
-    said = {"end": "posterior", "status": "solved", "message": "right"}
-    for one in (json.dumps({"begin": "posterior"}), line, json.dumps(said)):
-        lines.put(one.encode())
-    done = marking._follow(None, lines, {"posterior": ""}, marking.Limits())
-    assert done["posterior"][:2] == ("solved", "right")
+def fake_python(folder, text):
+    script = folder / "python"
+    script.write_text(f"#!/bin/sh\n{text}")
+    script.chmod(0o755)
+    return script
 
 
-def test_students_are_told_apart_by_the_shortest_end_of_their_path(tmp_path):
-    paths = [tmp_path / name for name in ("ann/01.ipynb", "bob/01.ipynb", "c.py", "c.ipynb")]
-    assert marking.names(paths) == [
-        "ann/01",
-        "bob/01",
-        str(tmp_path / "c"),
-        f"{tmp_path / 'c'} (2)",
-    ]
-
-
-def test_feedback_escapes_what_students_write(tmp_path):
-    rows = [
-        marking.Row("../<b>", "f", 1, "posterior", 0, "wrong", "<script>alert(1)</script>", 0.0),
-        marking.Row("..?<b>", "f", 1, "posterior", 1, "solved", "right", 0.0),
-    ]
-    pages = sheet.write_feedback(tmp_path / "pages", rows)
-    assert len(set(pages)) == 2 and all(p.parent == tmp_path / "pages" for p in pages)
-    said = pages[0].read_text("utf-8")
-    assert "<script>" not in said and "<h1>../&lt;b&gt;</h1>" in said
-    assert "Lesson 1: 0 of 1 exercises solved." in said
-    assert "<td>✘</td><td>posterior</td><td>wrong</td><td>&lt;script&gt;alert(1)" in said
+@pytest.mark.parametrize(
+    "line, end",
+    [
+        ('{"nonce": "$n", "end": "done", "took": 0, "said": "{\\"nonce\\": \\"$n\\"}"}', "done"),
+        ('{"nonce": "$n", "end": "done", "took": 0, "said": "{\\"nonce\\": \\"x\\"}"}', "void"),
+        ('{"nonce": "$n", "end": "done", "took": 0, "said": ""}', "died"),
+        ('{"nonce": "$n", "end": "late", "took": 0, "said": ""}', "late"),
+        ('{"nonce": "x", "end": "done", "took": 0, "said": "{\\"nonce\\": \\"x\\"}"}', "void"),
+        ("5", "void"),
+        ("null", "void"),
+        ("[]", "void"),
+        ("[" * 5000, "void"),
+    ],
+)
+def test_what_comes_back_without_the_number_of_its_task_is_void(tmp_path, monkeypatch, line, end):
+    text = (
+        'echo ready\nwhile read -r task; do n=${task##*\\"nonce\\": \\"}; n=${n%%\\"*}\n'
+        f"cat <<EOF\n{line}\nEOF\ndone\n"
+    )
+    monkeypatch.setattr(channel.sys, "executable", str(fake_python(tmp_path, text)))
+    one = channel.Worker()
+    try:
+        for _ in range(2):  # another process does the next task
+            assert one.ask({}, 5).end == end
+    finally:
+        one.end()
 
 
 # --- the commands -------------------------------------------------------------------------------
@@ -256,9 +470,11 @@ def test_a_variant_draws_other_prompts(tmp_path):
         "grade x.py": "--out",
         "grade x.py --out missing/grades.csv": "folder that exists",
         "grade x.py --out x.py": "one of the submissions",
+        "grade x-totals.csv --out x.csv": "one of the submissions",
         "grade x.py --out g.csv --lesson 99": "--lesson 99",
         "grade x.py --out g.csv --seconds 0": "from 1 to",
         "grade --out g.csv": "FILE",
+        "grade x.py -x.ipynb --out g.csv": "'-x.ipynb' is not known",
         "grade x.py --out g.csv --seed 0000000000009999999999": "whole number",
         "lessons a --seed x": "--seed x",
         "lessons": "DIR",
@@ -300,10 +516,19 @@ def test_states_of_the_explorer_are_marked_and_lesson_0_is_a_number_like_others(
         path.write_text(write_ipynb(cells), "utf-8")
     names = list(lesson_checks(0))
     for lesson in (None, 0):
-        rows = marking.mark(paths, lesson)
+        rows = [row for _, some in marking.mark(paths, lesson) for row in some]
         assert {row.lesson for row in rows} == {0} and len(rows) == 3 * len(names)
         marks = {(row.student, row.check): row for row in rows}
         assert all(marks["right", name].mark for name in names)
         assert all(marks["unsolved", name].status == "not yet" for name in names)
         assert [name for name in names if not marks["wrong", name].mark] == ["refusing"]
         assert "answer19" in marks["wrong", "refusing"].message
+
+
+def test_a_file_whose_name_begins_with_a_dash_is_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("-x.ipynb").write_text(SOLVED)
+    assert cli.main(["grade", "-x.ipynb", "--out", "g.csv"]) == 0
+    rows = csv_rows(tmp_path / "g.csv")
+    assert [row["mark"] for row in rows] == ["1"] * ALL
+    assert {(row["student"], row["file"]) for row in rows} == {(f"{tmp_path.name}/-x", "'-x.ipynb")}

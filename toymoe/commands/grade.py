@@ -1,6 +1,6 @@
 """``toymoe grade``: submissions marked, with a page for each student."""
 
-from itertools import count
+import os
 from pathlib import Path
 
 from ..config import ConfigError
@@ -21,7 +21,9 @@ def add(command) -> None:
         "--lesson", default=None, metavar="N", help="default: found by the functions"
     )
     grade.add_argument("--seed", default="0", metavar="N", help="of the inputs; default 0")
-    grade.add_argument("--seconds", default="10", metavar="S", help="for each check; default 10")
+    grade.add_argument(
+        "--seconds", default="10", metavar="S", help="each check may take; default 10"
+    )
 
 
 def _grade(args) -> int:
@@ -34,34 +36,52 @@ def _grade(args) -> int:
     )
     seed = whole_number("seed", args.seed, 0, 2**31 - 1)
     limits = marking.Limits(seconds=whole_number("seconds", args.seconds, 1, 3600))
-    out = Path(args.out)
-    if out.is_dir() or not out.parent.is_dir():
-        raise ConfigError(f"--out {out} is not possible: name a file in a folder that exists.")
-    paths = [Path(name) for name in args.files]
-    if out.resolve() in [path.resolve() for path in paths]:
-        raise ConfigError(f"--out {out} is one of the submissions: name another file.")
+    paths, out = [Path(name) for name in args.files], Path(args.out)
     folder = Path(args.feedback) if args.feedback else out.with_name(f"{out.stem}_feedback")
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--feedback {folder} is not possible: it is a file.")
-    console, done = terminal.console(), count(1)
+    totals = out.with_name(f"{out.stem}-totals.csv")
+    _refuse(paths, out, totals, folder)
+    console, done = terminal.console(), {}
+    pages = sheet.page_names(marking.students(paths))
     what = f"marking {len(paths)} submissions"
     with console.status(what) as status:
-        rows = marking.mark(
-            paths, number, seed, limits, lambda _: status.update(f"{what}, {next(done)} done")
-        )
-    sheet.write_csv(out, rows)
-    sheet.write_feedback(folder, rows)
+        for i, rows in marking.mark(paths, number, seed, limits):
+            (sheet.append_csv if done else sheet.write_csv)(out, rows)
+            done[i] = rows
+            status.update(f"{what}, {len(done)} done")
+            student = rows[0].student
+            theirs = [r for j in sorted(done) for r in done[j] if r.student == student]
+            sheet.write_page(folder / pages[student], student, theirs)
+    rows = [row for i in sorted(done) for row in done[i]]
+    sheet.write_csv(out, rows)  # in the order of the files
+    sheet.write_totals(totals, rows)
     points = [
         (student, f"{sum(row.mark for row in theirs)} of {len(theirs)}", _worst(theirs))
         for student, theirs in sheet.by_student(rows).items()
     ]
     console.print(terminal.table(("student", "solved", ""), points))
     console.print(terminal.table(("check", "solved", "most often"), sheet.summary(rows)))
-    console.print(f"{out}, and a page for each student in {folder}.", soft_wrap=True)
+    console.print(
+        f"{out}, {totals}, and a page for each student in {folder}.",
+        soft_wrap=True,
+        highlight=False,
+    )
     console.print(sheet.NOT_A_SANDBOX, soft_wrap=True)
     return 0
 
 
+def _refuse(paths: list[Path], out: Path, totals: Path, folder: Path) -> None:
+    """What would write over a submission, or where nothing can be written."""
+    if out.is_dir() or not out.parent.is_dir():
+        raise ConfigError(f"--out {out} is not possible: name a file in a folder that exists.")
+    whole = {os.path.realpath(path) for path in paths}
+    for written in (out, totals):
+        if os.path.realpath(written) in whole:
+            raise ConfigError(f"--out {out} is one of the submissions: name another file.")
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--feedback {folder} is not possible: it is a file.")
+
+
 def _worst(rows) -> str:
     """What a teacher should look at."""
-    return next((r.message for r in rows if r.status in ("unreadable", "stopped", "missing")), "")
+    bad = ("void", "unreadable", "stopped", "missing")
+    return next((r.message for status in bad for r in rows if r.status == status), "")

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import os
 import re
 import shlex
 
@@ -29,7 +30,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
             f"command {argv[0]!r} is not known: it must be one of {', '.join(names)}; "
             f"did you mean {near!r}?"
         )
-    args, extra = parser.parse_known_args(argv)
+    # A shell gives -x.ipynb for *.ipynb, where there is such a file.
+    files = [w for w in argv if w.startswith("-") and "." in w and os.path.lexists(w)]
+    args, extra = parser.parse_known_args([f"./{w}" if w in files else w for w in argv])
     if extra:
         given = next((word for word in extra if word.startswith("-")), extra[0])
         near = difflib.get_close_matches(given, re.findall(r"--[a-z]+", args.usage()), 1, 0.0)

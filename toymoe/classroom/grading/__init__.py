@@ -1,4 +1,5 @@
 """Marking a class's submissions: functions found by name, each run in a process of its own.
 
-submission (reading) -> worker (in the process) -> marking (limits, many at once) -> sheet
+marking (all of them) -> channel -> worker (a new process for every task) -> task (reading, running)
+-> values -> marking (verdicts) -> rows -> sheet
 """
