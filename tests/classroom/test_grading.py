@@ -294,8 +294,8 @@ def test_ninety_hostile_submissions_cost_their_own_rows_and_ten_honest_ones_noth
     assert len(expected) == 100 and len(HONEST) == 10
     out, begin = tmp_path / "grades.csv", time.monotonic()
     paths = [os.fsdecode(os.path.join(os.fsencode(folder), name)) for name in expected]
-    assert cli.main(["grade", *paths, "--out", str(out), "--seconds", "2"]) == 0
-    assert time.monotonic() - begin < 120
+    assert cli.main(["grade", *paths, "--out", str(out), "--seconds", "4"]) == 0
+    assert time.monotonic() - begin < 180
     assert not left_running() and not list(temporary.iterdir())
     assert sorted(os.fsencode(path.name) for path in folder.iterdir()) == sorted(
         name for name in expected if not name.startswith(b"never")
@@ -314,11 +314,11 @@ def test_ninety_hostile_submissions_cost_their_own_rows_and_ten_honest_ones_noth
     assert not wrong
     assert len({row["student"] for row in rows}) == 100
     assert all((row["mark"] == "1") == (row["status"] == "solved") for row in rows)
-    assert all(float(row["seconds"]) < 2.5 for row in rows)
+    assert all(float(row["seconds"]) < 6 for row in rows)
     assert not any(cell[:1] in "=+-@" for row in rows for cell in row.values() if cell)
     assert len(list((tmp_path / "grades_feedback").glob("*.html"))) == 100
     said = capsys.readouterr().out
-    assert "not a sandbox" in said and "longer than 2 s" in said and "\x1b" not in said
+    assert "not a sandbox" in said and "longer than 4 s" in said and "\x1b" not in said
     with (tmp_path / "grades-totals.csv").open(encoding="utf-8-sig", newline="") as file:
         totals = {row["student"]: row["solved"] for row in csv.DictReader(file)}
     assert totals["honest_0"] == str(ALL) and totals["other_0"] == str(ALL - 1)

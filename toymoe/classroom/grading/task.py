@@ -59,9 +59,11 @@ def _read(task: dict) -> dict:
         return {"error": str(error)}
     except Exception as error:  # whatever a hostile file makes a parser do
         return {"error": f"cannot be read ({type(error).__name__})."}
-    lesson = task["lesson"] or _lesson(parts, task["checks"])
+    lesson = task["lesson"]
+    if lesson is None:
+        lesson = _lesson(parts, task["checks"])
     said = {"lesson": lesson, "programs": {}, "missing": {}, "broken": {}}
-    for name in task["checks"][str(lesson)] if lesson else ():
+    for name in task["checks"].get(str(lesson), ()):
         try:
             found = parts.programs(name, set(task["checks"][str(lesson)]))
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
