@@ -424,7 +424,7 @@ _LEFT_OUT = Check(
         ),
         Mistake(
             lambda fit, test: _along(test.T, match(fit)),
-            "rows and columns of the test scores are exchanged: rows of fit_EE are rows of test_EE.",
+            "rows and columns of the test scores are exchanged: a row of fit_EE is one of test_EE.",
         ),
     ),
 )
