@@ -29,7 +29,7 @@ _SHARES = (4, 0.0), (4, 0.1), (5, 0.34), (5, 0.7), (10, 0.18), (10, 0.34), (18, 
 
 def _luck(rng):
     cases = [(np.array([[0.9, 0.1, 0.5, 0.3], [0.2, 0.8, 0.7, 0.6]]), 0.5)]
-    for E, share in (*_SHARES, *_SHARES, (300, 0.1)):
+    for E, share in (*_SHARES, *_SHARES, (1000, 0.6)):
         cases.append((rng.random((1 if E == 4 else 2, E)), share))
     return cases
 
@@ -310,6 +310,7 @@ def _tables(rng):
         np.array([[0.9, 0.9, 0.1], [0.5, 0.45, 0.4], [1.0, 1.0, 0.0], [0.3, 0.35, 0.38]]),
         np.array([[0.25, 0.5], [1.0, 0.125]]),
         np.array([[0.125, 1.0], [0.5, 0.25]]),
+        np.array([[0.4, 0.45, 1.0], [0.5, 0.55, 0.6]]),
     ]
     cases += [rng.random(shape) for shape in 5 * ((2, 2), (3, 2), (2, 4), (4, 4), (6, 3))]
     return [(table,) for table in cases]
