@@ -81,7 +81,9 @@ def judge(check: Check, answer: Any, seed: int = 0, run: Callable | None = None)
       run: in place of `call`, where the answer has run in another process.
     """
     try:
-        return _judge(check, answer, seed, run or call)
+        with warnings.catch_warnings(), np.errstate(all="ignore"):  # the verdict will say more
+            warnings.simplefilter("ignore")
+            return _judge(check, answer, seed, run or call)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # an answer may return an object that breaks comparisons
@@ -155,9 +157,7 @@ def call(answer: Callable, case: tuple) -> tuple[Any, str]:
     """What the answer returns or `Raised`, and a complaint if it cannot be right for that alone."""
     given = copy.deepcopy(case)
     try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):  # the verdict will say more
-            warnings.simplefilter("ignore")
-            got = answer(*given)
+        got = answer(*given)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
