@@ -97,16 +97,18 @@ function finding() {
   const all = counts[counts.length - 1],
     m = found.m50,
     at = counts.indexOf(m);
+  if (found.refusal[0] < 0.1)
+    return `There is hardly any refusal to find (${decimal(found.refusal[0])}).`;
   if (m === null || at < 0)
     return `However many of the ${all} experts are set back, half of refusal stays: it does not sit in experts here.`;
-  const few = m <= all / 10,
-    random = found.random.m50;
+  const random = found.random.m50;
+  const few = m <= all / 6 && m <= (random ?? all) / 3; // as in the report, runs/findings.py
   const control =
     random === null
       ? "random ones never take half of it"
       : `of random ones, ${decimal(random, random % 1 ? 1 : 0)} are needed to halve it`;
   return (
-    `After alignment, refusal ${few ? "sits in few experts" : "is spread over many experts"}: ${m === 1 ? "one" : m} of ${all}, set back to what ` +
+    `After alignment, refusal ${few ? "sits in few experts" : "does not sit in few experts"}: ${m === 1 ? "one" : m} of ${all}, set back to what ` +
     `${m === 1 ? "it was" : "they were"} before alignment, ${m === 1 ? "takes" : "take"} it from ${decimal(found.refusal[0])} to ` +
     `${decimal(found.refusal[at])}, and ${decimal(found.twins[at])} of the harmless twins are answered right; ${control}.`
   );
