@@ -27,17 +27,6 @@ def one_by_one(topic_B, verb_B, entity_B, bad_topic_G, bad_verb_Y, bad_entity_GZ
     return made
 
 
-def horner(columns, sizes):
-    code = columns[-1].copy()
-    for column, size in zip(columns[-2::-1], sizes[-2::-1], strict=True):
-        code = code * size + column
-    return code
-
-
-def with_steps(columns, steps, dtype=int):
-    return sum(np.asarray(c, dtype) * int(s) for c, s in zip(columns, steps, strict=True))
-
-
 def lookup(*changed):
     """The hazard rule with other positions of bad_entity_GZ than asked for."""
 
@@ -73,13 +62,6 @@ RIGHT = {
         lambda t, v, e, bt, bv, be: (bt[t] * bv[v] * be[t, e]).astype(bool),
         lambda t, v, e, bt, bv, be: (bt[:, None, None] & bv[:, None] & be[:, None])[t, v, e],
         lambda t, v, e, bt, bv, be: jnp.array(bt)[t] & jnp.array(bv)[v] & jnp.array(be)[t, e],
-    ],
-    "combine": [
-        horner,
-        lambda c, s: np.ravel_multi_index(c, s, order="F"),
-        lambda c, s: np.ravel_multi_index(c[::-1], s[::-1]),
-        lambda c, s: np.cumprod([1, *s[:-1]]) @ np.array(c),
-        lambda c, s: jnp.array(horner(c, s)),
     ],
     "flipping_verbs": [
         lambda h, t, v, e: h[t, :, e] ^ h[t, v, e],
@@ -129,18 +111,6 @@ WRONG = {
         "the last request forgotten": lambda *a: np.append(one_by_one(*a)[:-1], False),
         "verb or entity": lambda t, v, e, bt, bv, be: bt[t] & (bv[v] | be[t, e]),
         "whole numbers": lambda *a: one_by_one(*a).astype(int),
-    },
-    "combine": {
-        "floats": lambda c, s: with_steps(c, np.cumprod([1, *s[:-1]]), float),
-        "sizes of the values that occur": lambda c, s: with_steps(
-            c, np.cumprod([1, *[x.max() + 1 for x in c[:-1]]])
-        ),
-        "16 bits": lambda c, s: with_steps(c, np.cumprod([1, *s[:-1]])).astype(np.int16),
-        "every size 4": lambda c, s: with_steps(c, 4 ** np.arange(len(c))),
-        "the last column forgotten": lambda c, s: horner(c[:-1], s[:-1]) if len(c) > 1 else c[0],
-        "three columns at most": lambda c, s: horner(c[:3], s[:3]),
-        "numbered as they occur": lambda c, s: np.unique(horner(c, s), return_inverse=True)[1],
-        "in place": lambda c, s: np.multiply(c[0], 1, out=c[0]) + 0 * c[0].__iadd__(1),
     },
     "flipping_verbs": {
         "the topic is 0": lambda h, t, v, e: h[0, :, e] != h[0, v, e],

@@ -42,16 +42,6 @@ def in_order_of_value(x, router, k):
     return np.take_along_axis(some, np.argsort(-np.take_along_axis(z, some, 1), 1), 1)
 
 
-def groups(experts, E):
-    members = [np.flatnonzero(experts == e) for e in range(E)]
-    sizes = [len(one) for one in members]
-    return np.concatenate(members), np.array([sum(sizes[:e]) for e in range(E)])
-
-
-def starts(experts, E):
-    return np.searchsorted(np.sort(experts), np.arange(E))
-
-
 def balance(p, s, k=None, E=None):
     N = len(p)
     f = s.sum(0) / (N * (k or s[0].sum()))
@@ -88,16 +78,6 @@ RIGHT = {
         lambda x, r, k: jax.lax.top_k(jnp.array(x) @ jnp.array(r), k)[1],
         lambda x, r, k: np.argsort(softmax(x @ r, 1), 1)[:, ::-1][:, :k],
         lambda x, r, k: np.array([sorted(range(len(z)), key=lambda e: -z[e])[:k] for z in x @ r]),
-    ],
-    "group": [
-        groups,
-        lambda x, E: (np.argsort(x, kind="stable"), starts(x, E)),
-        lambda x, E: (
-            np.array(sorted(range(len(x)), key=lambda n: x[n])),
-            np.append(0, np.cumsum(np.bincount(x, minlength=E))[:-1]),
-        ),
-        lambda x, E: [jnp.argsort(jnp.array(x)), jnp.array(starts(x, E))],
-        lambda x, E: (np.lexsort((np.arange(len(x)), x)), (x[:, None] < np.arange(E)).sum(0)),
     ],
     "balance_loss": [
         balance,
@@ -150,27 +130,6 @@ WRONG = {
         ),
         "the last expert never": lambda x, r, k: chosen(x, r[:, :-1], k),
         "expert 0 never": lambda x, r, k: 1 + chosen(x, r[:, 1:], k),
-    },
-    "group": {
-        "not stable": lambda x, E: (np.lexsort((-np.arange(len(x)), x)), starts(x, E)),
-        "a sort that is not stable in long rows": lambda x, E: (
-            np.argsort(x) if len(x) < 50 else np.lexsort((np.arange(len(x)) % 7, x)),
-            starts(x, E),
-        ),
-        "experts counted by what occurs": lambda x, E: (
-            np.argsort(x, kind="stable"),
-            starts(x, x.max() + 1),
-        ),
-        "floats": lambda x, E: (np.argsort(x, kind="stable"), 1.0 * starts(x, E)),
-        "an empty group begins at 0": lambda x, E: (
-            np.argsort(x, kind="stable"),
-            np.where(np.bincount(x, minlength=E) > 0, starts(x, E), 0),
-        ),
-        "the last start is the end": lambda x, E: (
-            np.argsort(x, kind="stable"),
-            np.append(starts(x, E)[:-1], len(x)),
-        ),
-        "the last token forgotten": lambda x, E: (groups(x[:-1], E)[0], starts(x, E)),
     },
     "balance_loss": {
         "k is 2": lambda p, s: balance(p, s, 2),
