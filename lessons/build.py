@@ -30,6 +30,8 @@ from toymoe.classroom import lesson
 from toymoe.classroom.notebook import Cell, NotebookError, read_percent, write_ipynb
 
 HERE = Path(__file__).parent
+EXPLORER = "The explorer: run this cell to use it."  # what an executed notebook says in its place
+STILL = HERE.parent / "docs" / "images" / "explorer.png"  # and shows, where there is one
 _MARK = re.compile(r"\s*# --- (\w+)\s*$")
 _ORDER = {"solution": None, "exercise": "solution", "end": "exercise"}
 
@@ -86,8 +88,8 @@ def exercise_text(path: Path) -> str:
 def run(cells: list[Cell]) -> list[list[dict]]:
     """Execute the code cells one after the other, as a notebook does; their outputs.
 
-    The value of a cell's last expression is shown: a matplotlib figure as a picture, anything else
-    but None as text.
+    The value of a cell's last expression is shown: a matplotlib figure as a picture, the explorer
+    as a line and a still picture, anything else but None as text.
     """
     names: dict = {"__name__": "__main__"}
     outputs = []
@@ -111,18 +113,27 @@ def run(cells: list[Cell]) -> list[list[dict]]:
 
 
 def _shown(value, count: int) -> dict:
+    from toymoe.explorer.page import Shown
+    from toymoe.pages import style
+
     data = {"text/plain": repr(value).splitlines(keepends=True)}
     if hasattr(value, "savefig"):
-        from toymoe.pages import style
-
         data["text/plain"] = ["<Figure>"]
-        data["image/png"] = base64.b64encode(style.png(value, 80)).decode() + "\n"
+        data["image/png"] = _picture(style.png(value, 80))
+    elif isinstance(value, Shown):  # two megabytes of page in every notebook would be too much
+        data["text/plain"] = [EXPLORER]
+        if STILL.is_file():
+            data["image/png"] = _picture(STILL.read_bytes())
     return {
         "output_type": "execute_result",
         "execution_count": count,
         "data": data,
         "metadata": {},
     }
+
+
+def _picture(png: bytes) -> str:
+    return base64.b64encode(png).decode() + "\n"
 
 
 def solve(path: Path) -> None:
@@ -149,20 +160,39 @@ def main(argv: list[str] | None = None) -> int:
         if not args.exercises:
             print(f"  {_timed(path):.0f} s", end="", flush=True)
         print()
-    readme = HERE / "README.md"
-    _write(readme, with_table(readme.read_text("utf-8"), "lessons", table()))
+    for name, rows in (("README.md", table()), ("INSTRUCTOR.md", times())):
+        page = HERE / name
+        _write(page, with_table(page.read_text("utf-8"), "lessons", rows))
     return 0
 
 
 def table() -> list[str]:
-    """The table of lessons in README.md."""
+    """The table of lessons in README.md, and how its times are meant."""
     took = lesson.seconds()
-    head = ["| | lesson | you need | your time | running every cell |", "|---|---|---|---|---|"]
-    return head + [
-        f"| {number} | [{one.title}](solutions/{path.stem}.ipynb) | {one.needs} "
-        f"| {one.minutes} min | {lesson.rounded(took[number]) if number in took else '?'} s |"
-        for path, (number, one) in zip(sources(), lesson.LESSONS.items(), strict=True)
+    rows = [
+        "| | lesson | you need | words | exercises | your time | running every cell |",
+        "|---|---|---|---|---|---|---|",
     ]
+    for path, (number, one) in zip(sources(), lesson.LESSONS.items(), strict=True):
+        asked = lesson.effort(number)
+        rows.append(
+            f"| {number} | [{one.title}](solutions/{path.stem}.ipynb) | {one.needs} "
+            f"| {asked.words:,} | {asked.exercises} | {asked.minutes} min "
+            f"| {lesson.rounded(took[number]) if number in took else '?'} s |"
+        )
+    return [*rows, "", lesson.RULE]
+
+
+def times() -> list[str]:
+    """The table of times in INSTRUCTOR.md."""
+    rows = ["| lesson | words | exercises, and their minutes | in all |", "|---|---|---|---|"]
+    for number in lesson.LESSONS:
+        asked = lesson.effort(number)
+        rows.append(
+            f"| {number} | {asked.words:,} | {asked.exercises}, {asked.exercise_minutes} min "
+            f"| {asked.minutes} min |"
+        )
+    return [*rows, "", lesson.RULE]
 
 
 def with_table(text: str, name: str, rows: list[str]) -> str:
@@ -191,11 +221,10 @@ def _timed(path: Path) -> float:
     known = json.loads(noted.read_text()) if noted.is_file() else {}
     known[str(int(path.stem[:2]))] = round(seconds, 1)
     _write(noted, json.dumps(known, indent=1, sort_keys=True) + "\n")
-    solved = (
-        HERE / "solutions" / f"{path.stem}.ipynb"
-    )  # its first cell still says how long it took before
-    now = f"about {lesson.rounded(seconds)} s of computing"
-    _write(solved, re.sub(r"about \d+ s of computing", now, solved.read_text("utf-8")))
+    # Its first cell still says how long it took before.
+    solved, number = HERE / "solutions" / f"{path.stem}.ipynb", int(path.stem[:2])
+    said = re.compile(rf"Lesson {number} · .* s of computing")
+    _write(solved, said.sub(lambda _: lesson.label(number), solved.read_text("utf-8")))
     return seconds
 
 

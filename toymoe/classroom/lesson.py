@@ -3,6 +3,7 @@
 import json
 import math
 import platform
+import re
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import NamedTuple
 
 from ..config import ConfigError
 from ..start import start_jax
+from . import notebook
 
 HERE = Path(__file__).parent
 
@@ -18,20 +20,59 @@ class Lesson(NamedTuple):
     """A row of the table of lessons."""
 
     title: str
-    minutes: int  # of a student's time
     needs: str  # what one should know before
 
 
 LESSONS = {
-    1: Lesson("A small world with topics and hazards", 50, "Python and numpy"),
-    2: Lesson("Build a mixture-of-experts layer", 55, "lesson 1; a product of matrices"),
-    3: Lesson("Watch routing specialise", 55, "lessons 1 and 2"),
-    4: Lesson("Teach it to refuse", 55, "lessons 1 and 3"),
-    5: Lesson("Where does refusal live?", 55, "lessons 2 and 4"),
-    6: Lesson("Edit a few experts, keep the route", 60, "lessons 2 and 4"),
-    7: Lesson("Defend it", 55, "lessons 2 and 6"),
-    8: Lesson("Is it real?", 55, "lessons 3 to 5"),
+    0: Lesson("From words to logits in twenty minutes", "Python and numpy"),
+    1: Lesson("A small world with topics and hazards", "lesson 0"),
+    2: Lesson("Build a mixture-of-experts layer", "lessons 0 and 1; a product of matrices"),
+    3: Lesson("Watch routing specialise", "lessons 1 and 2"),
+    4: Lesson("Teach it to refuse", "lessons 1 and 3"),
+    5: Lesson("Where does refusal live?", "lessons 2 and 4"),
+    6: Lesson("Edit a few experts, keep the route", "lessons 2 and 4"),
+    7: Lesson("Defend it", "lessons 2 and 6"),
+    8: Lesson("Is it real?", "lessons 3 to 5"),
 }
+
+WORDS_A_MINUTE = 150  # slowly: it is technical prose
+RULE = (
+    f"Time: the prose at {WORDS_A_MINUTE} words a minute (without the hints), the minutes in the "
+    "titles of the exercises, and the first run of every cell, rounded up to five minutes."
+)
+_FOLDED = re.compile(r"<details>.*?</details>", re.DOTALL)
+_EXERCISE = re.compile(r"^## Exercise \d+\.\d+ · .* · (\d+) minutes\)\*$", re.MULTILINE)
+
+
+class Effort(NamedTuple):
+    """What a lesson asks of a student."""
+
+    words: int  # of prose, without hints
+    exercises: int
+    exercise_minutes: int  # by their titles
+    minutes: int  # in all, by the `RULE`
+
+
+def effort(number: int) -> Effort:
+    """What a lesson asks of a student, counted in its exercise notebook.
+
+    Raises:
+      ConfigError: there is no such notebook.
+    """
+    for path in notebooks():
+        if path.name.startswith(f"{number:02}_"):
+            cells = notebook.read_ipynb(path.read_text("utf-8"))
+            prose = "\n".join(cell.source for cell in cells if cell.kind == "markdown")
+            return effort_of(prose, seconds().get(number, 0.0))
+    raise ConfigError(f"there is no notebook of lesson {number} here: install toymoe again.")
+
+
+def effort_of(prose: str, computing: float) -> Effort:
+    """What the prose of a lesson asks of a student, and so many seconds of computing."""
+    words = sum(any(map(str.isalnum, x)) for x in _FOLDED.sub("", prose).split())
+    exercises = [int(minutes) for minutes in _EXERCISE.findall(prose)]
+    total = words / WORDS_A_MINUTE + sum(exercises) + computing / 60
+    return Effort(words, len(exercises), sum(exercises), rounded(total))
 
 
 def seconds() -> dict[int, float]:
@@ -56,7 +97,7 @@ def expected(slower: float) -> list[tuple[int, str, int, int | None]]:
     """
     took = seconds()
     return [
-        (n, one.title, one.minutes, rounded(took[n] * slower) if n in took else None)
+        (n, one.title, effort(n).minutes, rounded(took[n] * slower) if n in took else None)
         for n, one in LESSONS.items()
     ]
 
@@ -77,16 +118,22 @@ def begin(number: int) -> None:
     start_jax()
     if "IPython" in sys.modules:
         _show_figures()
-    lesson, took = LESSONS[number], seconds().get(number)
-    computing = "" if took is None else f", of which about {rounded(took)} s of computing"
-    print(f"Lesson {number} · {lesson.title} · about {lesson.minutes} minutes{computing}")
+    print(label(number))
     found = ", ".join(f"{name} {metadata.version(name)}" for name in ("toymoe", "jax", "numpy"))
     print(f"Python {platform.python_version()}, {found}.")
 
 
-def rounded(seconds: float) -> int:
-    """To the next multiple of five."""
-    return 5 * max(1, math.ceil(seconds / 5))
+def label(number: int) -> str:
+    """A lesson's first line: its title, and how long it takes."""
+    took = seconds().get(number)
+    computing = "" if took is None else f", of which about {rounded(took)} s of computing"
+    title, minutes = LESSONS[number].title, effort(number).minutes
+    return f"Lesson {number} · {title} · about {minutes} minutes{computing}"
+
+
+def rounded(time: float) -> int:
+    """Up to a multiple of five, which five is the least of."""
+    return 5 * max(1, math.ceil(time / 5))
 
 
 def _show_figures() -> None:

@@ -40,6 +40,32 @@ def what_tokens_tell(shares: dict[str, dict[str, float]], floors: dict[str, floa
 
 
 @defaults()
+def experts_by_word(words: list[str], experts_LBTA, labels: list[str], n_experts: int) -> Figure:
+    """Which experts take each token of two prompts of equal length, a panel for each layer.
+
+    Args:
+      words: of the first prompt, what stands below.
+      experts_LBTA: the selected experts of both.
+      labels: of the two prompts.
+      n_experts: in each layer.
+    """
+    drawn = new_figure("Who takes each token?", 8.5, 6.5)
+    panels = drawn.subplots(len(experts_LBTA), sharex=True, squeeze=False)[:, 0]
+    ring = dict(marker="o", s=70, facecolors="none", edgecolors=BLUE, linewidths=1.8)
+    for layer, axes in enumerate(panels):
+        for picks_TA, label, look in zip(
+            experts_LBTA[layer], labels, (ring, dict(marker="o", s=16, color=BLACK)), strict=True
+        ):
+            at = np.broadcast_to(np.arange(len(words))[:, None], picks_TA.shape)
+            axes.scatter(at, picks_TA, label=label, **look)
+        tidy(axes, ylabel=f"layer {layer}\nexpert", ylim=(-1, n_experts), yticks=[0, n_experts - 1])
+        axes.grid(axis="x", color="0.9")
+    panels[-1].set_xticks(range(len(words)), words, rotation=60, ha="right")
+    drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    return drawn
+
+
+@defaults()
 def load_by_balance(shares: dict[float, list]) -> Figure:
     """Each expert's share of the tokens, busiest first, a panel per weight of the balance loss.
 

@@ -5,7 +5,7 @@
 
 from ..attribution.removal import set_back
 from .page import show, write
-from .readings import asked, meters, model_of, tokens_of
+from .readings import asked, meters, model_of, request_of, tokens_of
 from .shared import budgets, directions, pairs, tuned
 from .state import State, read
 
@@ -18,6 +18,7 @@ __all__ = [
     "model_of",
     "pairs",
     "read",
+    "request_of",
     "set_back",
     "show",
     "tokens_of",

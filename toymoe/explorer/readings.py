@@ -143,15 +143,19 @@ def topic_of(organism: Organism, context_C) -> int:
     return int(np.argmax(scores))
 
 
+def request_of(organism: Organism, tokens_T) -> tuple[int, int, int]:
+    """Topic, verb and entity of a prompt, by their numbers; a note has them, too."""
+    tokens_T, layout = np.asarray(tokens_T), tokens.layout(organism.cfg.world)
+    verb, entity = (tokens_T[-3:-1] - (layout.verb, layout.entity)).tolist()
+    return topic_of(organism, tokens_T[1:-4]), verb, entity
+
+
 def right_answer(organism: Organism, tokens_T) -> int | None:
     """The token of the right answer to a prompt, by its topic, verb and entity; None for a note,
     which asks for nothing."""
-    tokens_T = np.asarray(tokens_T)
     if tokens_T[-4] != world.ASK:
         return None
-    layout = tokens.layout(organism.cfg.world)
-    request = topic_of(organism, tokens_T[1:-4]), *(tokens_T[-3:-1] - (layout.verb, layout.entity))
-    return int(organism.tables.answer_GYZ[request])
+    return int(organism.tables.answer_GYZ[request_of(organism, tokens_T)])
 
 
 def asked(organism: Organism, state: State, folder: str | Path | None = None) -> Asked:

@@ -22,7 +22,7 @@ __all__ = [
     "predict",
 ]
 
-LESSONS = (1, 2, 3, 4, 5, 6, 7, 8)
+LESSONS = (0, 1, 2, 3, 4, 5, 6, 7, 8)
 
 _guesses: dict[str, Any] = {}
 _SIGNS = {"solved": "✔", "not yet": "…", "wrong": "✘"}

@@ -41,11 +41,12 @@ export function askPanel(state, go) {
       "after it, and the shade, is its gate: how much of what it says is added. Press one to silence it, once more to undo that. Choose another word above it."),
     h("div", { class: "prompt", role: "group", "aria-label": "the prompt, token by token", onkeydown: arrows },
       promptShown(state, go)),
-    h("form", { class: "controls typed", onsubmit: (event) => typed(event, go) },
+    h("div", { class: "controls typed" }, // not a form: in a notebook's sandbox those never submit
       h("label", { class: "field wide", for: "ask-text" }, h("span", {}, "or type the whole prompt"),
         h("input", { id: "ask-text", type: "text", value: asked.text ?? state.prompt.join(" "), autocomplete: "off",
-          spellcheck: "false", oninput: (event) => { asked.text = event.target.value; } })),
-      h("button", { type: "submit" }, "Ask")),
+          spellcheck: "false", oninput: (event) => { asked.text = event.target.value; },
+          onkeydown: (event) => { if (event.key === "Enter") typed(go); } })),
+      button("Ask", () => typed(go))),
   ];
 }
 
@@ -107,8 +108,7 @@ function partName(request) {
     entity: data.names[data.entity + request.entity] }[data.rule.swaps];
 }
 
-function typed(event, go) {
-  event.preventDefault();
+function typed(go) {
   const text = document.getElementById("ask-text").value;
   try {
     const prompt = promptOf(text.split(/[\s.]+/).filter(Boolean), session.data);

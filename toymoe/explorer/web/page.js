@@ -26,6 +26,15 @@ function begin() {
   addEventListener("popstate", arrive);
   addEventListener("hashchange", arrive);
   addEventListener("resize", again);
+  addEventListener("click", follow);
+}
+
+/** Follows a link to a state without leaving the page: in a notebook "#…" would be an address of the notebook. */
+function follow(event) {
+  const link = event.target.closest?.('a[href^="#"]');
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  go(readState(link.getAttribute("href"), session.data, Object.keys(TAPS)));
 }
 
 /** Takes the state from the address; a bad one is answered by a sentence, and the page begins anew. */
@@ -128,7 +137,8 @@ function precision() {
 }
 
 async function copyLink() {
-  const link = location.href;
+  // Not location.href as it is: a page inside a notebook has no address that follows its state.
+  const link = `${location.href.split("#")[0]}#${writeState(current.state, session.data)}`;
   try {
     await navigator.clipboard.writeText(link);
     say("The link to this state is copied.");
