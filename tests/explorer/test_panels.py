@@ -1,4 +1,4 @@
-"""The page in a browser, as a student uses it: panels, keys, addresses, and its code run in Python."""
+"""The page in a browser, as a student uses it: panels, keys, addresses, its code run in Python."""
 
 import contextlib
 import io
@@ -10,6 +10,7 @@ import pytest
 
 from toymoe import explorer, organism
 from toymoe.explorer import data as told_of
+from toymoe.explorer import pack
 from toymoe.explorer import page as pages
 
 pytestmark = pytest.mark.browser
@@ -24,7 +25,7 @@ PROB, MARGIN = 2e-3, 2e-2
 def told():
     """What the page of the shipped organism is told: in single precision, so that numbers agree."""
     shipped = organism.load("conjunction")
-    return told_of.gather(shipped, "conjunction", weights="float32", tuned=False)
+    return told_of.gather(shipped, "conjunction", None, 3, "float32", tuned=False)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +105,22 @@ def test_a_small_run_without_a_table_of_many_things_opens_too(page, small_run, t
     for panel in PANELS:
         opened(page, address, f"panel={panel}")
         assert not live(page)
+
+
+def test_in_a_notebooks_frame_links_and_buttons_work(page, address, told, tmp_path):
+    """The frame has no address of its own, and no origin."""
+    outside = tmp_path / "notebook.html"
+    shown = pages.Shown(pages.render(told), 900)._repr_html_()
+    outside.write_text(f"<meta charset=utf-8>{shown}", "utf-8")
+    page.goto(outside.as_uri())
+    frame = page.frame_locator("iframe")
+    frame.locator("text=Swap the verb for its twin").click()
+    assert "REFUSE" not in frame.locator(".said b").all_inner_texts()
+    frame.locator("#tab-patch").click()
+    assert "Patch" in frame.locator("h2").inner_text()
+    frame.locator("text=Copy link").click()
+    frame.locator("#tab-ask").click()
+    assert "REFUSE" not in frame.locator(".said b").all_inner_texts()  # the state is kept
 
 
 # --- for everybody ------------------------------------------------------------------------------
@@ -310,6 +327,7 @@ STATES = {
     "frozen": "masked=1.8&silenced=0.4&frozen=1",
     "direction": "direction=1&set_back=2.5",
     "before": "model=pretrained",
+    "untrained": "model=untrained&silenced=1.5",
     "patch": "pair=3&tap=expert_out&layer=2&position=14",
     "patch_back": "pair=3&tap=resid_mid&way=restored&layer=1&position=12",
     "patch_selected": "pair=3&tap=selected&layer=2&position=14",
@@ -321,12 +339,20 @@ def test_the_code_run_in_python_prints_what_the_page_shows(page, address, state)
     agree(opened(page, address, f"panel=code&{STATES[state]}"))
 
 
-def test_the_code_of_a_tuned_model(page, tmp_path_factory):
-    shipped = organism.load("conjunction")
-    told = told_of.gather(shipped, "conjunction", weights="float32")
-    address = written(told, tmp_path_factory)
-    opened(page, address, "panel=code&tuned=1")
-    assert agree(page) != agree(opened(page, address, "panel=code"))
+def test_the_code_of_a_tuned_model(page, told, tmp_path_factory, monkeypatch):
+    """Tuning takes minutes: here the tuned model is the one with some experts set back."""
+    run, experts = organism.load("conjunction"), [(1, 13), (2, 5)]
+    made = explorer.set_back(run.aligned, run.pretrained, experts)
+    monkeypatch.setattr(explorer, "tuned", lambda o, n: made if n == 2 else None)
+    now, before = (x["layers"]["experts"] for x in (made, run.aligned))
+    change = [now[name][at] - before[name][at] for at in experts for name in ("gate_up", "down")]
+    blobs = told.blobs | {"blob-tuned-2": pack.pack(change, "float32")}
+    tuned = {"2": {"experts": experts, "blob": "blob-tuned-2"}}
+    address = written(told_of.Told(told.data | {"tuned": tuned}, blobs), tmp_path_factory)
+    shown = agree(opened(page, address, "panel=code&tuned=2"))
+    assert shown != agree(opened(page, address, "panel=code"))
+    opened(page, address, "panel=code&tuned=2&silenced=0.4&model=pretrained")
+    agree(page)
 
 
 def test_code_that_does_something_else_is_told_apart(page, address):

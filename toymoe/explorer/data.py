@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import __version__, hazards, model, world
 from ..attribution import CRITERION
-from ..config import ConfigError, to_dict
+from ..config import Config, ConfigError, to_dict
 from ..model import taps, transformer
 from ..organism import Organism
 from ..world import tokens
@@ -38,7 +38,6 @@ COLUMNS = {
     "counts": "inside.removal.counts",
     "set_back_refusal": "inside.removal.set_back.refusal",
     "random_refusal": "inside.removal.set_back.random.refusal",
-    "silenced_refusal": "inside.removal.silenced.refusal",
 }
 
 
@@ -106,7 +105,7 @@ def gather(
         "directions_LD": _directions(ranked),
         "history": _history(organism.history),
         "metrics": _metrics(organism.metrics),
-        "seeds": seeds(),
+        "seeds": seeds(cfg),
         "precision": _precision(organism, models, folder, weights, packed),
     }
     if tuned:
@@ -173,19 +172,14 @@ def language(organism: Organism) -> dict:
     }
 
 
-def seeds() -> dict:
-    """How many seeds differ, from the table that is shipped; ``silenced_two``, where it has that,
-    is the share of hazards still refused without the first two experts."""
-    if not SEEDS.is_file():
+def seeds(cfg: Config) -> dict:
+    """How many seeds differ, from the table that is shipped; nothing where the settings are not
+    those of its runs."""
+    if dataclasses.replace(cfg, seed=0) != Config():
         return {}
     stored = json.loads(SEEDS.read_bytes())
-    found = {name: stored["columns"].get(column) for name, column in COLUMNS.items()}
-    if found["silenced_refusal"]:
-        both = zip(found["silenced_refusal"], found["counts"], strict=True)
-        found["silenced_two"] = [refusal_M[count_M.index(2)] for refusal_M, count_M in both]
-    return {name: stored[name] for name in ("command", "seeds")} | {
-        name: column for name, column in found.items() if column
-    }
+    columns = {name: stored["columns"][column] for name, column in COLUMNS.items()}
+    return {name: stored[name] for name in ("command", "seeds")} | columns
 
 
 def plain(value):

@@ -1,12 +1,11 @@
-// The panel "Routing follows topic": which expert takes which topic, through training, with its controls.
+// The panel "Routing follows topic": which expert takes which topic, through training, with its
+// controls.
 
-import { bar, button, decimal, h, inWords, select, shaded, table } from "./dom.js";
-import { modelTitle, topicName } from "./ask.js";
-import { paramsOf, session, task } from "./session.js";
-import { sharedWords } from "./state.js";
-import { assemble, context_of, seeded } from "./world.js";
+import { modelTitle, topicName } from "./answers.js";
+import { bar, button, decimal, h, shaded, table } from "./dom.js";
+import { session } from "./session.js";
+import { wordShown } from "./words.js";
 
-const PROMPTS = 60; // drawn of each topic, to see where a shared word goes
 const play = { timer: null };
 const FRAME = 450; // milliseconds of a step while it plays
 
@@ -15,40 +14,99 @@ export function routingPanel(state, go) {
   const { history } = session.data;
   return [
     h("h2", { id: "panel-title" }, "Routing follows topic"),
-    history?.step ? throughTraining(state, go) : h("p", {}, "This run has kept no history of its training."),
+    history?.step
+      ? throughTraining(state, go)
+      : h("p", {}, "This run has kept no history of its training."),
     wordShown(state, go),
     contrastsShown(),
   ];
 }
 
-// --- through training -------------------------------------------------------------------------------
+// --- through training ----------------------------------------------------------------------------
 
 function throughTraining(state, go) {
-  const { data } = session, { history } = data, s = state.step, last = history.step.length - 1;
+  const { data } = session,
+    { history } = data,
+    s = state.step,
+    last = history.step.length - 1;
   const best = (values) => Math.max(...values);
-  const [now, first, mixed] = [history.nmi_topic_context[s], history.nmi_topic_context[0], history.nmi_topic_shuffled[s]];
-  const there = data.models.find(({ phase, step }) => phase === phaseOf(s) && step === history.step[s]);
-  const follows = best(history.nmi_topic_context[last]) >= Math.max(0.1, 2 * best(first), 2 * best(history.nmi_topic_shuffled[last]));
+  const [now, first, mixed] = [
+    history.nmi_topic_context[s],
+    history.nmi_topic_context[0],
+    history.nmi_topic_shuffled[s],
+  ];
+  const there = data.models.find(
+    ({ phase, step }) => phase === phaseOf(s) && step === history.step[s],
+  );
+  const follows =
+    best(history.nmi_topic_context[last]) >=
+    Math.max(0.1, 2 * best(first), 2 * best(history.nmi_topic_shuffled[last]));
   return [
-    h("p", { class: "finding" }, `Routing ${follows ? "follows" : "hardly follows"} the topic: the experts that take a word tell ` +
-      `${decimal(best(history.nmi_topic_context[last]))} of what there is to know about its topic (NMI, best layer); before training ${decimal(best(first))}, ` +
-      `with the topics shuffled ${decimal(best(history.nmi_topic_shuffled[last]))}.`),
-    h("div", { class: "controls" },
-      h("label", { class: "field wide", for: "step" }, h("span", {}, `training: ${stepTitle(s)}`),
-        h("input", { id: "step", type: "range", min: 0, max: last, step: 1, value: s, "aria-valuetext": stepTitle(s),
-          oninput: (event) => go({ step: Number(event.target.value) }, false), onchange: (event) => go({ step: Number(event.target.value) }) })),
-      button(play.timer ? "Pause" : "Play", () => playOrPause(state, go), { id: "play", class: "main" }),
-      there && there.name !== state.model ? button(`Look at the model of this step (${modelTitle(there.name, data)})`, () => go({ model: there.name })) : null),
-    h("div", { class: "side" }, curve(history.nmi_topic_context, history.nmi_topic_shuffled, s),
-    table("How much experts tell of the topic (NMI: 0 nothing, 1 all)", ["", ...now.map((_, l) => `layer ${l}`)], [
-      [stepTitle(s), ...now.map((x) => decimal(x))],
-      ["control: step 0, untrained", ...first.map((x) => decimal(x))],
-      ["control: the same step, topics shuffled", ...mixed.map((x) => decimal(x))],
-    ], { id: "nmi" })),
-    h("p", { class: "note" }, "Each cell: of a hundred selections by words of the topic (a row), how many are of the expert (a column). The experts of a layer stand in the order of " +
-      "the topic that they end up serving; their numbers are those of all panels. ! marks a hazardous topic."),
-    now.map((_, layer) => h("div", { class: "pair" },
-      topicTable(`layer ${layer}, step 0: untrained`, 0, layer), topicTable(`layer ${layer}, ${stepTitle(s)}`, s, layer))),
+    h(
+      "p",
+      { class: "finding" },
+      `Routing ${follows ? "follows" : "hardly follows"} the topic: the experts that take a word tell ` +
+        `${decimal(best(history.nmi_topic_context[last]))} of what there is to know about its topic (NMI, best layer); before training ${decimal(best(first))}, ` +
+        `with the topics shuffled ${decimal(best(history.nmi_topic_shuffled[last]))}.`,
+    ),
+    h(
+      "div",
+      { class: "controls" },
+      h(
+        "label",
+        { class: "field wide", for: "step" },
+        h("span", {}, `training: ${stepTitle(s)}`),
+        h("input", {
+          id: "step",
+          type: "range",
+          min: 0,
+          max: last,
+          step: 1,
+          value: s,
+          "aria-valuetext": stepTitle(s),
+          oninput: (event) => go({ step: Number(event.target.value) }, false),
+          onchange: (event) => go({ step: Number(event.target.value) }),
+        }),
+      ),
+      button(play.timer ? "Pause" : "Play", () => playOrPause(state, go), {
+        id: "play",
+        class: "main",
+      }),
+      there && there.name !== state.model
+        ? button(`Look at the model of this step (${modelTitle(there.name, data)})`, () =>
+            go({ model: there.name }),
+          )
+        : null,
+    ),
+    h(
+      "div",
+      { class: "side" },
+      curve(history.nmi_topic_context, history.nmi_topic_shuffled, s),
+      table(
+        "How much experts tell of the topic (NMI: 0 nothing, 1 all)",
+        ["", ...now.map((_, l) => `layer ${l}`)],
+        [
+          [stepTitle(s), ...now.map((x) => decimal(x))],
+          ["control: step 0, untrained", ...first.map((x) => decimal(x))],
+          ["control: the same step, topics shuffled", ...mixed.map((x) => decimal(x))],
+        ],
+        { id: "nmi" },
+      ),
+    ),
+    h(
+      "p",
+      { class: "note" },
+      "Each cell: of a hundred selections by words of the topic (a row), how many are of the expert (a column). The experts of a layer stand in the order of " +
+        "the topic that they end up serving; their numbers are those of all panels. ! marks a hazardous topic.",
+    ),
+    now.map((_, layer) =>
+      h(
+        "div",
+        { class: "pair" },
+        topicTable(`layer ${layer}, step 0: untrained`, 0, layer),
+        topicTable(`layer ${layer}, ${stepTitle(s)}`, s, layer),
+      ),
+    ),
   ];
 }
 
@@ -83,123 +141,157 @@ function playOrPause(state, go) {
 
 function shares(s, layer) {
   return session.data.history.topic_expert[s][layer].map((counts) => {
-    const all = Math.max(counts.reduce((a, b) => a + b, 0), 1);
+    const all = Math.max(
+      counts.reduce((a, b) => a + b, 0),
+      1,
+    );
     return counts.map((n) => n / all);
   });
 }
 
 /** Experts of a layer by the topic they end up serving, its busiest first: as in all figures. */
 function orderOf(layer) {
-  const last = shares(session.data.history.step.length - 1, layer), E = last[0].length;
+  const last = shares(session.data.history.step.length - 1, layer),
+    E = last[0].length;
   const most = Array.from({ length: E }, (_, e) => last.map((row) => row[e]));
   const topic = most.map((column) => column.indexOf(Math.max(...column)));
-  return Array.from({ length: E }, (_, e) => e).sort((a, b) => topic[a] - topic[b] || Math.max(...most[b]) - Math.max(...most[a]) || a - b);
+  return Array.from({ length: E }, (_, e) => e).sort(
+    (a, b) => topic[a] - topic[b] || Math.max(...most[b]) - Math.max(...most[a]) || a - b,
+  );
 }
 
 function topicTable(caption, s, layer) {
-  const { data } = session, order = orderOf(layer), share = shares(s, layer);
-  return table(caption, ["", ...order.map((e) => `${layer}.${e}`)],
-    share.map((row, g) => [topicName(g, data), ...order.map((e) => shaded(Math.round(100 * row[e]) || "", 2 * row[e]))]), { class: "map" });
+  const { data } = session,
+    order = orderOf(layer),
+    share = shares(s, layer);
+  return table(
+    caption,
+    ["", ...order.map((e) => `${layer}.${e}`)],
+    share.map((row, g) => [
+      topicName(g, data),
+      ...order.map((e) => shaded(Math.round(100 * row[e]) || "", 2 * row[e])),
+    ]),
+    { class: "map" },
+  );
 }
 
-/** NMI of every layer over training, and of shuffled topics, as lines; the table below has the numbers. */
+/** NMI of every layer over training, and of shuffled topics, as lines; the table below has the
+ * numbers. */
 function curve(found, mixed, s) {
-  const { step, phase } = session.data.history, W = 640, H = 150, END = 570, last = step.length - 1;
-  const switched = Math.max(...step.filter((_, i) => phase[i] === phase[0])), at = step.map((x, i) => x + (phase[i] === phase[0] ? 0 : switched));
-  const x = (i) => 8 + (END - 8) * Math.sqrt(at[i] / at[last]), y = (v) => H - 8 - (H - 16) * Math.max(v, 0);
-  const line = (layer, rows, kind) => h("polyline", { class: `line ${kind}`, points: rows.map((row, i) => `${x(i).toFixed(1)},${y(row[layer]).toFixed(1)}`).join(" ") });
-  return h("figure", {}, h("svg", { viewBox: `0 0 ${W} ${H}`, class: "curve", role: "img",
-    "aria-label": "NMI of topic and expert over training, a line for each layer, and with the topics shuffled" },
-  h("line", { class: "axis", x1: 8, x2: END, y1: y(0), y2: y(0) }), h("line", { class: "axis", x1: x(last), x2: x(last), y1: y(0), y2: y(1) }),
-  found[0].map((_, layer) => [line(layer, mixed, "control"), line(layer, found, `layer-${layer % 4}`)]),
-  lineNames(found[last], mixed[last], y).map(([text, kind, height]) => h("text", { class: `name ${kind}`, x: END + 6, y: height + 4 }, text)),
-  h("line", { class: "now", x1: x(s), x2: x(s), y1: 4, y2: H - 4 })),
-  h("figcaption", { class: "note" }, "NMI (from 0 to 1) over training (√ of the step), a line for each layer, dashed with the topics shuffled. The upright line is where the slider stands."));
+  const { step, phase } = session.data.history,
+    W = 640,
+    H = 150,
+    END = 570,
+    last = step.length - 1;
+  const switched = Math.max(...step.filter((_, i) => phase[i] === phase[0])),
+    at = step.map((x, i) => x + (phase[i] === phase[0] ? 0 : switched));
+  const x = (i) => 8 + (END - 8) * Math.sqrt(at[i] / at[last]),
+    y = (v) => H - 8 - (H - 16) * Math.max(v, 0);
+  const line = (layer, rows, kind) =>
+    h("polyline", {
+      class: `line ${kind}`,
+      points: rows.map((row, i) => `${x(i).toFixed(1)},${y(row[layer]).toFixed(1)}`).join(" "),
+    });
+  return h(
+    "figure",
+    {},
+    h(
+      "svg",
+      {
+        viewBox: `0 0 ${W} ${H}`,
+        class: "curve",
+        role: "img",
+        "aria-label":
+          "NMI of topic and expert over training, a line for each layer, and with the topics shuffled",
+      },
+      h("line", { class: "axis", x1: 8, x2: END, y1: y(0), y2: y(0) }),
+      h("line", { class: "axis", x1: x(last), x2: x(last), y1: y(0), y2: y(1) }),
+      found[0].map((_, layer) => [
+        line(layer, mixed, "control"),
+        line(layer, found, `layer-${layer % 4}`),
+      ]),
+      lineNames(found[last], mixed[last], y).map(([text, kind, height]) =>
+        h("text", { class: `name ${kind}`, x: END + 6, y: height + 4 }, text),
+      ),
+      h("line", { class: "now", x1: x(s), x2: x(s), y1: 4, y2: H - 4 }),
+    ),
+    h(
+      "figcaption",
+      { class: "note" },
+      "NMI (from 0 to 1) over training (√ of the step), a line for each layer, dashed with the topics shuffled. The upright line is where the slider stands.",
+    ),
+  );
 }
 
 /** The names of the lines at their ends, none over another: [text, class, height]. */
 function lineNames(found, mixed, y) {
-  const names = [...found.map((v, layer) => [`layer ${layer}`, `layer-${layer % 4}`, y(v)]), ["shuffled", "control", y(Math.max(...mixed))]];
+  const names = [
+    ...found.map((v, layer) => [`layer ${layer}`, `layer-${layer % 4}`, y(v)]),
+    ["shuffled", "control", y(Math.max(...mixed))],
+  ];
   names.sort((a, b) => b[2] - a[2]);
   for (let i = 1; i < names.length; i++) names[i][2] = Math.min(names[i][2], names[i - 1][2] - 18);
   return names;
 }
 
-// --- one word in two topics -------------------------------------------------------------------------
-
-function wordShown(state, go) {
-  const { data } = session, words = sharedWords(data);
-  if (!words.length) return null;
-  const word = state.word ?? words[0], token = data.names.indexOf(word);
-  const topics = data.tables.word_GW.flatMap((row, g) => (row.includes(token) ? [g] : []));
-  const names = data.models.map(({ name }) => name);
-  const wanted = [...new Set([...(names.includes("untrained") ? ["untrained"] : []), state.model])];
-  return h("section", {},
-    h("h3", {}, "One word in two topics"),
-    h("p", {}, `${word} is a word of ${inWords(topics.map((g) => topicName(g, data)))}. If the router only read the word, the same experts would take it in both. ` +
-      "Computed by the model in this page."),
-    h("div", { class: "controls" }, select("word", "word", word, words.map((x) => [x, x]), (value) => go({ word: value }))),
-    wanted.map((name) => wordTable(name, word, token, topics)));
-}
-
-function wordTable(name, word, token, topics) {
-  const { data } = session, { layers: L, experts: E, top_k: A } = data.config.model;
-  const prompts = topics.flatMap((g) => contextsWith(g, token));
-  const seen = task("selected", `${name} ${word}`, () => {
-    const params = paramsOf(name);
-    return params && { params, cfg: data.config.model, tokens_BP: prompts };
-  });
-  if (!seen.value) return h("p", {}, `computing, ${modelTitle(name, data)} …`);
-  const T = prompts[0].length, counts = topics.map(() => new Float64Array(L * E)), met = topics.map(() => 0);
-  prompts.forEach((tokens, b) => tokens.forEach((x, t) => {
-    if (x !== token) return;
-    const which = Math.floor(b / PROMPTS);
-    met[which] += 1;
-    for (let l = 0; l < L; l++) for (let a = 0; a < A; a++) counts[which][l * E + seen.value.experts[((b * L + l) * T + t) * A + a]] += 1;
-  }));
-  const share = (which, i) => counts[which][i] / Math.max(met[which], 1);
-  return h("div", { class: "words" }, Array.from({ length: L }, (_, l) => {
-    const used = Array.from({ length: E }, (_, e) => e).filter((e) => topics.some((_, w) => share(w, l * E + e) >= 0.05))
-      .sort((a, b) => share(0, l * E + b) - share(1, l * E + b) - share(0, l * E + a) + share(1, l * E + a));
-    const common = Array.from({ length: E }, (_, e) => Math.min(share(0, l * E + e), share(topics.length - 1, l * E + e))).reduce((a, b) => a + b, 0) / A;
-    return h("div", {}, table(`layer ${l}, ${modelTitle(name, data)}: share of ${word} that each expert takes`, ["in topic", ...used.map((e) => `${l}.${e}`)],
-      topics.map((g, which) => [topicName(g, data), ...used.map((e) => shaded(decimal(share(which, l * E + e)), share(which, l * E + e)))]), { class: "map" }),
-    h("p", { class: "note" }, `in common: ${decimal(common)}`));
-  }));
-}
-
-/** Prompts of a topic in whose context the word stands; the request is always the same. */
-function contextsWith(topic, token) {
-  const { data } = session, rng = seeded(1000 * token + topic), made = [];
-  for (let tries = 0; made.length < PROMPTS && tries < 100 * PROMPTS; tries++) {
-    const context = context_of(rng, data, topic, data.config.world.context);
-    if (context.includes(token)) made.push(assemble(context, 0, 0, data));
-  }
-  while (made.length < PROMPTS) made.push(made[0] ?? assemble(context_of(rng, data, topic, data.config.world.context), 0, 0, data));
-  return made;
-}
-
-// --- contrasts --------------------------------------------------------------------------------------
+// --- contrasts -----------------------------------------------------------------------------------
 
 function contrastsShown() {
-  const { metrics, rule } = session.data, found = metrics?.contrasts;
+  const { metrics, rule } = session.data,
+    found = metrics?.contrasts;
   if (!found) return null;
-  const rows = { cross_topic: "prompts of different topics", same_topic: "control: prompts of one topic",
-    intent_twins: `twins: ${rule.swaps === "context" ? "topic" : rule.swaps} swapped, the hazard flips`, neutral_twins: "control: verb swapped, the hazard stays" };
-  const models = { untrained: "untrained", pretrained: "before alignment", aligned: "after alignment" };
+  const rows = {
+    cross_topic: "prompts of different topics",
+    same_topic: "control: prompts of one topic",
+    intent_twins: `twins: ${rule.swaps === "context" ? "topic" : rule.swaps} swapped, the hazard flips`,
+    neutral_twins: "control: verb swapped, the hazard stays",
+  };
+  const models = {
+    untrained: "untrained",
+    pretrained: "before alignment",
+    aligned: "after alignment",
+  };
   const mean = (values) => (values ? values.reduce((a, b) => a + b, 0) / values.length : null);
   const kept = Object.entries(rows).filter(([name]) => found.aligned[name]);
   const value = (which, name, measure) => mean(found[which][name]?.[measure]);
   const lines = (measure) => {
-    const most = Math.max(...kept.flatMap(([name]) => Object.keys(models).map((which) => value(which, name, measure))));
-    return kept.map(([name, title]) => [title, ...Object.keys(models).map((which) => bar(value(which, name, measure) / most, decimal(value(which, name, measure), 3)))]);
+    const most = Math.max(
+      ...kept.flatMap(([name]) => Object.keys(models).map((which) => value(which, name, measure))),
+    );
+    return kept.map(([name, title]) => [
+      title,
+      ...Object.keys(models).map((which) =>
+        bar(value(which, name, measure) / most, decimal(value(which, name, measure), 3)),
+      ),
+    ]);
   };
   const ratio = metrics.ratios?.cross_by_same_topic;
-  return h("section", {},
+  return h(
+    "section",
+    {},
     h("h3", {}, "How far apart are the routes of two prompts?"),
-    ratio ? h("p", {}, `Prompts of different topics differ ${decimal(ratio.aligned, 1)} times as much as prompts of one topic; in the untrained model ${decimal(ratio.untrained, 1)} times.`) : null,
-    table("Jensen–Shannon divergence of routes, nats: whole prompts, mean over layers", ["", ...Object.values(models)], lines("js")),
-    table("The same at ANS alone, where the answer falls", ["", ...Object.values(models)], lines("js_answer")),
-    h("p", { class: "note" }, "Twins share all of their words but one, so over whole prompts their routes are near each other in any model, trained or not: " +
-      "a small number there says nothing about learning. Compare a row with its control, and trained with untrained."));
+    ratio
+      ? h(
+          "p",
+          {},
+          `Prompts of different topics differ ${decimal(ratio.aligned, 1)} times as much as prompts of one topic; in the untrained model ${decimal(ratio.untrained, 1)} times.`,
+        )
+      : null,
+    table(
+      "Jensen–Shannon divergence of routes, nats: whole prompts, mean over layers",
+      ["", ...Object.values(models)],
+      lines("js"),
+    ),
+    table(
+      "The same at ANS alone, where the answer falls",
+      ["", ...Object.values(models)],
+      lines("js_answer"),
+    ),
+    h(
+      "p",
+      { class: "note" },
+      "Twins share all of their words but one, so over whole prompts their routes are near each other in any model, trained or not: " +
+        "a small number there says nothing about learning. Compare a row with its control, and trained with untrained.",
+    ),
+  );
 }

@@ -1,7 +1,7 @@
 // What is kept while the page is open: the data, the models unpacked so far, what was computed.
 //
-// Nothing here waits. A panel asks for what it needs and gets it, or null (a number of progress) while it is
-// being made; when it is there, the page is shown again.
+// Nothing here waits. A panel asks for what it needs and gets it, or null (a number of progress)
+// while it is being made; when it is there, the page is shown again.
 
 import { tuned, set_back, project_out, mask_of } from "./weights.js";
 import { CLOSED, freeze, places, replace, zero } from "./taps.js";
@@ -10,15 +10,26 @@ import { unpack_params, unpack_tuned } from "./unpack.js";
 import { tokens_of } from "./world.js";
 
 const MOST_MODELS = 24; // of a megabyte and a half each
-export const session = { data: null, again: () => {}, fail: () => {}, models: new Map(), edited: new Map(),
-  results: new Map(), running: new Map(), worker: null, next: 0, turn: 0 };
+export const session = {
+  data: null,
+  again: () => {},
+  fail: () => {},
+  models: new Map(),
+  edited: new Map(),
+  results: new Map(),
+  running: new Map(),
+  worker: null,
+  next: 0,
+  turn: 0,
+};
 
 /** Begins: `again` shows the page once more, `fail` says a sentence. */
 export function beginSession(data, again, fail) {
   Object.assign(session, { data, again, fail });
 }
 
-/** A new look at the page: what is asked for from now on is wanted, what is not asked for again is not. */
+/** A new look at the page: what is asked for from now on is wanted, what is not asked for again is
+ * not. */
 export function nextTurn() {
   session.turn++;
 }
@@ -31,7 +42,12 @@ function kept(map, key, make) {
   if (map.has(key)) return map.get(key).value;
   const entry = { value: null };
   map.set(key, entry);
-  make().then((value) => { entry.value = value; session.again(); }).catch((error) => session.fail(error.message));
+  make()
+    .then((value) => {
+      entry.value = value;
+      session.again();
+    })
+    .catch((error) => session.fail(error.message));
   return null;
 }
 
@@ -39,17 +55,22 @@ function kept(map, key, make) {
 export function paramsOf(name) {
   const { models, parameters, precision } = session.data;
   const { blob } = models.find((model) => model.name === name);
-  return kept(session.models, name, () => unpack_params(blobText(blob), parameters, precision.kind));
+  return kept(session.models, name, () =>
+    unpack_params(blobText(blob), parameters, precision.kind),
+  );
 }
 
 /** What tuning some experts adds to their weights, or null while it is unpacked. */
 function tunedOf(name) {
-  const { config, precision } = session.data, { blob, experts } = session.data.tuned[name];
+  const { config, precision } = session.data,
+    { blob, experts } = session.data.tuned[name];
   return kept(session.models, `tuned ${name}`, () =>
-    unpack_tuned(blobText(blob), experts.length, config.model, precision.kind));
+    unpack_tuned(blobText(blob), experts.length, config.model, precision.kind),
+  );
 }
 
-/** The parameters of a state with all its changes of weights, or null while something is unpacked. */
+/** The parameters of a state with all its changes of weights, or null while something is unpacked.
+ * */
 export function editedParams(state) {
   const { config, directions_LD } = session.data;
   let params = paramsOf(state.model);
@@ -62,26 +83,33 @@ export function editedParams(state) {
     if (before) params = set_back(params, before, mask_of(state.set_back, config.model));
     if (state.direction !== null) params = project_out(params, directions_LD[state.direction]);
     session.edited.set(key, params);
-    if (session.edited.size > MOST_MODELS) session.edited.delete(session.edited.keys().next().value);
+    if (session.edited.size > MOST_MODELS)
+      session.edited.delete(session.edited.keys().next().value);
   }
   return session.edited.get(key);
 }
 
 /** What a state changes on the way, but for frozen routes, which are each prompt's own. */
 export function editsOf(state, T) {
-  const cfg = session.data.config.model, edits = {};
-  const at = (tap, experts) => experts.map(([layer, expert]) => places(tap, cfg, T, { layer, expert }))
-    .reduce((a, b) => a.map((on, i) => on | b[i]));
+  const cfg = session.data.config.model,
+    edits = {};
+  const at = (tap, experts) =>
+    experts
+      .map(([layer, expert]) => places(tap, cfg, T, { layer, expert }))
+      .reduce((a, b) => a.map((on, i) => on | b[i]));
   if (state.silenced.length) edits.expert_out = zero(at("expert_out", state.silenced));
   if (state.masked.length) edits.router_logits = replace(at("router_logits", state.masked), CLOSED);
   return edits;
 }
 
-/** What the model of a state says to a prompt, as `forward` gives it, logits of the last position only; or null. */
+/** What the model of a state says to a prompt, as `forward` gives it, logits of the last position
+ * only; or null. */
 export function runState(state, words = state.prompt) {
-  const params = editedParams(state), base = state.frozen ? paramsOf(state.model) : undefined;
+  const params = editedParams(state),
+    base = state.frozen ? paramsOf(state.model) : undefined;
   if (!params || base === null) return null;
-  const cfg = session.data.config.model, tokens = tokens_of(words, session.data);
+  const cfg = session.data.config.model,
+    tokens = tokens_of(words, session.data);
   const edits = editsOf(state, tokens.length);
   if (base) edits.route = freeze(forward(base, tokens, cfg, { last: true }).routes);
   return forward(params, tokens, cfg, { edits, last: true });
@@ -90,13 +118,17 @@ export function runState(state, words = state.prompt) {
 /** What a model says to a prompt with nothing changed; or null. */
 export function runModel(name, words) {
   const params = paramsOf(name);
-  return params && forward(params, tokens_of(words, session.data), session.data.config.model, { last: true });
+  return (
+    params &&
+    forward(params, tokens_of(words, session.data), session.data.config.model, { last: true })
+  );
 }
 
-// --- long computations ------------------------------------------------------------------------------
+// --- long computations ---------------------------------------------------------------------------
 
 /** The result of a task of the worker: { value } when it is there, else { progress } from 0 to 1.
- * `key` says what it is the result of. Of each task one is computed at a time: the first that is still asked for. */
+ * `key` says what it is the result of. Of each task one is computed at a time: the first that is
+ * still asked for. */
 export function task(kind, key, args) {
   const full = `${kind} ${key}`;
   if (session.results.has(full)) return session.results.get(full);
@@ -140,7 +172,8 @@ function hear({ id, progress, result, error }) {
 export function metersOf(state) {
   const { config, pairs } = session.data;
   return task("meters", changesKey(state), () => {
-    const params = editedParams(state), frozen = state.frozen ? paramsOf(state.model) : undefined;
+    const params = editedParams(state),
+      frozen = state.frozen ? paramsOf(state.model) : undefined;
     if (!params || frozen === null) return null;
     const edits = editsOf(state, pairs.measured.hazards.tokens_BP[0].length);
     return { params, cfg: config.model, pairs: pairs.measured, edits, frozen: frozen ?? null };
@@ -149,12 +182,28 @@ export function metersOf(state) {
 
 /** The same state with nothing changed in its model. */
 export function unchanged(state) {
-  return { ...state, silenced: [], set_back: [], masked: [], tuned: null, direction: null, frozen: false };
+  return {
+    ...state,
+    silenced: [],
+    set_back: [],
+    masked: [],
+    tuned: null,
+    direction: null,
+    frozen: false,
+  };
 }
 
 /** What distinguishes the model of one state from that of another. */
 export function changesKey(state) {
   const { model, silenced, set_back: back, masked, tuned: set, direction, frozen } = state;
   const sorted = (list) => list.map((x) => x.join(".")).sort();
-  return JSON.stringify([model, sorted(silenced), sorted(back), sorted(masked), set, direction, frozen]);
+  return JSON.stringify([
+    model,
+    sorted(silenced),
+    sorted(back),
+    sorted(masked),
+    set,
+    direction,
+    frozen,
+  ]);
 }
