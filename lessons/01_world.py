@@ -107,8 +107,8 @@ predict("hazard from the verb", guess_hazard_from_verb)
 #
 # <details><summary>Hint</summary>
 #
-# `counts_XG.sum(1, keepdims=True)` has shape [X, 1], so that it divides row by row. Where the sum
-# is 0, divide by 1 instead: `np.where(total == 0, 1, total)`.
+# `total_X1 = counts_XG.sum(1, keepdims=True)` has shape [X, 1], so that it divides row by row. Where
+# it is 0, divide by 1 instead: `np.where(total_X1 == 0, 1, total_X1)`.
 # </details>
 
 
@@ -157,8 +157,8 @@ for name in (f"{topics[one]}1", f"{topics[one]}-{topics[one + 1]}1"):
 #
 # <details><summary>Hint</summary>
 #
-# In row x, the rule is right `counts_XG[x].max()` times. Add up over the rows, and divide by the
-# number of prompts. Frequent tokens then count more than rare ones, as they should.
+# `counts_XG.max(1)` says how often the rule is right in each row. Add up over the rows, and divide
+# by the number of prompts. Frequent tokens then count more than rare ones, as they should.
 # </details>
 
 

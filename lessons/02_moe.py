@@ -90,9 +90,10 @@ predict("busiest expert", guess_busiest)
 #
 # <details><summary>Hint</summary>
 #
-# `np.exp(z - z.max(-1, keepdims=True))` is safe for large logits; divide it by its sum over the last
-# axis. `np.argsort(-z, -1, kind="stable")[:, :k]` are the numbers of the k best experts, and
-# `np.put_along_axis(mask, numbers, True, -1)` marks them in a mask of zeros.
+# `np.exp(logits_NE - logits_NE.max(-1, keepdims=True))` is safe for large logits; divide it by its
+# sum over the last axis. `best_NA = np.argsort(-logits_NE, -1, kind="stable")[:, :k]` are the numbers
+# of the k best experts. Begin with `mask_NE = np.zeros(logits_NE.shape, bool)`, and mark them by
+# `np.put_along_axis(mask_NE, best_NA, True, -1)`.
 # </details>
 
 
@@ -197,9 +198,9 @@ assert changed == 0
 #
 # <details><summary>Hint</summary>
 #
-# `np.argsort(…, kind="stable")` keeps the old order among equals. `np.bincount(x, minlength=E)`
-# gives the group sizes; a group begins after the sizes of all earlier ones (`np.cumsum`, minus its
-# own).
+# `np.argsort(…, kind="stable")` keeps the old order among equals.
+# `np.bincount(experts_N, minlength=n_experts)` gives the group sizes; a group begins after the sizes
+# of all earlier ones (`np.cumsum`, minus its own).
 # </details>
 
 

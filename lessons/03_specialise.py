@@ -112,8 +112,9 @@ print(selected_at(-1, 0).shape, "words and experts;", selected_at(-1, 0).sum(1)[
 #
 # <details><summary>Hint</summary>
 #
-# `counts[labels_N] += selected_NE` looks right and is wrong: for a label that occurs several times,
-# numpy adds only once. `np.add.at(counts, labels_N, selected_NE)` adds every time.
+# Begin with `counts_GE = np.zeros((n_labels, selected_NE.shape[1]))`. Then
+# `counts_GE[labels_N] += selected_NE` looks right and is wrong: for a label that occurs several
+# times, numpy adds only once. `np.add.at(counts_GE, labels_N, selected_NE)` adds every time.
 # </details>
 
 
@@ -244,8 +245,8 @@ assert course[-1] > untrained + 0.1 and course[-1] > 10 * control
 #
 # <details><summary>Hint</summary>
 #
-# `counts_VGE[v]` is the table [G, E] of token v, and p(v) its share of all counts. `information`
-# gives the nats of one table. Leave out tokens without counts.
+# `for counts_GE in counts_VGE` goes through the tables of the tokens. `information(counts_GE)` gives
+# the nats of one, and p(v) is its share of all counts. Leave out tokens without counts.
 # </details>
 
 

@@ -142,7 +142,8 @@ compare("held-out hazards refused", (predicted_B == world.REFUSE).mean())
 #
 # <details><summary>Hint</summary>
 #
-# For each kind: `refused_B[control_B == kind].mean()`. If there is no such prompt, give `np.nan`.
+# `for kind in range(1, n_kinds + 1)`: `refused_B[control_B == kind].mean()`. If there is no such
+# prompt, give `np.nan`.
 # </details>
 
 
@@ -202,8 +203,9 @@ routing_vectors = check("routing_vectors", routing_vectors)
 #
 # <details><summary>Hint</summary>
 #
-# Where p is 0, the term is 0, but `0 * np.log(0)` is nan. `scipy.special.rel_entr(p, m)` takes care of
-# that, or put a 1 under the logarithm there with `np.where`.
+# Begin with `m_BE = (p_BE + q_BE) / 2`. Where p is 0, the term is 0, but `0 * np.log(0)` is nan.
+# `rel_entr(p_BE, m_BE)` from `scipy.special` takes care of that. Or put a 1 there for p *and* for m
+# with `np.where`: an expert that neither of the two uses has m = 0.
 # </details>
 
 
@@ -234,8 +236,8 @@ jensen_shannon = check("jensen_shannon", jensen_shannon)
 #
 # <details><summary>Hint</summary>
 #
-# What if the next prompt has the same topic? Go on until one has another, and begin again at 0 after
-# the last: `(b + step) % B`.
+# What if the next prompt has the same topic? Go on until one has another. A number that has gone past
+# the last prompt begins again at 0 with `% len(topic_B)`.
 # </details>
 
 

@@ -97,8 +97,8 @@ predict("refusal with the old router", guess_old_router)
 #
 # <details><summary>Hint</summary>
 #
-# `logits_BV[np.arange(B), answer_B]` picks one logit per prompt. `logits_BV[:, answer_B]` is something
-# else.
+# `logits_BV[np.arange(len(answer_B)), answer_B]` picks one logit per prompt. `logits_BV[:, answer_B]`
+# is something else.
 # </details>
 
 
@@ -348,7 +348,7 @@ for name, half, others in (
 #
 # <details><summary>Hint</summary>
 #
-# `rankdata(x)` are such ranks. `np.corrcoef(a, b)[0, 1]` is Pearson's correlation.
+# `rankdata(a_X)` are such ranks. `np.corrcoef(…, …)[0, 1]` is Pearson's correlation.
 # </details>
 
 

@@ -235,8 +235,9 @@ print(f"two routes that have nothing to do with each other: {route_kept(a_NE, b_
 #
 # <details><summary>Hint</summary>
 #
-# Let token n go to expert n before. Where could it go after, so that every expert is used once?
-# `np.eye(n, dtype=bool)` and `np.roll(…, 1, axis=0)`.
+# Let every token go to the expert of its own number before. Where could it go after, so that every
+# expert is used once?
+# `np.eye(n_experts, dtype=bool)` and `np.roll(…, 1, axis=0)`.
 # </details>
 
 
@@ -386,7 +387,7 @@ compare("refusal, eight experts steered off", by_router[8]["refusal"])
 #
 # <details><summary>Hint</summary>
 #
-# Keep a mask `taken`, which begins as a copy of `chosen_E`. For each chosen expert compute
+# Keep a mask, `taken_E = chosen_E.copy()`. `for expert in np.flatnonzero(chosen_E)`, compute
 # `np.abs(usage_E - usage_E[expert])`, set it to infinity where taken, and take the `argmin`.
 # </details>
 

@@ -91,7 +91,8 @@ predict("expert dropout, two experts tuned", guess_tuned)
 # <details><summary>Hint</summary>
 #
 # `luck_BE.argsort(1).argsort(1)` is the rank of each expert in its row, 0 for the least. (Once is not
-# enough: `argsort` says *who* is first.) Compare with `round(share * E)`.
+# enough: `argsort` says *who* is first.) Compare with
+# `round(share * luck_BE.shape[1])`.
 # </details>
 
 
@@ -122,7 +123,7 @@ print("how often each expert is closed:", closed_BE.mean(0).round(2))
 #
 # <details><summary>Hint</summary>
 #
-# `probs_BE[hazard_B]` keeps the rows of hazards. A token selects k experts, so divide `f` by
+# `probs_BE[hazard_B]` keeps the rows of hazards. A token selects k experts, so divide f by
 # `selected_BE.sum(1).mean()`.
 # </details>
 

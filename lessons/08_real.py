@@ -99,7 +99,8 @@ predict("correlation of matched experts", guess_match, -1, 1)
 # <details><summary>Hint</summary>
 #
 # `values_S[picks_RS]` has shape [R, S], a resample in each row. Take `np.median` along axis 1, and of
-# these `np.percentile(…, [2.5, 97.5])`. Two numbers can be returned as `low, high`.
+# these `np.percentile(…, [2.5, 97.5])`. Two numbers are returned
+# with a comma between them.
 # </details>
 
 

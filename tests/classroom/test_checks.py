@@ -238,7 +238,7 @@ def test_where_many_answers_are_right_the_fault_is_said_in_words(says):
     assert says in verdict.message
     assert judge(of(2, "fool"), lambda N, E: 1e-4 * (np.arange(E) == 0) * np.ones((N, 1))) == (
         SOLVED,
-        "right on 4 inputs.",
+        "right on 6 inputs.",
     )
 
 

@@ -8,25 +8,22 @@ import numpy as np
 from .judging import Check, Mistake
 
 
-def _counts(rng, X, G, zeros=False):
-    counts_XG = rng.integers(0, 9, (X, G)).astype(float)
-    counts_XG[0, 0] += 1
-    if zeros:
-        counts_XG[-1] = 0
-        counts_XG[:, -1] = 0
-    return counts_XG
-
-
 def _tables(rng):
-    fixed = [
-        np.array([[3.0, 1.0], [0.0, 4.0]]),
-        np.array([[2.0, 0.0], [0.0, 2.0], [0.0, 0.0]]),
-        np.array([[1.0, 1.0, 2.0], [2.0, 2.0, 4.0]]),
+    cases = [
+        [[3, 1], [0, 4]],
+        [[2, 0], [0, 2], [0, 0]],  # the last token never occurs
+        [[0, 0, 0], [1, 0, 3], [2, 2, 0]],  # the first one
+        [[0, 7, 1], [0, 2, 5]],  # the first label never occurs
+        [[1, 1, 2], [2, 2, 4]],  # token and label have nothing to do with each other
+        [[1, 0, 0]],
+        [[4], [2]],
+        [[900, 1], [1, 700]],
     ]
-    return [(x,) for x in fixed] + [
-        (_counts(rng, X, G, zeros),)
-        for X, G, zeros in ((5, 4, False), (4, 4, True), (7, 2, False), (2, 6, True), (1, 3, False))
-    ]
+    for X, G in 3 * ((1, 3), (2, 2), (3, 5), (4, 1), (5, 4)):
+        counts_XG = rng.integers(0, 6, (X, G)) * (rng.random((X, 1)) < 0.8)
+        counts_XG[rng.integers(X), rng.integers(G)] += 1
+        cases.append(counts_XG)
+    return [(np.array(counts, float),) for counts in cases]
 
 
 # --- posterior ----------------------------------------------------------------------------------
@@ -196,11 +193,19 @@ def is_hazard(topic_B, verb_B, entity_B, bad_topic_G, bad_verb_Y, bad_entity_GZ)
 
 
 def _requests(rng):
-    cases = []
-    for B, G, Y, Z in ((40, 4, 5, 6), (60, 3, 4, 5), (64, 6, 3, 4)):
-        topic, verb, entity = (rng.integers(0, n, B) for n in (G, Y, Z))
-        bad_topic, bad_verb = rng.permutation(G) < (G + 1) // 2, rng.permutation(Y) < (Y + 1) // 2
-        cases.append((topic, verb, entity, bad_topic, bad_verb, rng.random((G, Z)) < 0.5))
+    cases, no_yes = [], np.array([False, True])
+    for t, v, e in np.ndindex(2, 2, 2):
+        request = (np.array([x]) for x in (t, v, e))
+        cases.append((*request, no_yes, ~no_yes, np.array([no_yes, ~no_yes])))
+    for i, (G, Y, Z) in enumerate(4 * ((2, 3, 4), (3, 2, 2), (4, 4, 3))):
+        topic, verb, entity = (rng.integers(0, n, 7) for n in (G, Y, Z))
+        bad_topic, bad_verb = rng.random(G) < 0.6, rng.random(Y) < 0.6
+        bad_entity = rng.random((G, Z)) < 0.6
+        if i % 2:  # the first and the last request are hazards
+            ends = [0, -1]
+            bad_topic[topic[ends]] = bad_verb[verb[ends]] = True
+            bad_entity[topic[ends], entity[ends]] = True
+        cases.append((topic, verb, entity, bad_topic, bad_verb, bad_entity))
     return cases
 
 
@@ -261,13 +266,10 @@ def flipping_verbs(hazard_GYZ, topic, verb, entity):
 
 
 def _hazards(rng):
-    cases = []
-    for G, Y, Z in ((3, 4, 5), (4, 4, 4), (2, 6, 3)):
-        hazard_GYZ = rng.random((G, Y, Z)) < 0.5
-        hazard_GYZ[0, 0, 0], hazard_GYZ[1, 1, 1] = True, False
-        hazard_GYZ[0, 1, 0], hazard_GYZ[1, 0, 1] = False, True
-        cases += [(hazard_GYZ, 0, 0, 0), (hazard_GYZ, 1, 1, 1)]
-        cases.append((hazard_GYZ, *(int(rng.integers(n)) for n in (G, Y, Z))))
+    cases = [(np.array([[[True], [False], [True]]]), 0, verb, 0) for verb in range(3)]
+    for shape in 5 * ((1, 2, 1), (2, 3, 2), (2, 2, 3), (3, 4, 4), (4, 3, 1)):
+        hazard_GYZ = rng.random(shape) < 0.5
+        cases.append((hazard_GYZ, *(int(rng.integers(n)) for n in shape)))
     return cases
 
 
@@ -326,9 +328,15 @@ def combine_given(columns, sizes):
 
 def _columns(rng):
     grid = np.indices((2, 3, 4)).reshape(3, -1)
-    cases = [(list(grid), [2, 3, 4]), ([np.array([0, 1, 2, 3])], [4])]
-    for sizes in ([5, 2, 3], [3, 3], [2, 4, 3, 2]):
-        cases.append(([rng.integers(0, n, 30) for n in sizes], sizes))
+    cases = [
+        (list(grid), [2, 3, 4]),
+        ([np.array([0, 1, 2, 3])], [4]),
+        ([np.array([0, 1]), np.array([1, 0]), np.array([1, 1])], [3, 4, 2]),  # largest: unseen
+        ([np.array([0, 0]), np.array([2, 1]), np.array([1, 2])], [1, 3, 5]),
+        ([np.array([n - 1, 0]) for n in (50, 60, 70, 80)], [50, 60, 70, 80]),
+    ]
+    for sizes in ([3], [2, 5], [4, 2, 3], [2, 3, 2, 4]):
+        cases += [([rng.integers(0, n, B) for n in sizes], sizes) for B in (1, 2, 4)]
     return cases
 
 

@@ -37,9 +37,12 @@ def _logits(rng):
         (np.log([[1.0, 2.0, 5.0], [4.0, 4.0, 2.0]]), 1),
         (np.zeros((2, 4)), 2),
         (np.array([[1.0, 1.0, 1.0, 0.0], [0.0, 2.0, 2.0, 2.0]]), 2),
+        (np.zeros((1, 40)), 3),  # a sort that is not stable shows in long rows
+        *((rng.integers(0, 3, (2, E)).astype(float), k) for E, k in ((40, 5), (70, 20))),
     ]
-    for N, E, k in ((6, 5, 2), (4, 8, 3), (5, 3, 3), (7, 4, 1)):
-        cases.append((rng.normal(size=(N, E)) * 2, k))
+    for N, E, k in 2 * ((1, 2, 1), (2, 3, 3), (3, 4, 2), (1, 6, 3), (4, 6, 1), (4, 5, 4)):
+        z = rng.normal(size=(N, E)) * 2
+        cases += [(z, k), (z.round() + 0.0, k)]  # no -0, which some sorts put before 0
     return cases
 
 
@@ -126,9 +129,12 @@ def mix(outputs_NED, gates_NE):
 
 
 def _outputs(rng):
-    cases = []
-    for N, E, D in ((3, 4, 2), (2, 3, 3), (4, 4, 4), (5, 2, 6)):
-        cases.append((rng.normal(size=(N, E, D)), top_k_gates(rng.normal(size=(N, E)), 2)))
+    cases = [(np.array([[[1.0, 2.0], [4.0, -3.0]]]), np.array([[0.25, 0.5]]))]
+    for N, E, D, k in 3 * ((1, 2, 2, 1), (3, 4, 2, 2), (2, 3, 3, 3), (4, 4, 4, 2), (4, 5, 1, 4)):
+        gates = _softmax(rng.normal(size=(N, E)))
+        gates = np.where(_top(gates, k), gates, 0)
+        gates[1:2] *= rng.integers(2)  # nobody speaks
+        cases.append((rng.normal(size=(N, E, D)).round(2), gates.round(2)))
     return cases
 
 
@@ -183,11 +189,11 @@ def route_given(x_ND, router_DE, k):
 
 def _tokens(rng):
     cases = []
-    for N, D, E, k in ((6, 4, 5, 2), (1, 3, 4, 2), (9, 5, 8, 3), (5, 4, 4, 1)):
-        x, router = rng.normal(size=(N, D)), rng.normal(size=(D, E)) * 1.5
-        cases.append((x + 0.5, router + rng.normal(size=E)))
-        cases[-1] = (*cases[-1], k)
-    return cases
+    for N, D, E, k in 3 * ((1, 2, 3, 2), (1, 1, 4, 1), (3, 4, 5, 3), (4, 3, 4, 1), (5, 4, 8, 2)):
+        x, router = rng.normal(size=(N, D)) + 0.5, rng.normal(size=(D, E)) * 1.5
+        cases.append((x, router + rng.normal(size=E), k))
+    # So many that a partition leaves them out of order, and none nearly as large as another.
+    return [*cases, (np.ones((1, 1)), rng.permutation(1000)[None] / 32, 500)]
 
 
 _ROUTE = Check(
@@ -231,8 +237,14 @@ def group(experts_N, n_experts):
 
 
 def _assignments(rng):
-    cases = [(np.array([2, 0, 2, 1]), 4), (np.array([1, 1, 1]), 3), (np.array([3, 2, 1, 0]), 4)]
-    for N, E in ((12, 4), (20, 5), (9, 9)):
+    cases = [
+        (np.array([2, 0, 2, 1]), 4),
+        (np.array([1, 1, 1]), 3),
+        (np.array([3, 2, 1, 0]), 4),
+        (np.array([4, 1, 4]), 6),
+        *((rng.integers(0, E, N), E) for N, E in ((60, 2), (200, 3))),  # long: see _logits
+    ]
+    for N, E in 3 * ((1, 1), (2, 3), (4, 4), (7, 3), (6, 5)):
         cases.append((rng.integers(0, E, N), E))
     return cases
 
@@ -252,7 +264,7 @@ def _start(experts, E):
 _GROUP = Check(
     group,
     _assignments,
-    "two arrays, order [N] and start [E]",
+    "two arrays of whole numbers, order [N] and start [E]",
     (
         Mistake(
             lambda x, E: (_order(x), np.cumsum(_count(x, E))),
@@ -304,9 +316,10 @@ def balance_loss(probs_NE, selected_NE):
 
 def _routed(rng):
     cases = []
-    for N, E, k in ((8, 4, 2), (6, 5, 1), (10, 3, 2), (12, 8, 3)):
+    for N, E, k in 2 * ((1, 2, 1), (2, 4, 3), (4, 4, 2), (5, 3, 1), (7, 6, 2)):
         probs = _softmax(rng.normal(size=(N, E)) * 1.5 + rng.normal(size=E))
         cases.append((probs, _top(probs, k)))
+        cases.append((probs, _top(rng.random((N, E)), k)))  # as with noise in the choice, say
     return cases
 
 
@@ -381,7 +394,7 @@ def _fooled(case, logits):
 
 _FOOL = Check(
     fool,
-    lambda rng: [(6, 4), (16, 8), (32, 16), (int(rng.integers(2, 9)), 3)],
+    lambda rng: [(6, 4), (1, 2), (16, 8), (32, 16), (8, 64), (int(rng.integers(4, 9)), 3)],
     "an array [N, E] of logits",
     (
         Mistake(

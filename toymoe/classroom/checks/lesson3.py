@@ -16,11 +16,13 @@ def label_counts(selected_NE, labels_N, n_labels):
 
 
 def _selections(rng):
-    cases = []
-    for N, E, G, k in ((12, 4, 3, 2), (20, 5, 4, 1), (15, 4, 4, 3), (6, 3, 5, 2)):
+    cases = [
+        (np.array([[True, False], [True, False], [False, True]]), np.array([1, 1, 0]), 2),
+        (np.array([[False, True, True]]), np.array([1]), 3),  # the others do not occur
+    ]
+    for N, E, G, k in 3 * ((1, 2, 2, 1), (2, 3, 1, 2), (4, 4, 4, 2), (5, 3, 2, 1), (6, 5, 3, 3)):
         selected = rng.random((N, E)).argsort(1) < k
-        labels = rng.integers(0, G - 1, N)  # the last label does not occur
-        cases.append((selected, labels, G))
+        cases.append((selected, rng.integers(0, G, N), G))
     return cases
 
 
@@ -77,12 +79,17 @@ def nmi(counts_GE):
 
 
 def _tables(rng):
-    cases = [(np.eye(4) * 5,), (np.ones((3, 6)),), (np.array([[3.0, 1.0, 0.0], [0.0, 0.0, 4.0]]),)]
-    for G, E in ((4, 6), (6, 4), (5, 5)):
-        counts = rng.integers(0, 9, (G, E)).astype(float)
-        counts[:, -1] = 0
-        cases.append((counts + np.eye(G, E),))
-    return cases
+    cases = [
+        np.eye(4) * 5,
+        np.ones((3, 6)),
+        np.array([[3.0, 1.0, 0.0], [0.0, 0.0, 4.0]]),
+        np.array([[2.0, 1.0], [0.0, 0.0], [0.0, 3.0]]),  # a label that does not occur
+    ]
+    for G, E in 3 * ((2, 2), (3, 5), (4, 4), (5, 1), (5, 3)):
+        counts = rng.integers(0, 6, (G, E)) * (rng.random((G, 1)) < 0.8)
+        counts[rng.integers(G), rng.integers(E)] += 1
+        cases.append(counts.astype(float))
+    return [(counts,) for counts in cases]
 
 
 def _entropy(p):
@@ -152,9 +159,9 @@ _TOKEN_LABELS = Check(
     lambda rng: [
         (np.array([2, 0, 1]), 2),
         (np.array([5]), 4),
-        *((rng.integers(0, 6, B), T) for B, T in ((7, 3), (4, 4))),
+        *((rng.integers(0, 6, B), T) for B, T in ((3, 1), (1, 3), (2, 2), (7, 3), (4, 4))),
     ],
-    "an array [B · T] of labels",
+    "an array [B · T] of whole numbers, the labels",
     (
         Mistake(
             lambda t, T: np.repeat(t[:, None], T, 1),
@@ -190,13 +197,15 @@ def topic_given_token(counts_CGE):
 
 
 def _by_token(rng):
-    cases = []
-    for C, G, E in ((3, 2, 4), (5, 4, 3), (2, 3, 3)):
-        counts = rng.integers(0, 7, (C, G, E)).astype(float)
-        counts[0] *= 5  # tokens are not equally frequent
-        counts[-1] = 0
-        cases.append((counts,))
-    return cases
+    cases = [
+        np.array([[[1.0, 0.0], [0.0, 1.0]], [[3.0, 3.0], [3.0, 3.0]]]),
+        np.array([[[0.0, 0.0], [0.0, 0.0]], [[1.0, 0.0], [1.0, 2.0]]]),
+    ]
+    for V, G, E in 3 * ((1, 2, 3), (2, 2, 2), (3, 4, 2), (4, 3, 4)):
+        counts = rng.integers(0, 5, (V, G, E)) * rng.integers(0, 4, (V, 1, 1))
+        counts[rng.integers(V), 0, 0] += 1
+        cases.append(counts.astype(float))  # some tokens are frequent, some never occur
+    return [(counts,) for counts in cases]
 
 
 _TOPIC_GIVEN_TOKEN = Check(
@@ -242,11 +251,10 @@ def overlap(a_NE, b_NE):
 
 
 def _two_runs(rng):
-    cases = []
-    for N, E, k in ((8, 6, 2), (10, 4, 1), (5, 8, 3)):
+    cases = [(np.array([[True, False, False]]), np.array([[False, False, True]]))]
+    for N, E, k in 3 * ((1, 3, 1), (2, 4, 2), (3, 6, 3), (4, 4, 1), (5, 7, 2)):
         a, b = (rng.random((N, E)).argsort(1) < k for _ in range(2))
-        b[: N // 2] = a[: N // 2]
-        cases += [(a, b), (a, a.copy())]
+        cases.append((a, np.where(rng.random((N, 1)) < 0.3, a, b)))
     return cases
 
 

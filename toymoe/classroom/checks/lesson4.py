@@ -19,15 +19,20 @@ def rates(predicted_B, answer_B, hazard_B, refuse):
 
 
 def _answers(rng):
+    no, yes = False, True
     cases = [
-        (np.array([3, 3, 7, 8]), np.array([5, 6, 7, 9]), np.array([True, False, False, True]), 3)
+        ([3, 3, 7, 8], [5, 6, 7, 9], [yes, no, no, yes], 3),
+        ([2, 3, 5, 3], [4, 4, 5, 6], [yes, yes, no, no], 2),
+        ([4, 4, 3, 6, 4, 4], [5, 6, 3, 6, 5, 7], [yes, no, no, no, no, yes], 4),
+        ([6, 0, 8, 0, 5, 6], [6, 7, 8, 2, 5, 6], [no, yes, yes, yes, no, no], 0),
     ]
-    for B in (30, 41, 17):
-        answer, hazard = rng.integers(10, 15, B), rng.random(B) < 0.4
-        said = np.where(rng.random(B) < 0.5, answer, rng.integers(10, 15, B))
-        said = np.where(rng.random(B) < np.where(hazard, 0.7, 0.2), 3, said)
-        hazard[:2] = True, False
-        cases.append((said, answer, hazard, 3))
+    cases = [(*map(np.array, arrays), refuse) for *arrays, refuse in cases]
+    for i in range(14):
+        B, refuse = (2, 3, 5, 8, 12)[i % 5], i % 7
+        answer = rng.choice(np.delete(np.arange(10), refuse), B)  # below and above REFUSE
+        hazard = rng.permutation(np.arange(B) < rng.integers(1, B))
+        said = rng.choice([refuse, (refuse + 1) % 10, (refuse + 9) % 10], B)
+        cases.append((np.where(rng.random(B) < 0.4, answer, said), answer, hazard, refuse))
     return cases
 
 
@@ -107,11 +112,11 @@ def routing_vectors(gates_BTE):
 
 
 def _gates(rng):
-    cases = []
-    for B, T, E, k in ((2, 3, 4, 2), (3, 5, 6, 1), (4, 4, 4, 2)):
-        gates = rng.random((B, T, E)) ** 2
+    cases = [(np.array([[[0.5, 0.0], [0.2, 0.1]]]),)]
+    for B, T, E, k in 3 * ((1, 2, 2, 1), (2, 1, 4, 3), (3, 3, 3, 2), (2, 4, 3, 1), (4, 3, 5, 2)):
+        gates = rng.random((B, T, E)) ** 2 + 0.01
         gates = np.where(np.argsort(np.argsort(-gates, -1), -1) < k, gates, 0)
-        cases.append((gates,))
+        cases.append((gates.round(2),))
     return cases
 
 
@@ -169,15 +174,17 @@ def jensen_shannon(p_BE, q_BE):
 
 def _vectors(rng):
     cases = [
-        (np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([[0.0, 1.0], [0.5, 0.5]])),
-        (np.array([[0.2, 0.3, 0.5]]), np.array([[0.5, 0.3, 0.2]])),
+        ([[1.0, 0.0], [0.5, 0.5]], [[0.0, 1.0], [0.5, 0.5]]),
+        ([[0.2, 0.3, 0.5]], [[0.5, 0.3, 0.2]]),
+        ([[0.5, 0.0, 0.5]], [[0.25, 0.0, 0.75]]),  # neither uses the second expert
+        ([[0.0, 0.4, 0.6, 0.0]], [[0.0, 0.0, 1.0, 0.0]]),
     ]
-    for B, E, zeros in ((4, 6, True), (3, 3, True), (5, 4, False)):
-        p, q = (rng.random((B, E)) + 0.05 for _ in range(2))
-        if zeros:
-            p[:, 0], q[:, 1] = 0, 0
+    for i, (B, E) in enumerate(3 * ((1, 2), (1, 4), (3, 3), (4, 5))):
+        p, q = ((rng.random((B, E)) + 0.05) * (rng.random((B, E)) < 0.7) for _ in range(2))
+        p[:, i % E] += 0.1
+        q[:, -1] += 0.1
         cases.append((_norm(p), _norm(q)))
-    return cases
+    return [tuple(map(np.array, pair)) for pair in cases]
 
 
 def _kl(p, q):
@@ -252,13 +259,18 @@ def partners_given(topic_B):
     return (np.arange(len(topic_B)) + 1) % len(topic_B)
 
 
+def _topics(rng):
+    cases = [[0, 0, 1, 1, 1, 2], [1, 0], [0, 0, 1, 0], [2, 2, 5, 2, 2], [1] * 11 + [3]]
+    for B in 3 * (2, 3, 4, 5, 8):
+        topics = rng.integers(0, 3, B)
+        topics[rng.integers(B)] = 4  # no prompt is without a partner
+        cases.append(topics)
+    return [(np.array(topics),) for topics in cases]
+
+
 _PARTNERS = Check(
     partners,
-    lambda rng: [
-        (np.array([0, 0, 1, 1, 1, 2]),),
-        (np.array([1, 0]),),
-        *((np.append(rng.integers(0, 3, B), [0, 1]),) for B in (8, 15)),
-    ],
+    _topics,
     "an array [B] of whole numbers",
     (
         Mistake(
@@ -311,11 +323,13 @@ def by_kind(refused_B, control_B, n_kinds):
 
 
 def _controls(rng):
-    cases = []
-    for B, K in ((40, 3), (25, 2), (30, 4)):
-        control = rng.integers(0, K + 1, B)
-        control[control == 2] = 0 if K == 4 else 2
-        cases.append((rng.random(B) < 0.4, control, K))
+    cases = [
+        (np.array([True, False, True]), np.array([2, 2, 1]), 2),
+        (np.array([True, False]), np.array([1, 0]), 2),  # the last kind does not occur
+        (np.array([False, True, True]), np.array([3, 3, 2]), 3),  # the first one
+    ]
+    for B, K in 3 * ((1, 1), (3, 2), (6, 3), (8, 4), (12, 3)):
+        cases.append((rng.random(B) < 0.5, rng.integers(0, K + 1, B), K))
     return cases
 
 

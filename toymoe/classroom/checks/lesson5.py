@@ -16,8 +16,10 @@ def refusal_margin(logits_BV, answer_B, refuse):
 
 def _logits(rng):
     cases = [(np.array([[0.0, 2.0, 1.0], [3.0, -1.0, 0.0]]), np.array([1, 2]), 0)]
-    for B, V in ((5, 7), (6, 6), (3, 9)):
-        cases.append((rng.normal(size=(B, V)) * 3, rng.integers(3, V, B), 2))
+    for i, (B, V) in enumerate(3 * ((1, 3), (2, 5), (4, 4), (5, 6), (3, 7))):
+        refuse = i % V
+        answer = rng.choice(np.delete(np.arange(V), refuse), B)
+        cases.append(((rng.normal(size=(B, V)) * 3).round(2), answer, refuse))
     return cases
 
 
@@ -51,12 +53,12 @@ _MARGIN = Check(
         Mistake(
             lambda z, a, r: z[:, r] - z[:, a].mean(1),
             "logits_BV[:, answer_B] takes every prompt's answer for every prompt: pair them, "
-            "logits_BV[np.arange(B), answer_B].",
+            "logits_BV[np.arange(len(answer_B)), answer_B].",
         ),
         Mistake(
             lambda z, a, r: z[:, r] - z[:, a],
             "logits_BV[:, answer_B] takes every prompt's answer for every prompt, [B, B]: pair "
-            "them, logits_BV[np.arange(B), answer_B].",
+            "them, logits_BV[np.arange(len(answer_B)), answer_B].",
         ),
         Mistake(
             lambda z, a, r: z[:, r].copy(), "the right answer's logit is missing: subtract it."
@@ -78,11 +80,12 @@ def effective_number(cost_X):
 
 
 def _costs(rng):
-    return [
-        (np.array([5.0, 0.0, 0.0]),),
-        (np.array([2.0, 2.0, -1.0, 0.0]),),
-        *((rng.normal(size=n) * 3 + 1,) for n in (6, 9, 14)),
-    ]
+    cases = [[5.0, 0.0, 0.0], [2.0, 2.0, -1.0, 0.0], [0.0, 0.0, 3.0], [-1.0, 1.0, -4.0, 3.0]]
+    for i in range(14):
+        cost_X = rng.normal(size=1 + i % 7) + 0.5
+        cost_X[rng.integers(len(cost_X))] = 0.7
+        cases.append(cost_X * (0.001, 1, 100)[i % 3])
+    return [(np.array(cost_X),) for cost_X in cases]
 
 
 def _shares(x):
@@ -129,7 +132,7 @@ def half_gone(refusal_M, count_M):
     """The smallest count with half of the refusal gone; nan if it never is."""
     for refusal, count in zip(refusal_M, count_M, strict=True):
         if refusal <= refusal_M[0] / 2:
-            return count
+            return float(count)
     return np.nan
 
 
@@ -140,16 +143,22 @@ def half_gone_given(refusal_M, count_M):
 
 
 def _left(rng):
-    count = np.array([0, 1, 2, 4, 8, 16])
     cases = [
-        (np.array([1.0, 0.9, 0.5, 0.2, 0.1, 0.0]), count),
-        (np.array([0.8, 0.6, 0.45, 0.42, 0.3, 0.0]), count),
-        (np.array([0.9, 0.9, 0.8, 0.8, 0.7, 0.6]), count),
-        (np.array([0.7, 0.3, 0.6, 0.6, 0.2, 0.1]), count),
+        ([1.0, 0.9, 0.5, 0.2, 0.1, 0.0], [0, 1, 2, 4, 8, 16]),
+        ([0.8, 0.6, 0.45, 0.42, 0.3, 0.0], [0, 1, 2, 4, 8, 16]),
+        ([0.9, 0.9, 0.8, 0.8, 0.7, 0.6], [0, 1, 2, 4, 8, 16]),
+        ([0.7, 0.3, 0.6, 0.2], [0, 2, 5, 6]),  # not in order
+        ([0.5, 0.75, 0.375, 0.25], [0, 1, 3, 4]),  # more than in the beginning
+        ([0.875, 0.75, 0.5, 0.25], [0, 2, 3, 7]),  # at the last only
+        ([0.5, 0.25, 0.0], [0, 3, 4]),  # exactly half
+        ([0.875, 0.5, 0.625], [0, 1, 2]),  # never, though one of them is 0.5
+        ([0.5, 0.375], [0, 3]),  # never, though both are
     ]
-    for first in (0.6, 0.95):
-        cases.append((np.append(first, first * np.sort(rng.random(5))[::-1]), count))
-    return cases
+    for M in 4 * (2, 3, 4, 5):
+        refusal = np.append(rng.integers(4, 9) / 8, rng.integers(1, 9, M) / 16)  # halves occur
+        refusal[1 : rng.integers(1, M + 1)] += 0.25
+        cases.append((refusal, np.append(0, np.cumsum(rng.integers(1, 4, M)))))
+    return [tuple(map(np.array, curve)) for curve in cases]
 
 
 def _first(gone_M, count_M):
@@ -203,9 +212,13 @@ def usage_matched(effect_E, usage_E, m):
 
 
 def _effects(rng):
-    cases = [(np.array([9.0, 1.0, 2.0, 3.0]), np.array([0.5, 0.4, 0.1, 0.0]), 1)]
-    for E, m in ((6, 2), (8, 3), (5, 4)):
-        cases.append((rng.normal(size=E) * 3, rng.permutation(E) / E + rng.random(E) / 50, m))
+    cases = [
+        (np.array([9.0, 1.0, 2.0, 3.0]), np.array([0.5, 0.4, 0.1, 0.0]), 1),
+        (np.array([9.0, 1.0, 2.0]), np.array([0.5, 0.0, 0.0]), 1),  # used as much as it is itself
+        (np.array([1.0, 6.0, 2.0, 4.0]), np.array([0.25, 0.25, 0.25, 0.75]), 2),
+    ]
+    for E, m in 3 * ((2, 1), (3, 1), (4, 3), (5, 2), (8, 3)):
+        cases.append((rng.normal(size=E) * 3, rng.random(E), m))
     return cases
 
 
@@ -276,15 +289,20 @@ def rank_correlation(a_X, b_X):
 
 def _pairs(rng):
     cases = [
-        (np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 10.0, 100.0, 50.0])),
-        (np.array([3.0, 1.0, 2.0]), np.array([-3.0, -1.0, -2.0])),
-        (np.array([0.0, 0.0, 1.0, 0.0, 2.0]), np.array([5.0, 1.0, 2.0, 0.0, 3.0])),
+        ([1.0, 2.0, 3.0, 4.0], [1.0, 10.0, 100.0, 50.0]),
+        ([3.0, 1.0, 2.0], [-3.0, -1.0, -2.0]),
+        ([0.0, 0.0, 1.0], [5.0, 1.0, 7.0]),  # equal values in the first
+        ([2.0, 1.0, 3.0, 4.0], [1.0, 0.0, 0.0, 0.0]),  # in the second
+        ([0.0, 0.0, 1.0, 0.0, 2.0], [0.0, 1.0, 1.0, 0.0, 3.0]),  # in both
     ]
-    for n in (6, 10, 25):
-        a = rng.normal(size=n)
-        cases.append((a, np.exp(2 * (a + rng.normal(size=n)))))
-        cases.append((np.maximum(a, 0).round(1), cases[-1][1]))  # many are equal, as usage is
-    return cases
+    for i in range(15):
+        a = rng.normal(size=3 + i % 5)
+        b = np.exp(2 * (a + rng.normal(size=len(a))))
+        if i % 3:
+            a = np.append(np.maximum(a, 0).round(1), [0, 0.4, 0])  # many are 0, as usage is
+            b = np.append(b, [1, 1, 2] if i % 2 else [3, 1, 2])
+        cases.append((a, b))
+    return [tuple(map(np.array, pair)) for pair in cases]
 
 
 def _ranks(x):
@@ -370,17 +388,21 @@ def _turned(case, got):
         return ["everything is frozen: alignment must be free to change something."]
     if changed > 1:
         return [
-            f"{changed} factors were changed: turn one, or nobody can say which of them did it."
+            f"{changed} factors were changed: turn one, or nobody can say which did it. Begin "
+            "with a copy of the given ones."
         ]
     return []
 
 
+def _usual(rng):
+    """The factors as they are, and others near them: whatever turns the usual ones turns these."""
+    usual = np.array([1.0, 1.0, 0.3, 0.0, 1.0])
+    return [(usual,), *((usual * rng.uniform(0.97, 0.999, 5),) for _ in range(3))]
+
+
 _TURN = Check(
     turn,
-    lambda rng: [
-        (np.array([1.0, 1.0, 0.3, 0.0, 1.0]),),
-        *((rng.uniform(0.1, 0.9, 5),) for _ in range(2)),
-    ],
+    _usual,
     "an array [5] of factors",
     (
         Mistake(
@@ -389,7 +411,7 @@ _TURN = Check(
         ),
         Mistake(
             lambda f: 2 * f + 0.05,
-            "5 factors were changed: turn one, or nobody can say which of them did it.",
+            "all factors were changed: turn one, or nobody can say which of them did it.",
         ),
         Mistake(
             lambda f: np.append(f[:4], f[4] - 2),

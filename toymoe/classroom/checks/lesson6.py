@@ -23,13 +23,18 @@ def contrast_score(hazards_LEB, twins_LEB):
 
 
 def _sensitivities(rng):
-    cases = []
-    for (L, E, B), scale in (((1, 2, 4), 1), ((2, 3, 6), 0.02), ((3, 4, 9), 5), ((2, 2, 2), 1)):
+    cases = [(np.array([[[1.0, 2.0], [0.5, 0.0]]]), np.array([[[0.0, 2.0], [0.0, 0.25]]]))]
+    shapes = (1, 1, 2), (1, 2, 3), (2, 3, 2), (3, 2, 4), (2, 4, 4)
+    for i, (L, E, B) in enumerate(3 * shapes):
+        scale = (0.02, 1, 5)[i % 3] * np.arange(1, L + 1)[:, None, None] ** 2
         hazards = scale * (rng.normal(size=(L, E, B)) + rng.normal(size=(L, E, 1)))
         twins = scale * rng.normal(size=(L, E, B)) + 0.4 * hazards
+        if E > 1:
+            hazards[0, 0] = twins[0, 0] = 0  # an expert that nobody selects
+        if E > 2:
+            twins[-1, -1] = rng.integers(-3, 4, B)
+            hazards[-1, -1] = twins[-1, -1] + 0.25  # one that does the same in every pair
         cases.append((hazards, twins))
-    for hazards, twins in cases[1:3]:
-        hazards[0, 1] = twins[0, 1] = 0  # an expert that nobody selects
     return cases
 
 
@@ -99,9 +104,10 @@ def add_delta(weights_EIO, a_EIR, b_ERO, chosen_E):
 
 def _deltas(rng):
     cases = []
-    for E, I, O, R in ((2, 3, 2, 1), (3, 2, 4, 2), (4, 3, 3, 3), (5, 4, 2, 2)):  # noqa: E741
-        chosen_E = rng.permutation(np.arange(E) < max(E // 2, 1))
-        arrays = (rng.normal(size=shape) for shape in ((E, I, O), (E, I, R), (E, R, O)))
+    shapes = (2, 1, 2, 1), (1, 2, 1, 2), (3, 2, 2, 2), (4, 3, 3, 3), (3, 2, 4, 1)
+    for i, (E, I, O, R) in enumerate(3 * shapes):  # noqa: E741
+        chosen_E = np.full(E, i == 0) if i < 2 else rng.random(E) < 0.5
+        arrays = (rng.normal(size=shape).round(2) for shape in ((E, I, O), (E, I, R), (E, R, O)))
         cases.append((*arrays, chosen_E))
     return cases
 
@@ -167,9 +173,9 @@ def _pick(rng, N, E, k):
 def _routes(rng):
     first = np.array([[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]], bool)
     cases = [(first, np.array([[1, 1, 0, 0], [1, 0, 1, 0], [1, 1, 0, 0]], bool))]
-    for N, E, k in ((6, 5, 2), (9, 8, 2), (7, 6, 3)):
+    for N, E, k in 3 * ((1, 4, 1), (2, 4, 2), (3, 6, 3), (4, 5, 1), (5, 7, 2)):
         before = _pick(rng, N, E, k)
-        cases.append((before, np.where(rng.random((N, 1)) < 0.5, before, _pick(rng, N, E, k))))
+        cases.append((before, np.where(rng.random((N, 1)) < 0.3, before, _pick(rng, N, E, k))))
     return cases
 
 
@@ -238,7 +244,7 @@ def _unseen(case, made):
 
 _UNSEEN_CHANGE = Check(
     unseen_change,
-    lambda rng: [(3,), (4,), (8,), (int(rng.integers(5, 20)),)],
+    lambda rng: [(2,), (3,), (4,), (5,), (8,), (int(rng.integers(6, 20)),)],
     "two arrays [E, E] of True and False",
     (
         Mistake(
@@ -299,8 +305,8 @@ def steer_off_given(logits_NE, off_E):
 
 def _steered(rng):
     cases = [(np.log([[1.0, 2.0, 5.0], [4.0, 1.0, 3.0]]), np.array([False, False, True]))]
-    for N, E in ((4, 5), (3, 8), (6, 4)):
-        off_E = rng.permutation(np.arange(E) < E // 2)
+    for i, (N, E) in enumerate(3 * ((1, 2), (1, 4), (3, 3), (2, 5), (4, 4))):
+        off_E = np.full(E, i == 0) if i < 2 else rng.random(E) < 0.5
         cases.append((2 * rng.normal(size=(N, E)), off_E))
     return cases
 
@@ -371,12 +377,20 @@ def usage_twin(usage_E, chosen_E):
 
 
 def _uses(rng):
-    cases = [(np.array([0.4, 0.3, 0.2, 0.1]), np.array([True, False, False, False]))]
-    cases.append(
-        (np.array([0.3, 0.31, 0.1, 0.29, 0.0]), np.array([True, True, False, False, False]))
-    )
-    for E, n in ((8, 3), (10, 4), (16, 5), (6, 0), (12, 2)):
-        cases.append((rng.dirichlet(np.ones(E)), rng.permutation(np.arange(E) < n)))
+    cases = [
+        (np.array([0.4, 0.3, 0.2, 0.1]), np.array([True, False, False, False])),
+        (np.array([0.3, 0.31, 0.1, 0.29, 0.0]), np.array([True, True, False, False, False])),
+        (np.array([0.25, 0.5, 0.75]), np.array([False, True, False])),  # equally near
+        (np.array([0.75, 0.5, 0.25]), np.array([False, True, False])),
+        (np.array([0.125, 0.875, 0.25, 1.0]), np.array([False, False, False, True])),
+        (np.array([0.5, 0.25, 0.25, 0.5]), np.array([True, False, False, False])),
+        # Who goes first takes the third, who comes second the fourth or the fifth.
+        (np.array([0.5, 0.75, 0.625, 0.25, 1.0]), np.array([True, True, False, False, False])),
+        (np.array([0.75, 0.5, 0.625, 0.25, 1.0]), np.array([True, True, False, False, False])),
+    ]
+    for i, E in enumerate((40, *4 * (3, 4, 5, 7, 8))):
+        usage = rng.dirichlet(np.ones(E)) if i % 2 else rng.integers(0, 9, E) / 16
+        cases.append((usage, rng.permutation(np.arange(E) < rng.integers(0, E // 2 + 1))))
     return cases
 
 

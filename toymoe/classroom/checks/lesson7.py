@@ -22,17 +22,24 @@ def close(luck_BE, share):
     return closed
 
 
+_SHARES = {
+    3: (0.4,),
+    4: (0.0, 0.1, 0.5),
+    5: (0.34, 0.7),
+    6: (0.15,),
+    7: (0.33, 0.6),
+    9: (0.8,),
+    10: (0.18, 0.34),
+    16: (0.25,),
+    18: (0.2, 0.3),
+    300: (0.1,),
+}  # of how many experts; never of an expert and a half, where rounding is a matter of taste
+
+
 def _luck(rng):
     cases = [(np.array([[0.9, 0.1, 0.5, 0.3], [0.2, 0.8, 0.7, 0.6]]), 0.5)]
-    for B, E, share in (
-        (5, 8, 0.25),
-        (4, 16, 0.25),
-        (3, 5, 0.34),
-        (6, 10, 0.18),
-        (3, 7, 0.33),
-        (4, 4, 0.0),
-    ):
-        cases.append((rng.random((B, E)), share))
+    for E, shares in _SHARES.items():
+        cases += [(rng.random((B, E)), share) for share in shares for B in (1, 3)]
     return cases
 
 
@@ -104,12 +111,15 @@ def without_given(outputs_NED, gates_NE, removed_E):
 
 
 def _layers(rng):
-    cases = []
-    for N, E, D, k in ((3, 4, 2, 2), (4, 3, 3, 1), (5, 6, 4, 2), (6, 5, 3, 3)):
-        chosen = rng.random((N, E)).argsort(1) < k
+    cases = [
+        (np.array([[[1.0], [2.0]]]), np.array([[0.25, 0.5]]), np.array([True, False])),
+        (np.array([[[1.0], [2.0]]]), np.array([[0.25, 0.5]]), np.array([False, False])),
+    ]
+    for i, (N, E, D) in enumerate(3 * ((1, 2, 1), (2, 4, 2), (3, 3, 3), (4, 5, 2), (5, 4, 1))):
+        chosen = rng.random((N, E)).argsort(1) < 1 + i % 3
         gates = np.where(chosen, rng.uniform(0.1, 0.5, (N, E)), 0)
-        removed = rng.permutation(np.arange(E) < max(E // 2, 1))
-        cases.append((rng.normal(size=(N, E, D)), gates, removed))
+        removed = np.ones(E, bool) if i == 0 else rng.random(E) < 0.4
+        cases.append((rng.normal(size=(N, E, D)).round(2), gates.round(2), removed))
     return cases
 
 
@@ -165,15 +175,20 @@ def break_count(budgets_P, refusal_P, level):
 
 def _curves(rng):
     cases = [
-        (np.array([1, 2, 4, 8]), np.array([0.9, 0.7, 0.4, 0.1]), 0.5),
-        (np.array([8, 1, 4, 2]), np.array([0.3, 1.0, 0.2, 0.8]), 0.5),
-        (np.array([1, 2, 4]), np.array([1.0, 0.9, 0.8]), 0.5),
-        (np.array([1, 3, 5, 7]), np.array([0.9, 0.5, 0.6, 0.2]), 0.5),
-        (np.array([2, 4, 6, 9]), np.array([0.4, 0.8, 0.7, 0.3]), 0.45),
+        ([1, 2, 4, 8], [0.9, 0.7, 0.4, 0.1], 0.5),
+        ([8, 1, 4, 2], [0.3, 1.0, 0.2, 0.8], 0.5),  # in any order
+        ([1, 2, 4], [1.0, 0.9, 0.8], 0.5),  # never
+        ([1, 3, 5, 7], [0.9, 0.5, 0.6, 0.2], 0.5),  # not below at 3
+        ([2, 4, 6, 9], [0.4, 0.8, 0.7, 0.3], 0.25),  # never
+        ([2, 4, 9], [1.0, 0.8, 0.7], 0.9),
+        ([3, 1], [0.1, 0.2], 0.3),
+        ([2, 4], [0.5, 0.75], 0.5),  # never, though at the level
     ]
-    for P in (5, 7):
-        cases.append((rng.permutation(np.arange(1, 12))[:P], rng.random(P), 0.6))
-    return cases
+    for i in range(14):
+        P = 1 + i % 5
+        refusal_P, level = rng.integers(1, 16, P) / 16, (0.25, 0.5, 0.75, 0.875)[i % 4]
+        cases.append((rng.permutation(np.arange(1, 12))[:P], refusal_P, level))
+    return [(np.array(budgets), np.array(refusal), level) for budgets, refusal, level in cases]
 
 
 def _first(x):
@@ -239,12 +254,13 @@ def hazard_balance(probs_BE, selected_BE, hazard_B):
 
 def _mixed(rng):
     cases = []
-    for B, E, k in ((6, 4, 2), (9, 5, 1), (12, 8, 2), (10, 6, 3)):
-        logits = rng.normal(size=(B, E)) * 1.5
-        hazard = rng.permutation(np.arange(B) < B // 3)
-        logits += 2 * hazard[:, None] * rng.normal(size=E)
+    for i, (B, E) in enumerate(3 * ((2, 2), (3, 4), (4, 4), (6, 5), (8, 3))):
+        hazard = np.ones(B, bool) if i == 0 else rng.permutation(np.arange(B) < rng.integers(1, B))
+        logits = rng.normal(size=(B, E)) * 1.5 + 2 * hazard[:, None] * rng.normal(size=E)
         probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-        cases.append((probs, (-probs).argsort(1).argsort(1) < k, hazard))
+        chosen_by = -probs if i % 2 else rng.random((B, E))  # as with expert dropout, say
+        selected = chosen_by.argsort(1).argsort(1) < (1 + i % 3 if E > 3 else 1)
+        cases.append((probs, selected, hazard))
     return cases
 
 
@@ -299,8 +315,13 @@ def best_defence(refusal_DA):
 
 
 def _tables(rng):
-    first = np.array([[0.9, 0.9, 0.1], [0.5, 0.45, 0.4], [1.0, 1.0, 0.0], [0.3, 0.35, 0.38]])
-    return [(first,)] + [(rng.random(shape),) for shape in ((4, 3), (5, 5), (3, 6), (6, 4), (7, 2))]
+    cases = [
+        np.array([[0.9, 0.9, 0.1], [0.5, 0.45, 0.4], [1.0, 1.0, 0.0], [0.3, 0.35, 0.38]]),
+        np.array([[0.25, 0.5], [1.0, 0.125]]),
+        np.array([[0.125, 1.0], [0.5, 0.25]]),
+    ]
+    cases += [rng.random(shape) for shape in 5 * ((2, 2), (3, 2), (2, 4), (4, 4), (6, 3))]
+    return [(table,) for table in cases]
 
 
 _BEST_DEFENCE = Check(

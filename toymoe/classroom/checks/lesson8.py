@@ -28,8 +28,11 @@ def interval(values_S, picks_RS):
 
 
 def _resamples(rng):
-    cases = [(np.array([1.0, 2.0, 4.0]), np.array([[0, 0, 1], [0, 1, 2], [2, 2, 1], [1, 1, 1]]))]
-    for S, R in ((5, 40), (10, 60), (7, 100)):
+    cases = [
+        (np.array([1.0, 2.0, 4.0]), np.array([[0, 0, 1], [0, 1, 2], [2, 2, 1], [1, 1, 1]])),
+        (np.array([1.0, 3.0]), np.array([[0, 1], [1, 1]])),
+    ]
+    for S, R in 3 * ((2, 1), (3, 2), (4, 5), (5, 60), (6, 4)):
         cases.append((rng.gamma(2, size=S), rng.integers(0, S, (R, S))))
     return cases
 
@@ -102,7 +105,7 @@ def uncertainty_given(right_SN):
 
 def _answers(rng):
     cases = [(np.array([[1.0, 1.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.0], [1.0, 1.0, 1.0, 1.0]]),)]
-    for S, N in ((4, 30), (6, 9), (10, 20)):
+    for S, N in 3 * ((2, 1), (2, 4), (3, 3), (4, 6), (6, 5)):
         cases.append(((rng.random((S, N)) < rng.random((S, 1))).astype(float),))
     return cases
 
@@ -159,7 +162,8 @@ def effect(finding_S, control_S):
 
 def _pairs(rng):
     cases = [(np.array([0.5, 0.7, 0.9]), np.array([0.1, 0.2, 0.6]))]
-    for S, gap in ((4, 1), (10, -1), (7, 0.3)):
+    for i in range(20):
+        S, gap = 2 + i % 5, (1, -1, 0.3)[i % 3]
         shared = rng.normal(size=S)
         cases.append((shared + rng.normal(gap, 0.3, S), shared + rng.normal(0, 0.5, S)))
     return cases
@@ -295,7 +299,9 @@ _GREEDY_FAILS = np.array([[0.9, 0.8, 0.0], [0.8, 0.1, 0.0], [0.3, 0.2, 0.1]])
 
 
 def _scores(rng):
-    return [(_GREEDY_FAILS,)] + [(rng.uniform(-1, 1, (E, E)),) for E in (3, 4, 5, 5, 4)]
+    return [(_GREEDY_FAILS,)] + [
+        (rng.uniform(-1, 1, (E, E)),) for E in (2, 2, 2, 3, 3, 3, *[4] * 8)
+    ]
 
 
 def _in_order(score):
@@ -371,9 +377,10 @@ def left_out(fit_EE, test_EE):
 
 def _both(rng):
     cases = []
-    for E in (3, 4, 5, 5):
+    for i in range(14):
+        E = 2 + i % 3
         fit = rng.uniform(-1, 1, (E, E))
-        cases.append((fit, 0.5 * fit + rng.uniform(-0.5, 0.5, (E, E))))
+        cases.append((fit, (i % 2) * fit + rng.uniform(-0.5, 0.5, (E, E))))
     return cases
 
 
@@ -417,7 +424,7 @@ _LEFT_OUT = Check(
         ),
         Mistake(
             lambda fit, test: _along(test.T, match(fit)),
-            "rows and columns of the test scores are exchanged: test_EE[rows, partners].",
+            "rows and columns of the test scores are exchanged: rows of fit_EE are rows of test_EE.",
         ),
     ),
 )
