@@ -23,6 +23,8 @@ def form(expected: Any, got: Any, returns: str) -> str:
         if len(got) != len(expected):
             return f"it returns {len(got)} values; {asked}."
         return _of_values(form, expected, got, returns)
+    if isinstance(expected, str):
+        return "" if isinstance(got, str) else f"it returns {kind(got)}; {asked}."
     want = np.asarray(expected)
     if want.shape and isinstance(got, list | tuple):
         return f"it returns {kind(got)}: make it an array with np.array(…)."
