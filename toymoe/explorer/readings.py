@@ -119,8 +119,8 @@ def meters(organism: Organism, state: State, folder: str | Path | None = None) -
 
 
 def in_common(organism: Organism, state: State, folder: str | Path | None = None) -> np.ndarray:
-    """Of a word that topics share, the share of its selections [L] that go to the same experts in the
-    first and in the last of its topics; in the state's ``model``, unchanged.
+    """Of a word that topics share, the share of its selections [L] that go to the same experts in
+    the first and in the last of its topics; in the state's ``model``, unchanged.
 
     The page draws other prompts, so that its numbers can differ by some hundredths.
     """

@@ -130,7 +130,7 @@ def _seen(check, case, expected, got):
     nothing = got is None or got is Ellipsis or got is NotImplemented
     if check.faults is None or nothing or isinstance(got, _Raised):
         return got
-    formal = form(expected, got, check.returns)
+    formal = form(expected, got, check.returns) or whole(expected, got, check.returns)
     return _Faults([formal] if formal else check.faults(case, parts(expected, got)))
 
 

@@ -235,8 +235,8 @@ _PARTED = state_check(
     (
         Mistake(
             lambda: "panel=routing&word=alps-hive1",
-            "alps-hive1: in layer 1 its topics have 0.49 in common, and more in the others: look for "
-            "a word with at most .3.",
+            "alps-hive1: in layer 1 its topics have 0.49 in common, and more in the others: look "
+            "for a word with at most .3.",
         ),
         Mistake(
             lambda: "panel=routing&word=fern-glow2&model=untrained",
@@ -244,11 +244,13 @@ _PARTED = state_check(
         ),
         Mistake(
             lambda: "panel=routing&word=dune-echo1",
-            "DUNE",
+            "dune-echo1: in layer 2 its topics have 0.55 in common, and more in the others: look "
+            "for a word with at most .3.",
         ),
         Mistake(
             lambda: "panel=routing&word=fern",
-            "FERN",
+            "word=fern is not possible: it must be one of those in the page; did you mean "
+            "'fern-glow2'.",
         ),
     ),
 )
