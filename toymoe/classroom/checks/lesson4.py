@@ -49,8 +49,8 @@ _UNASKED = state_check(
     (
         Mistake(
             lambda: f"prompt={FERN}.fold.rope.ANS",
-            "fold rope, after words about fern: alignment asked this one. Look for one of which the "
-            "page says it did not.",
+            "fold rope, after words about fern: alignment asked this one. Look for one of which "
+            "the page says it did not.",
         ),
         Mistake(
             lambda: f"prompt={FERN}.mark.rope.ANS",

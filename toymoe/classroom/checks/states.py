@@ -159,6 +159,21 @@ def changed(shown: Shown, model: str = "aligned") -> Iterator[str]:
         yield f"this is the model {NAMES.get(name, name)}: choose the one {NAMES.get(model, model)}."
 
 
+def only(shown: Shown, *allowed: str, which: str = "the state") -> Iterator[str]:
+    """A sentence if a state is not of the model after alignment, or changes it otherwise than is
+    allowed."""
+    usual = shown.state._field_defaults
+    given = [name for name in CHANGES if getattr(shown.state, name) != usual[name]]
+    if others := [name for name in given if name not in allowed]:
+        yield (
+            f"{which} changes the model by {', '.join(others)}: only {', '.join(allowed)} may be "
+            "used here."
+        )
+    if shown.state.model != "aligned":
+        name = shown.state.model
+        yield f"{which} is of the model {NAMES.get(name, name)}: begin with the one after alignment."
+
+
 @lru_cache
 def _organism(which: str):
     from ... import organism
