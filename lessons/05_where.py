@@ -314,9 +314,11 @@ for layer, cost_E in enumerate(cost_LE):
 # found where alignment writes, and nothing about hazards. What do you expect?
 
 # %%
-cfg = dataclasses.replace(
-    shipped.cfg, align=dataclasses.replace(shipped.cfg.align, steps=100)
-)  # 500 made the shipped one
+cfg = dataclasses.replace(  # 500 steps of more prompts made the shipped one
+    shipped.cfg,
+    align=dataclasses.replace(shipped.cfg.align, steps=100),
+    train=dataclasses.replace(shipped.cfg.train, batch=64),
+)
 usual = np.array(Trainable.of(cfg.align))
 probe_BP = shipped.sample(2).tokens_BP
 

@@ -27,7 +27,7 @@ def _few_faults(first, second):
     if not 1 <= m <= FEW:
         yield f"the first state sets {m or 'no'} experts back: one or two were asked for."
     if others != m:
-        yield f"{others or 'none'} set back in the second state, {m} in the first: as many, to be fair."
+        yield f"the second state sets back {others or 'none'}, the first one {m}: take as many."
     if both := set(first.state.set_back) & set(second.state.set_back):
         yield f"{_names(both)} is set back in both states: the second one is to be the control."
     said = f"with {_names(first.state.set_back)} set back {{:.2f}} of the {{}}"
@@ -61,7 +61,7 @@ _FEW = state_check(
         ),
         Mistake(
             lambda: ("#set_back=0.4,2.5", "#set_back=1.3"),
-            "1 set back in the second state, 2 in the first: as many, to be fair.",
+            "the second state sets back 1, the first one 2: take as many.",
         ),
         Mistake(
             lambda: ("#silenced=2.5", "#silenced=1.3"),

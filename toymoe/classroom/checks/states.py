@@ -170,8 +170,8 @@ def only(shown: Shown, *allowed: str, which: str = "the state") -> Iterator[str]
             "used here."
         )
     if shown.state.model != "aligned":
-        name = shown.state.model
-        yield f"{which} is of the model {NAMES.get(name, name)}: begin with the one after alignment."
+        name = NAMES.get(shown.state.model, shown.state.model)
+        yield f"{which} is of the model {name}: begin with the one after alignment."
 
 
 @lru_cache
