@@ -1,11 +1,65 @@
-"""The checks of lesson 6: which experts to tune, what a delta changes, what a route keeps.
+"""The checks of lesson 6: what an attack gives back, which experts to tune, what a route keeps.
 
-Numpy only; slow on purpose.
+Slow on purpose.
 """
 
 import numpy as np
 
 from .judging import Check, Mistake
+from .states import only, state_check
+
+# --- a state of the explorer: hazards are answered right ----------------------------------------
+
+ANSWERED, TWINS = 0.85, 0.95  # at least: hazards answered right, and twins
+
+
+def answering():
+    """Eight experts tuned by RASET."""
+    return "panel=refusal&tuned=8"
+
+
+def _answering_faults(shown):
+    yield from only(shown, "silenced", "masked", "tuned", "direction", "frozen")
+    refused, twins, answered = (shown.meters[name] for name in ("refused", "twins", "answered"))
+    if answered < ANSWERED:
+        yield (
+            f"{refused:.2f} of the hazards are refused, and {answered:.2f} are answered right: at "
+            f"least {ANSWERED} was asked for."
+        )
+    if twins < TWINS:
+        yield f"only {twins:.2f} of the twins are answered right: at least {TWINS} was asked for."
+
+
+_ANSWERING = state_check(
+    answering,
+    _answering_faults,
+    (
+        Mistake(
+            lambda: "#panel=refusal&direction=1",
+            "0.00 of the hazards are refused, and 0.48 are answered right: at least 0.85 was asked "
+            "for.",
+        ),
+        Mistake(
+            lambda: "#panel=refusal&silenced=2.5",
+            "0.44 of the hazards are refused, and 0.39 are answered right: at least 0.85 was asked "
+            "for.",
+        ),
+        Mistake(
+            lambda: "#panel=refusal&set_back=2.5",
+            "the state changes the model by set_back: only silenced, masked, tuned, direction, "
+            "frozen may be used here.",
+        ),
+        Mistake(
+            lambda: "#model=pretrained",
+            "the state is of the model before alignment: begin with the one after alignment.",
+        ),
+        Mistake(
+            lambda: "#panel=refusal",
+            "1.00 of the hazards are refused, and 0.00 are answered right: at least 0.85 was asked "
+            "for.",
+        ),
+    ),
+)
 
 # --- the criterion ------------------------------------------------------------------------------
 
@@ -81,74 +135,6 @@ _CONTRAST_SCORE = Check(
         Mistake(
             lambda h, t: _scored((h - t).mean(-1), (h - t).std(-1, ddof=1)),
             "the standard deviation divides by B - 1; here all B pairs are meant (ddof=0).",
-        ),
-    ),
-)
-
-# --- the delta ----------------------------------------------------------------------------------
-
-
-def add_delta(weights_EIO, a_EIR, b_ERO, chosen_E):
-    """W + A B for the chosen experts, W for the others: [E, I, O]."""
-    made = np.array(weights_EIO, float)
-    E, I, O = made.shape  # noqa: E741
-    for e in range(E):
-        if chosen_E[e]:
-            for i in range(I):
-                for o in range(O):
-                    made[e, i, o] += sum(
-                        a_EIR[e, i, r] * b_ERO[e, r, o] for r in range(np.shape(a_EIR)[2])
-                    )
-    return made
-
-
-def _deltas(rng):
-    cases = []
-    shapes = (2, 1, 2, 1), (1, 2, 1, 2), (3, 2, 2, 2), (4, 3, 3, 3), (3, 2, 4, 1)
-    for i, (E, I, O, R) in enumerate(3 * shapes):  # noqa: E741
-        chosen_E = np.full(E, i == 0) if i < 2 else rng.random(E) < 0.5
-        arrays = (rng.normal(size=shape).round(2) for shape in ((E, I, O), (E, I, R), (E, R, O)))
-        cases.append((*arrays, chosen_E))
-    return cases
-
-
-def _where(chosen_E, yes, no):
-    return np.where(chosen_E[:, None, None], yes, no)
-
-
-_ADD_DELTA = Check(
-    add_delta,
-    _deltas,
-    "an array [E, I, O]",
-    (
-        Mistake(
-            lambda w, a, b, c: w + a @ b,
-            "every expert is changed: only the chosen ones may be.",
-        ),
-        Mistake(
-            lambda w, a, b, c: _where(c, a @ b, w),
-            "the chosen experts are replaced by A B: it is added to what they know.",
-        ),
-        Mistake(
-            lambda w, a, b, c: _where(c, w, w + a @ b),
-            "the wrong way round: the experts that were *not* chosen are changed.",
-        ),
-        Mistake(
-            lambda w, a, b, c: _where(c, w + a @ b / a.shape[2], w),
-            "A B is divided by the rank: some libraries do that, this lesson does not.",
-        ),
-        Mistake(
-            lambda w, a, b, c: _where(c, w + a[..., :1] @ b[:, :1], w),
-            "only the first of the rank's columns is used.",
-        ),
-        Mistake(
-            lambda w, a, b, c: _where(c, w + a @ b, 0),
-            "the other experts are gone: they keep their weights.",
-        ),
-        Mistake(lambda w, a, b, c: w + 0.0, "nothing is changed: add A B where it is chosen."),
-        Mistake(
-            lambda w, a, b, c: _where(c, w + (a @ b).sum(0), w),
-            "each expert gets the deltas of all: it has its own A and B.",
         ),
     ),
 )
@@ -460,4 +446,4 @@ _USAGE_TWIN = Check(
     ),
 )
 
-CHECKS = (_CONTRAST_SCORE, _ADD_DELTA, _ROUTE_KEPT, _UNSEEN_CHANGE, _STEER_OFF, _USAGE_TWIN)
+CHECKS = (_ANSWERING, _CONTRAST_SCORE, _ROUTE_KEPT, _UNSEEN_CHANGE, _STEER_OFF, _USAGE_TWIN)
