@@ -217,9 +217,8 @@ def what_is_kept(rows: list[dict]) -> Figure:
             look = style | {"linestyle": "none", "alpha": 0.8, "markersize": 7}
             axes.plot(x, y, label=method, **look)
             if np.hypot(np.array(x), np.array(y) - base[name]).max() < 0.05:
-                below = -1 if base[name] > 0.5 else 1
                 arrow = dict(arrowstyle="-", color=GREY)
-                text = dict(xytext=(0.1, base[name] + 0.2 * below), fontsize=9, arrowprops=arrow)
+                text = dict(xytext=(0.04, 0.53), fontsize=9, arrowprops=arrow)
                 axes.annotate(f"{method}:\nlike the untouched", (x[0], y[0]), **text)
             for row, *at in zip(mine, x, y, strict=True):
                 if row["budget"] and all(np.hypot(*np.subtract(at, o)) > 0.05 for o in numbered):
