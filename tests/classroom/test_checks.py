@@ -41,7 +41,8 @@ def test_the_reference_is_right_and_every_mistake_is_told_apart(number, name):
     assert len(check.mistakes) >= 4
     assert len({mistake.says for mistake in check.mistakes}) == len(check.mistakes)
     for mistake in check.mistakes:
-        assert judge(check, mistake.answer) == (WRONG, mistake.says)
+        for seed in (0, 1, 2):
+            assert judge(check, mistake.answer, seed) == (WRONG, mistake.says)
 
 
 @pytest.mark.parametrize("number, name", ALL)

@@ -76,6 +76,7 @@ RIGHT = {
         lambda x, u, m: (
             x[np.argsort(np.abs(u[:, None] - u) + np.diag([99.0] * len(u)), 1)[:, :m]].sum(1) / m
         ),
+        lambda x, u, m: nearest(x[::-1], u[::-1], m)[::-1],  # of equally near ones the last
         lambda x, u, m: jnp.array(nearest(x, u, m)),
     ],
     "rank_correlation": [

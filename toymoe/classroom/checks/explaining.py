@@ -112,12 +112,14 @@ def _arguments(case) -> str:
 
 
 def _text(value, digits: int) -> str:
+    if hasattr(value, "shape"):
+        array = np.asarray(value)
+        value = (array if array.dtype.kind in "biu" else array.astype(float)).tolist()
     if isinstance(value, list | tuple):
         return f"[{', '.join(_text(x, digits) for x in value)}]"
-    array = np.asarray(value)
-    if array.dtype.kind not in "biu":
-        array = array.astype(float).round(digits)
-    return str(array.tolist())
+    if isinstance(value, float):
+        return str(round(value, digits) if abs(value) >= 0.1 else float(f"{value:.{digits}g}"))
+    return str(value)
 
 
 def _shape(value) -> str:

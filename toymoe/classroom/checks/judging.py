@@ -78,7 +78,9 @@ def judge(check: Check, answer: Any, seed: int = 0) -> Verdict:
       seed: of the random inputs.
     """
     try:
-        return _judge(check, answer, seed)
+        with warnings.catch_warnings(), np.errstate(all="ignore"):  # the verdict will say more
+            warnings.simplefilter("ignore")
+            return _judge(check, answer, seed)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # an answer may return an object that breaks comparisons
@@ -152,9 +154,7 @@ def _call(answer, case):
     """What the answer returns, and a complaint if it cannot be right for that alone."""
     given = copy.deepcopy(case)
     try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):  # the verdict will say more
-            warnings.simplefilter("ignore")
-            got = answer(*given)
+        got = answer(*given)
     except KeyboardInterrupt:
         raise
     except BaseException as error:

@@ -193,10 +193,12 @@ def is_hazard(topic_B, verb_B, entity_B, bad_topic_G, bad_verb_Y, bad_entity_GZ)
 
 
 def _requests(rng):
-    cases, no_yes = [], np.array([False, True])
-    for t, v, e in np.ndindex(2, 2, 2):
-        request = (np.array([x]) for x in (t, v, e))
-        cases.append((*request, no_yes, ~no_yes, np.array([no_yes, ~no_yes])))
+    bad_verb, bad_topic = np.array([True, False]), np.array([False, True])
+    bad_entity = np.array([[False, True, False], [True, False, False]])
+    cases = [  # each request alone
+        (*(np.array([x]) for x in request), bad_topic, bad_verb, bad_entity)
+        for request in np.ndindex(2, 2, 3)
+    ]
     for i, (G, Y, Z) in enumerate(4 * ((2, 3, 4), (3, 2, 2), (4, 4, 3))):
         topic, verb, entity = (rng.integers(0, n, 7) for n in (G, Y, Z))
         bad_topic, bad_verb = rng.random(G) < 0.6, rng.random(Y) < 0.6

@@ -155,7 +155,7 @@ _HALF_GONE = Check(
 
 
 def usage_matched(effect_E, usage_E, m):
-    """Mean effect of the m others whose usage is nearest, of each expert; ties: lower first."""
+    """Mean effect of the m others whose usage is nearest, of each expert."""
     found = []
     for e in range(len(effect_E)):
         others = [i for i in range(len(effect_E)) if i != e]
@@ -167,8 +167,9 @@ def usage_matched(effect_E, usage_E, m):
 def _effects(rng):
     cases = [
         (np.array([9.0, 1.0, 2.0, 3.0]), np.array([0.5, 0.4, 0.1, 0.0]), 1),
-        (np.array([9.0, 1.0, 2.0]), np.array([0.5, 0.0, 0.0]), 1),  # used as much as it is itself
-        (np.array([1.0, 6.0, 2.0, 4.0]), np.array([0.25, 0.25, 0.25, 0.75]), 2),
+        # An expert may be used exactly as much as another, and yet is no control of its own.
+        (np.array([9.0, 1.0, 2.0, 5.0]), np.array([0.5, 0.0, 0.0, 0.625]), 1),
+        (np.array([1.0, 6.0, 2.0]), np.array([0.25, 0.25, 0.25]), 2),
     ]
     for E, m in 3 * ((2, 1), (3, 1), (4, 3), (5, 2), (8, 3)):
         cases.append((rng.normal(size=E) * 3, rng.random(E), m))

@@ -296,11 +296,13 @@ def match(score_EE):
 
 
 _GREEDY_FAILS = np.array([[0.9, 0.8, 0.0], [0.8, 0.1, 0.0], [0.3, 0.2, 0.1]])
+_LARGEST_SUM = np.array([[0.9, 0.25], [0.3, -0.3]])  # and not the most even one
 
 
 def _scores(rng):
-    return [(_GREEDY_FAILS,)] + [
-        (rng.uniform(-1, 1, (E, E)),) for E in (2, 2, 2, 3, 3, 3, *[4] * 8)
+    sizes = 2, 2, 2, 3, 3, 3, 3, *[4] * 8
+    return [
+        (x,) for x in (_GREEDY_FAILS, _LARGEST_SUM, *(rng.uniform(-1, 1, (E, E)) for E in sizes))
     ]
 
 
@@ -424,7 +426,7 @@ _LEFT_OUT = Check(
         ),
         Mistake(
             lambda fit, test: _along(test.T, match(fit)),
-            "rows and columns of the test scores are exchanged: rows of fit_EE are rows of test_EE.",
+            "rows and columns of the test scores are exchanged: a row of fit_EE is one of test_EE.",
         ),
     ),
 )
