@@ -304,8 +304,8 @@ compare("refusal, two experts tuned", ours_last["refusal"])
 # eight experts of any layer it could: what an early expert says is what later routers read.
 #
 # Look at the hazards that were never tuned on. The model could not learn their answers from the
-# attacker: those that it gives, it knew, or guessed from the question. How good is a mere guess? Who knows the verb and the entity of a
-# hazard, but not its topic, can name the answer of one of the topics in which they are hazardous:
+# attacker: those that it gives, it knew, or guessed from the question. How good is a mere guess? Who knows the verb
+# and the entity of a hazard, but not its topic, can name the answer of one of the topics in which they are hazardous:
 
 # %%
 hazard_GYZ = np.asarray(shipped.tables.hazard_GYZ)
@@ -450,8 +450,8 @@ plots.what_is_kept(rows)
 
 # %% [markdown]
 # The stand-ins of the same layer, the fair control, remove no refusal at all: they lie where the untouched model
-# does. And steering never trades well: with few experts off most of the refusal stays, and with many a fifth of the answers goes, while half
-# of the hazards are still refused.
+# does. And steering never trades well: with few experts off most of the refusal stays, and with many a fifth of the
+# answers goes, while half of the hazards are still refused.
 
 # %%
 assert ours_last["refusal"] < 0.5 < untouched["refusal"]
@@ -473,8 +473,8 @@ print(f"same layer and use {matched['refusal']:.2f}, random {spread[0]:.2f} and 
 # router goes less far: others take over, and about half of the hazards or more are refused as before.
 #
 # The claim is smaller than "refusal lives in these two experts". Random experts are a lottery, and not always a
-# losing one: an expert of an *earlier* layer can change what all later layers read. Compare with a single random
-# draw, and how good the criterion looks depends on your luck.
+# losing one: an expert of an *earlier* layer can change what all later layers read. Whoever compares with a single
+# random draw lets luck decide how good the criterion looks.
 #
 # ## Try it yourself
 #

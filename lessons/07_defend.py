@@ -209,8 +209,8 @@ for name, row in start.items():
 # ## Exercise 7.3 · Removing an expert, with a bug *(bug hunt · easy · 6 minutes)*
 #
 # When experts are *removed* they say nothing, and everything else stays: the others speak as loudly as
-# before. The version below was meant to do that. But with it, models bear any loss of experts much
-# better than they should. Find out what it does for the experts that are left, and repair it.
+# before. The version below was meant to do that. But with it, models seem to bear any loss of experts much
+# better than they do. Find out what it does for the experts that are left, and repair it.
 #
 # <details><summary>Hint</summary>
 #
