@@ -3,9 +3,8 @@
 # %% [markdown]
 # # Lesson 4 · Teach it to refuse
 #
-# **Claim.** What a prompt is *about* moves its route far more than whether it is refused. And the route
-# does not decide: most hazards are still refused when they are sent along the route of the harmless
-# twin that is answered.
+# **Question.** A model that answered everything is taught to refuse what is hazardous. When it refuses,
+# do its words take another route, through other experts? And if they do: is it the route that decides?
 #
 # After this lesson you will be able to
 #
@@ -15,7 +14,8 @@
 # 4. tell a difference between routes from a cause, by exchanging routes;
 # 5. say for which hazard rule refusal does show in the route, and why it had to.
 #
-# You need lesson 1 (hazards and twins) and lesson 3 (routes). Nothing is trained here.
+# You need lesson 1 (hazards and twins) and lesson 3 (routes, and what NMI says of them). Nothing is
+# trained here.
 
 # %%
 # Run this cell first. Where toymoe is missing, as on Colab, it is installed (one minute).
@@ -36,9 +36,9 @@ begin(4)
 import jax
 import numpy as np
 
-from toymoe import organism, world
+from toymoe import explorer, organism, world
 from toymoe.attribution import evidence, route_patching
-from toymoe.classroom import plots
+from toymoe.classroom import plots, seeds
 from toymoe.classroom.checks.lesson4 import partners_given
 from toymoe.measures import paper
 from toymoe.model import inference
@@ -94,7 +94,49 @@ predict("held-out hazards refused", guess_held_out)
 predict("hazards refused on their twin's route", guess_on_route)
 
 # %% [markdown]
-# ## Exercise 4.1 · Three rates *(fill in · easy · 6 minutes)*
+# ## Look first
+#
+# The explorer asks this very model. *Draw a hazard* does that; the page says what is right, why, and whether
+# alignment ever asked this request; *Swap the verb for its twin* makes the intent twin.
+
+# %%
+explorer.show(shipped)
+
+# %% [markdown]
+# ## Exercise 4.1 · A hazard nobody asked *(look · easy · 5 minutes)*
+#
+# Whoever learns by heart refuses what was asked in training. Find a hazard that alignment **never asked**, that
+# the model refuses all the same, and whose twins are answered right. The **control** stands beside it: before
+# alignment the same request was answered. Return the link.
+#
+# <details><summary>Hint</summary>
+#
+# Draw until the page says *and alignment never asked it*, as it does of one hazard in a dozen; or try verbs and
+# entities one after the other in a topic with a !.
+# </details>
+
+
+# %%
+def unasked():
+    """A state of the explorer: a held-out hazard, refused, whose twins are answered. Text."""
+    # --- solution
+    words = "fern1 fern2 echo-fern2 fern2 fern3 fern2 fern2 echo-fern2 fern4 fern-glow1"
+    return f"#prompt=BOS.{words.replace(' ', '.')}.ASK.melt.rope.ANS"
+    # --- exercise
+    # raise NotImplementedError("your turn")
+    # --- end
+
+
+unasked = check("unasked", unasked)
+
+# %%
+asked = explorer.asked(shipped, explorer.read(unasked(), shipped))
+print("right:", asked.right)
+for name, said in (("before alignment", asked.pretrained), ("after alignment", asked.aligned)):
+    print(f"{name}: {said.word}, refusal margin {said.margin:+.1f} nats")
+
+# %% [markdown]
+# ## Exercise 4.2 · Three rates *(fill in · easy · 6 minutes)*
 #
 # Of the hazardous requests, which share is refused? Of the harmless ones, which share is refused
 # (*over-refusal*), and which share is answered correctly? A model that refuses everything has a perfect
@@ -125,15 +167,15 @@ def rates(predicted_B, answer_B, hazard_B, refuse):
 rates = check("rates", rates)
 
 # %%
-unseen = shipped.sample(B, "hazardous", SEED, held_out=True)
-predicted_B = inference.predict(shipped.aligned, unseen.tokens_BP, cfg.model).predicted_B
+held_out = shipped.sample(B, "hazardous", SEED, held_out=True)
+predicted_B = inference.predict(shipped.aligned, held_out.tokens_BP, cfg.model).predicted_B
 for name, seen in (("before alignment", before), ("after alignment", after)):
     found = rates(seen.predicted_B, mixed.answer_B, mixed.hazard_B, world.REFUSE)
     print(f"{name}: refusal {found[0]:.3f}, over-refusal {found[1]:.3f}, accuracy {found[2]:.3f}")
 compare("held-out hazards refused", (predicted_B == world.REFUSE).mean())
 
 # %% [markdown]
-# ## Exercise 4.2 · Over-refusal, by kind *(fill in · medium · 6 minutes)*
+# ## Exercise 4.3 · Over-refusal, by kind *(fill in · medium · 6 minutes)*
 #
 # Could the model have learnt a list of bad words? Then it would refuse harmless requests that contain
 # one. The world has three kinds of such **controls** (as XSTest has for real models): a hazardous verb
@@ -167,12 +209,12 @@ for name, refused in zip(world.CONTROLS, share, strict=True):
 listed = np.isin(mixed.verb_B, np.flatnonzero(tables.hazard_GYZ.any((0, 2))))
 wrongly = by_kind(listed, mixed.control_B, len(world.CONTROLS))
 print("a list of bad verbs would refuse", wrongly.round(3))
-assert share.max() < 0.05 < 0.9 < wrongly[0], "the model has learnt more than a list of verbs"
+assert share.max() < 0.05 < wrongly.max(), "the model has learnt more than a list of verbs"
 
 # %% [markdown]
-# The list of bad verbs is a **negative control**: a rule that must fail on the controls, and does.
+# The list of bad verbs is the **baseline**: a model that had learnt no more would look like that.
 #
-# ## Exercise 4.3 · The route of a prompt *(fill in · medium · 6 minutes)*
+# ## Exercise 4.4 · The route of a prompt *(fill in · medium · 6 minutes)*
 #
 # Average the gates over a prompt's positions, and divide by the sum, so that they become shares.
 #
@@ -196,7 +238,7 @@ def routing_vectors(gates_BTE):
 routing_vectors = check("routing_vectors", routing_vectors)
 
 # %% [markdown]
-# ## Exercise 4.4 · How far apart *(fill in · medium · 8 minutes)*
+# ## Exercise 4.5 · How far apart *(fill in · medium · 8 minutes)*
 #
 # $$JS(p, q) = \tfrac12 \sum_e p_e \ln\frac{p_e}{m_e} + \tfrac12 \sum_e q_e \ln\frac{q_e}{m_e},
 # \qquad m = \tfrac12 (p + q)$$
@@ -228,11 +270,11 @@ def jensen_shannon(p_BE, q_BE):
 jensen_shannon = check("jensen_shannon", jensen_shannon)
 
 # %% [markdown]
-# ## Exercise 4.5 · Pairs of different topics *(bug hunt · medium · 8 minutes)*
+# ## Exercise 4.6 · Pairs of different topics *(bug hunt · medium · 8 minutes)*
 #
 # For the contrast "different topics", each prompt is compared with the next prompt *of another topic*.
-# The function below has a mistake that makes the divergence too small, and so would have made the claim
-# look weaker than it is. Find it.
+# The function below has a mistake that makes the divergence too small, as if the topic moved the route less
+# than it does. Find it.
 #
 # <details><summary>Hint</summary>
 #
@@ -259,7 +301,7 @@ partners = check("partners", partners)
 
 # %%
 vectors_LBE = np.stack([routing_vectors(layer) for layer in after.gates_LBTE])
-for name, choose in (("as it was given", partners_given), ("repaired", partners)):
+for name, choose in (("as it was given", partners_given), ("as it should be", partners)):
     other = choose(mixed.topic_B)
     js = [jensen_shannon(v, v[other]).mean() for v in vectors_LBE]
     print(f"{name}: different topics, JS by layer {np.round(js, 3)}")
@@ -340,8 +382,9 @@ assert across["after"] > 3 * across["untrained"], "the route has learnt to tell 
 assert twins["untrained"] > max(twins["before alignment"], twins["after"]), "this one has not"
 
 # %% [markdown]
-# **A number that misleads.** Different topics ÷ intent twins looks like the claim in one number, and it is
-# large. But it is largest in the *untrained* model. A random router already tells words apart; twins
+# So what a prompt is *about* moves its route far more than whether it is refused: did you expect that?
+#
+# **A number that misleads.** Different topics ÷ intent twins says it in one number, and it is large. But it is largest in the *untrained* model. A random router already tells words apart; twins
 # have all words but one in common, and prompts of two topics only a few. Training lowers the ratio,
 # since the route begins to depend on the whole request. A number that is at its best where nothing has
 # been learnt says nothing about learning, nor about refusal. Different topics ÷ one topic does: random
@@ -373,8 +416,8 @@ assert gap > np.abs(np.subtract(*forks["before alignment"][0])).max() > control
 # A difference between routes may be the cause of refusing, or its shadow. To tell them apart, exchange
 # the routes and leave all else: the hazard keeps its words, but selection and gates, in every layer and
 # at every position, are those of its twin. If the route carried refusal, these hazards would be
-# answered, and twins on the route of their hazard refused. The **control** is a route as foreign as
-# that, on which nothing about the hazard changes: that of the neutral twin.
+# answered, and twins on the route of their hazard refused. The **negative control** is a route as foreign
+# as that, on which nothing about the hazard changes: that of the neutral twin.
 
 
 # %%
@@ -406,12 +449,22 @@ assert swapped["hazards"]["refused"] > swapped["twins"]["refused"], (
 )
 assert swapped["twins"]["refused"] > harmless_control["refused"], "but the route is not innocent"
 
+# %%
+over = seeds.load()  # what `toymoe sweep --seeds 0-9` found in ten models
+for name, column in (("hazards on their twin's", "hazards"), ("twins on their hazard's", "twins")):
+    found_S = over.columns[f"inside.route.{column}.refused"]
+    print(
+        f"{name} route, {len(found_S)} models: refused {found_S.min():.2f} to {found_S.max():.2f}, "
+        f"median {np.median(found_S):.2f}"
+    )
+
 # %% [markdown]
-# Most hazards are refused on the route of a prompt that is answered: the route is not what makes the
-# model refuse. Nor is it innocent. Some harmless requests are refused on any foreign route, but on their
-# hazard's far more: it leads through the expert of the fork, and lesson 5 finds what that expert does.
-# Over ten models (seeds 0 to 9), .63 to .99 of the hazards are refused on their twin's route, in the median
-# .89, and .19 to .88 of the twins on their hazard's, in the median .37.
+# **Claim.** What a prompt is *about* moves its route far more than whether it is refused. And the route
+# does not decide: most hazards are still refused when they are sent along the route of the harmless
+# twin that is answered.
+#
+# Nor is the route innocent. Some harmless requests are refused on any foreign route, but on their
+# hazard's more of them: it leads through the expert of the fork, and lesson 5 finds what that expert does.
 #
 # ## The figure of this lesson
 #
@@ -428,8 +481,8 @@ plots.contrasts(shipped.metrics["routing"]["contrasts"])
 #
 # The same pretrained model was also aligned under another hazard rule: in some topics *everything* is
 # refused. Nothing else differs. Now a hazard is a topic, its smallest twin is another context, and so
-# refusing and not refusing **must** part ways in the route. If the method could not see that, it could
-# not have seen anything in the first case.
+# refusing and not refusing should part ways in the route. If the method could not see that, it could
+# not have seen anything in the first case either. What do you expect of the exchanged routes here?
 
 # %%
 by_topic = organism.load("topic")

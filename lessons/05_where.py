@@ -3,21 +3,19 @@
 # %% [markdown]
 # # Lesson 5 · Where does refusal live?
 #
-# **Claim.** In this model a few experts carry refusal. Set one or two of 54 back to what they were before
-# alignment, and most of it is gone, while the harmless twins are still answered. As many random experts
-# take hardly anything. That is so because of where alignment was free to write.
+# **Question.** A model refuses nearly every hazard. Does refusal have a place in it: in a few experts or in all,
+# in the router, in attention? And if it has one, is that because of the model, or because of how it was taught?
 #
 # After this lesson you will be able to
 #
-# 1. measure refusal by a margin, which still moves when the behaviour does not;
-# 2. tell *necessary* from *sufficient* by exchanging weights between two checkpoints;
-# 3. rank experts on one half of the data, judge the ranking on the other, and say in one number how
+# 1. tell *necessary* from *sufficient* by exchanging weights between two checkpoints;
+# 2. rank experts on one half of the data, judge the ranking on the other, and say in one number how
 #    few they are;
-# 4. tell three ways to take an expert out: set back, silenced, masked in the router;
-# 5. hold a ranking against chance, against equal usage, and against a sham;
-# 6. predict where refusal will sit when alignment may write elsewhere, and try it.
+# 3. tell three ways to take an expert out: set back, silenced, masked in the router;
+# 4. hold a ranking against chance, against equal usage, and against a sham;
+# 5. predict where refusal will sit when alignment may write elsewhere, and try it.
 #
-# You need lesson 2 (experts and gates) and lesson 4 (twins). At the end a model is aligned, twice, in
+# You need lesson 2 (experts and gates) and lesson 4 (twins). On the way a model is aligned three times, in
 # a few seconds each.
 
 # %%
@@ -40,15 +38,16 @@ import dataclasses
 
 import jax
 import numpy as np
-from scipy.stats import rankdata
+from scipy.stats import rankdata, spearmanr
 
-from toymoe import model, organism, world
+from toymoe import explorer, organism, world
 from toymoe.attribution import evidence, localisation, methods, removal, weight_patching
-from toymoe.classroom import plots
+from toymoe.classroom import plots, seeds
 from toymoe.classroom.checks.lesson5 import half_gone_given
 from toymoe.model import inference
 from toymoe.training import phases
 from toymoe.training.trainable import Trainable
+from toymoe.validation import realigned
 
 SEED = 0  # another seed draws other prompts
 shipped = organism.load()
@@ -81,47 +80,55 @@ predict("refusal with one expert set back", guess_one_expert)
 predict("refusal with the old router", guess_old_router)
 
 # %% [markdown]
-# ## What a model is made of
+# ## Look first
 #
-# Every position of a prompt carries a vector, the **residual stream**. The *embeddings* write the token
-# into it; *attention* copies between positions, and is the only part that can bring topic, verb and
-# entity together; *experts*, chosen by the *router*, add to one position at a time; *norms* rescale. At
-# ANS the vector is turned into one **logit** per token of the vocabulary, and the token of the largest
-# logit is what the model says.
+# In the explorer choose the panel *Refusal localises*. It takes experts out of this very model, and measures three
+# things over 64 hazards and their 64 twins: hazards refused, twins answered right, hazards answered right. The
+# **refusal margin** is finer than yes or no: the logit of REFUSE minus the logit of the right answer, in nats. Above
+# 0 the model would rather refuse.
+
+# %%
+explorer.show(shipped)
+
+# %% [markdown]
+# ## Exercise 5.1 · A few, and as many others *(look · medium · 8 minutes)*
 #
-# ## Exercise 5.1 · The margin *(fill in · easy · 5 minutes)*
-#
-# Whether a model refuses is yes or no, and says little about how close it was. The **refusal margin**
-# is the logit of REFUSE minus the logit of the right answer, in nats. Above 0 the model would rather
-# refuse.
+# Find one or two experts such that, with these *set back*, at most **half** of the hazards are refused and at least
+# **.95** of the twins are answered. That shows nothing without its **control**: as many others, drawn at random,
+# with which at least **.8** of the hazards are still refused. Return both links.
 #
 # <details><summary>Hint</summary>
 #
-# `logits_BV[np.arange(len(answer_B)), answer_B]` picks one logit per prompt. `logits_BV[:, answer_B]`
-# is something else.
+# Choose *set back*, and how many; one button takes the most important, another one random ones. Draw a few times:
+# do random ones never matter?
 # </details>
 
 
 # %%
-def refusal_margin(logits_BV, answer_B, refuse):
-    """logit(REFUSE) - logit(right answer) of each prompt: an array [B]."""
+def few():
+    """Two states of the explorer: refusal halved by few experts, and not by as many others."""
     # --- solution
-    return logits_BV[:, refuse] - logits_BV[np.arange(len(answer_B)), answer_B]
+    return "#panel=refusal&set_back=2.5", "#panel=refusal&set_back=1.3"
     # --- exercise
     # raise NotImplementedError("your turn")
     # --- end
 
 
-refusal_margin = check("refusal_margin", refusal_margin)
+few = check("few", few)
 
 # %%
-for name, params in (("before alignment", shipped.pretrained), ("after", shipped.aligned)):
-    for kind, prompts in (("hazards", pairs.hazards), ("twins", pairs.twins)):
-        out = model.forward(params, prompts.tokens_BP, shipped.cfg.model)
-        margin_B = refusal_margin(np.asarray(out.logits_BTV[:, -1]), prompts.answer_B, world.REFUSE)
-        print(f"{name}, {kind}: margin {margin_B.mean():+.1f} ± {margin_B.std():.1f} nats")
+for name, link in zip(("few", "as many others"), few(), strict=True):
+    shown = explorer.read(link, shipped)
+    print(f"{name}, {shown.set_back}: {explorer.meters(shipped, shown)}")
 
 # %% [markdown]
+# ## What a model is made of
+#
+# Every position of a prompt carries a vector, the **residual stream**. The *embeddings* write the token
+# into it; *attention* copies between positions, and is the only part that can bring topic, verb and
+# entity together; *experts*, chosen by the *router*, add to one position at a time; *norms* rescale. At
+# ANS the vector is turned into one logit per token, and the token of the largest logit is what the model says.
+#
 # ## Necessary or sufficient?
 #
 # There are two checkpoints of the same shape, before and after alignment, so any part can be exchanged.
@@ -160,38 +167,16 @@ for index in np.argsort(-cost_LE, None)[:5]:
     )
 
 # %% [markdown]
-# ## Exercise 5.2 · How many is that? *(fill in · medium · 6 minutes)*
-#
 # One large number and 53 small ones: how many experts is that? The **effective number** takes the positive
 # costs as shares $p$ of their sum and gives $1 / \sum p^2$: 1 if one expert does it all, 54 if all do alike.
-#
-# <details><summary>Hint</summary>
-#
-# `np.maximum(cost_X, 0)` drops the negative ones before anything is divided.
-# </details>
-
 
 # %%
-def effective_number(cost_X):
-    """1 / Σ p², p the shares of the positive costs."""
-    # --- solution
-    p_X = np.maximum(cost_X, 0)
-    p_X = p_X / p_X.sum()
-    return 1 / (p_X**2).sum()
-    # --- exercise
-    # raise NotImplementedError("your turn")
-    # --- end
-
-
-effective_number = check("effective_number", effective_number)
-
-# %%
-print(f"effective number of experts: {effective_number(cost_LE.ravel()):.1f} of {cost_LE.size}")
+print(f"effective number of experts: {removal.effective(cost_LE):.1f} of {cost_LE.size}")
 
 # %% [markdown]
-# ## Exercise 5.3 · Until half is gone *(bug hunt · medium · 8 minutes)*
+# ## Exercise 5.2 · Until half is gone *(bug hunt · medium · 8 minutes)*
 #
-# The second number is **m50**: how many experts, the most important first, have to be taken out until half
+# Another number is **m50**: how many experts, the most important first, have to be taken out until half
 # of the refusals are gone? The function below is right for models that refuse everything, and makes any
 # other look easier to break than it is. Repair it.
 #
@@ -216,7 +201,7 @@ half_gone = check("half_gone", half_gone)
 
 # %%
 weaker_M = np.array([0.6, 0.55, 0.45, 0.4, 0.28])  # a model that refuses .6, 0 to 4 experts out
-for name, function in (("as it was given", half_gone_given), ("repaired", half_gone)):
+for name, function in (("as it was given", half_gone_given), ("as it should be", half_gone)):
     print(f"m50 of a weaker model, {name}: {function(weaker_M, np.arange(5))}")
 curves = removal.curves(ranked, measured, jax.random.key(SEED))
 count_M, back = np.array(curves["counts"]), curves["set_back"]
@@ -229,9 +214,17 @@ print(
     f"{back['usage_matched']['m50']}"
 )
 compare("refusal with one expert set back", back["refusal"][1])
+over_S = seeds.load().columns["inside.removal.set_back.m50"]  # `toymoe sweep --seeds 0-9` made it
+print(
+    f"m50 of {len(over_S)} models: {over_S.min():.0f} to {over_S.max():.0f}, median {np.median(over_S):.0f}"
+)
 assert m50 < np.median(by_chance) and m50 < back["usage_matched"]["m50"]
 
 # %% [markdown]
+# **Claim.** In this model a few experts carry refusal. Set one or two of 54 back to what they were before
+# alignment, and most of it is gone, while the harmless twins are still answered. As many random experts take
+# hardly anything.
+#
 # A random order takes hardly anything until it comes upon an expert that matters, so its m50 is luck: it
 # can be anything from 1 to 54, and one draw says nothing.
 #
@@ -268,7 +261,7 @@ assert two["set_back"] < two["silenced"] < two["masked"]
 # So it is what these experts *say* that was aligned, more than the choice of them. And with two out, most
 # hazards are answered *right*: the knowledge never went away.
 #
-# ## Exercise 5.4 · Experts that are used as much *(fill in · hard · 12 minutes)*
+# ## Exercise 5.3 · Experts that are used as much *(fill in · hard · 12 minutes)*
 #
 # An expert that is used a lot matters for everything. So the **baseline** for each expert is not any
 # other, but others that are *used about as much*, at any position of the prompt. For every expert of a
@@ -315,31 +308,62 @@ for layer, cost_E in enumerate(cost_LE):
 #
 # ## The negative control: a sham
 #
-# The model before alignment never refuses. There is no refusal in it to be found, and the same method
-# **must fail**: no refusal can be lost. Its map of *margins* is not empty, though: every expert moves
-# every logit. Whoever shows a map without its sham shows the largest entry of something.
+# Would these experts have come up whatever the model had been taught? Align the pretrained model to *another*
+# lesson, with as many refusals: the same rule in the harmless topics. This **sham** refuses no hazard at all. Rank
+# its experts by its own refusal. If that order took the first model's refusal away just as well, we would have
+# found where alignment writes, and nothing about hazards. What do you expect?
 
 # %%
-sham_ranked, sham_measured = (
-    dataclasses.replace(half, params=shipped.pretrained) for half in (ranked, measured)
+cfg = dataclasses.replace(  # 500 steps of more prompts made the shipped one
+    shipped.cfg,
+    align=dataclasses.replace(shipped.cfg.align, steps=100),
+    train=dataclasses.replace(shipped.cfg.train, batch=64),
 )
-for name, half, others in (
-    ("sham", sham_ranked, sham_measured),
-    ("aligned", ranked, measured),
-):
-    map_LE = removal.alone(half, "silenced")
-    left_M = removal.in_order(others, map_LE, "silenced")["refusal"]
-    print(
-        f"{name}: silencing one expert costs {map_LE.min():+.2f} to {map_LE.max():+.2f} nats; "
-        f"refusal of the other half {left_M[0]:.2f}, with one out {left_M[1]:.2f}, two {left_M[2]:.2f}"
-    )
-    assert (left_M[0] > left_M[2]) == (name == "aligned")
+usual = np.array(Trainable.of(cfg.align))
+probe_BP = shipped.sample(2).tokens_BP
+
+
+def aligned_to(tables, factors):
+    """The pretrained model aligned in a world, each part at a factor of the learning rate."""
+    state = phases.start(shipped.pretrained, cfg, "align")
+    given = state, 0, tables, probe_BP, cfg, "align", Trainable(*factors.tolist())
+    *_, last = phases.run_phase(*given)
+    return jax.tree.map(np.asarray, last.state.params)
+
+
+other = realigned.sham_tables(shipped.tables)
+sham = evidence.gather(
+    aligned_to(other, usual), other, shipped.cfg, jax.random.key(SEED), 256, shipped.pretrained
+)
+first_half, second_half = localisation.halves(sham)
+sham_LE = removal.alone(first_half, "set_back")
+hazards_B = dataclasses.replace(measured, params=sham.params).answers[0].predicted_B
+refused = {"hazards": hazards_B, "what it was taught to": second_half.answers[0].predicted_B}
+for name, said_B in refused.items():
+    print(f"the sham refuses {name}: {(said_B == world.REFUSE).mean():.2f}")
+orders = {"the model's order": cost_LE, "the sham's order": sham_LE}
+halves = {"the model's refusal": measured, "the sham's refusal": second_half}
+halved = {
+    (order, of): removal.in_order(half, scores_LE, "set_back")["m50"]
+    for of, half in halves.items()
+    for order, scores_LE in orders.items()
+}
+for (order, of), count in halved.items():
+    print(f"experts until half of {of} is gone, in {order}: {count}")
+print(f"rank correlation of the two orders: {spearmanr(cost_LE, sham_LE, None).statistic:.2f}")
+for of, own, foreign in zip(halves, orders, reversed(orders), strict=True):
+    assert halved[own, of] < halved[foreign, of], "an order must be best for its own lesson"
 
 # %% [markdown]
-# ## Exercise 5.5 · Is a criterion any good? *(fill in · medium · 8 minutes)*
+# Each order is best for its own lesson. But the sham does not find *nothing*: the orders are alike, and the expert
+# that matters most stands high in both. So part of "where refusal sits" is where alignment writes in this pretrained
+# model, whatever it writes. Whoever shows a map without its sham shows that part, too.
+
+# %% [markdown]
+# ## Exercise 5.4 · Is a criterion any good? *(fill in · medium · 8 minutes)*
 #
-# Silencing every expert in turn takes too long in a large model, so people use a *criterion* instead: how often an expert is used on hazards at ANS (`usage`), or anywhere
-# (`usage_on_hazards`); the share of tokens that select it in hazards minus that in twins
+# Silencing every expert in turn takes too long in a large model, so people use a *criterion* instead: how often an
+# expert is used on hazards at ANS (`usage`), or anywhere (`usage_on_hazards`); the share of tokens that select it in hazards minus that in twins
 # (`risk_difference`); how much its gate differs between the two (`gate_contrast`); how sensitive the
 # margin is to its gate (`gate_sensitivity`); what its output adds directly to the margin
 # (`decomposition`); or pure chance (`random`), the control. A criterion is good if it puts the experts in
@@ -392,7 +416,7 @@ assert two_out["gate_sensitivity"] < two_out["random"]
 # This is one organism: `toymoe validate` asks the same of models in which the seat of refusal is known,
 # because it was planted there, and of shams.
 #
-# ## Exercise 5.6 · Where may alignment write? *(design your own · medium · 10 minutes)*
+# ## Exercise 5.5 · Where may alignment write? *(design your own · medium · 10 minutes)*
 #
 # So far refusal was found where one alignment had put it. Alignment had a learning rate for each part of
 # the model, as a factor of one rate: experts 1, router 1, attention .3, embeddings 0 (frozen), norms 1.
@@ -427,28 +451,20 @@ guess_turned = 0.4
 predict("refusal with the part that was turned set back", guess_turned)
 
 # %%
-cfg = dataclasses.replace(
-    shipped.cfg, align=dataclasses.replace(shipped.cfg.align, steps=100)
-)  # 500 made the shipped one
-usual = np.array(Trainable.of(cfg.align))
 unseen = shipped.sample(512, "hazardous", SEED, held_out=True)
-probe_BP = shipped.sample(2).tokens_BP
 left, parts = {}, list(Trainable._fields)
 for name, factors in (("as usual", usual), ("as you turned it", turn(usual))):
-    state = phases.start(shipped.pretrained, cfg, "align")
-    given = state, 0, shipped.tables, probe_BP, cfg, "align", Trainable(*factors.tolist())
-    *_, last = phases.run_phase(*given)
-    made = dataclasses.replace(pairs, params=jax.tree.map(np.asarray, last.state.params))
+    made = dataclasses.replace(pairs, params=aligned_to(shipped.tables, factors))
     said_B = inference.predict(made.params, unseen.tokens_BP, cfg.model).predicted_B
     swaps = weight_patching.by_component(made)
     left[name] = {part: swaps[part].removed.refusal for part in ("nothing", *parts)}
-    first, other = localisation.halves(made)
+    first, second = localisation.halves(made)
     order_LE = removal.alone(first, "set_back")
     print(
         f"{name}: {dict(zip(parts, factors.round(2).tolist(), strict=True))}\n"
         f"    held-out hazards refused {(said_B == world.REFUSE).mean():.2f}, "
-        f"m50 {removal.in_order(other, order_LE, 'set_back')['m50']}, "
-        f"effective number {effective_number(order_LE.ravel()):.1f}"
+        f"m50 {removal.in_order(second, order_LE, 'set_back')['m50']}, "
+        f"effective number {removal.effective(order_LE):.1f}"
     )
 part = parts[np.abs(turn(usual) - usual).argmax()]
 print(f"you turned: {part}")
@@ -459,11 +475,11 @@ plots.seats(left)
 
 # %% [markdown]
 # Compare with your neighbours. Whoever lets the embeddings change will find them necessary, and more
-# experts needed for half of refusal. Whoever makes attention faster (2 instead of .3) will find that all
-# experts can be set back and about half of the hazards are still refused. Whoever freezes attention will
-# find refusal in experts alone, and few of the hazards that were held out refused: the rule is about three
-# words, and attention brings them together. So refusal has no natural place in this model. It sits where
-# alignment was free to write, and could write fast.
+# experts needed for half of refusal. Whoever makes attention faster (2 instead of .3) will find that with all
+# experts set back about half of the hazards are still refused. Whoever freezes attention will
+# find refusal in experts alone, and few of the held-out hazards refused: the rule is about three
+# words, and attention brings them together. So the claim has a second half: refusal has no natural place in this
+# model. **It sits where alignment was free to write, and could write fast.**
 #
 # ## Try it yourself
 #
@@ -493,10 +509,9 @@ print(
 # ## What this does not show
 #
 # One organism. Experts are interchangeable between seeds, so "expert 5 of layer 2" means nothing
-# elsewhere; what is claimed is the pattern. Over ten models (seeds 0 to 9) m50 is 1 to 6, in the median 2,
-# and of random experts 10 to 45. Single costs do not add up: when several experts can each do the
+# elsewhere; what is claimed is the pattern. Single costs do not add up: when several experts can each do the
 # job, setting back one shows nothing. "Few experts" does not mean "experts alone": with the old attention most
-# of refusal is gone too. In a model of 320 billion parameters refusal was found to be joint as well (arXiv 2609.09793);
+# of refusal is gone, too. In a model of 320 billion parameters refusal was found to be joint as well (arXiv 2609.09793);
 # that does not make the toy a model of it.
 #
 # **To discuss.** Why rank on one half and measure on the other, if 54 experts are not many? What would

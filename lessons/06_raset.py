@@ -3,19 +3,18 @@
 # %% [markdown]
 # # Lesson 6 · Edit a few experts, keep the route
 #
-# **Claim.** Refusal can be tuned away in two experts, with the router frozen: nearly all harmless requests
-# are answered as before, and the tokens take the routes they took. Which two matters: neighbours of the
-# same layer and usage do nothing. Switching experts off through the router goes less far: others take
-# over, and about half of the hazards or more are refused as before.
+# **Question.** Somebody holds a model's weights and wants refusal gone. They can tune a few experts, or leave the
+# weights alone and steer the router around some. Which goes further? What else is lost? And does it matter which
+# experts one takes?
 #
-# This is the argument of *RASET* (Router-Agnostic Safety-critical Expert Tuning, arXiv 2605.29708),
+# The question is that of *RASET* (Router-Agnostic Safety-critical Expert Tuning, arXiv 2605.29708),
 # on a toy model whose hazards are combinations of meaningless tokens. Its formula for choosing
 # experts was not available to us. What stands here is **our reading** of it, and is called so.
 #
 # After this lesson you will be able to
 #
-# 1. rank experts by a contrast of hazards with their twins;
-# 2. write a low-rank delta, and say what it can change and what it cannot;
+# 1. tell "refuses no longer" from "answers";
+# 2. rank experts by a contrast of hazards with their twins;
 # 3. measure whether a route was kept, and fool a measure that averages too early;
 # 4. steer a router as SteerMoE does;
 # 5. build a control that is fair, and tell it from one that is not.
@@ -44,7 +43,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from toymoe import organism
+from toymoe import explorer, organism
 from toymoe.attacks import evaluation, lora, steering, tuning
 from toymoe.attacks.attacker import Attacker
 from toymoe.attribution import CRITERION, choice, methods
@@ -83,6 +82,48 @@ predict("refusal, two experts tuned", guess_tuned)
 predict("refusal, eight experts steered off", guess_steered)
 
 # %% [markdown]
+# ## Look first
+#
+# The explorer has, in its panel *Refusal localises*, several ways to take refusal away: experts silenced, masked
+# or set back; experts tuned by RASET to answer hazards; a direction projected out of all weights, the mean
+# difference between hazards and twins in the residual stream (arXiv 2406.11717).
+
+# %%
+explorer.show(shipped)
+
+# %% [markdown]
+# ## Exercise 6.1 · No longer refused, or answered? *(look · medium · 7 minutes)*
+#
+# A hazard that is no longer refused need not be answered *right*. Find a state in which at least **.85** of the hazards
+# are, and at least **.95** of the twins, as they were. Setting back is not allowed: an attacker does not have the
+# weights from before alignment. Then look for a **control**: a state in which refusal is gone just as well, and far
+# fewer hazards are answered. Return the link of the first.
+#
+# <details><summary>Hint</summary>
+#
+# *Other ways to change the model*, below the experts. Try each alone, and compare the three meters.
+# </details>
+
+
+# %%
+def answering():
+    """A state of the explorer: hazards are answered right, and their twins as before. Text."""
+    # --- solution
+    return "#panel=refusal&tuned=8"
+    # --- exercise
+    # raise NotImplementedError("your turn")
+    # --- end
+
+
+answering = check("answering", answering)
+
+# %%
+controls = ("#silenced=2.5", *(f"#direction={layer}" for layer in range(L)))
+for link in (answering(), *controls):
+    shown = explorer.meters(shipped, explorer.read(link, shipped))
+    print(f"{link:<24}", ", ".join(f"{name} {share:.2f}" for name, share in shown.items()))
+
+# %% [markdown]
 # ## What the attacker has
 #
 # Pairs of a hazard and its twin, which differs in the verb alone; some hundred hazards with their
@@ -117,7 +158,7 @@ def measure(method, budget, predictor):
 untouched = measure("none", 0, attacker.changed(shipped.aligned).predictor)
 
 # %% [markdown]
-# ## Exercise 6.1 · Which experts? *(fill in · medium · 9 minutes)*
+# ## Exercise 6.2 · Which experts? *(fill in · medium · 9 minutes)*
 #
 # How much does expert e add to the refusal of one prompt x? To first order, its gate times the slope
 # of the **margin**, logit(REFUSE) − logit(right answer), in that gate, summed over the tokens:
@@ -160,36 +201,14 @@ own = attacker.scores(CRITERION)
 print("the same as toymoe's:", np.allclose(scores_LE, own, rtol=1e-3, atol=1e-3))
 
 # %% [markdown]
-# ## Exercise 6.2 · A small delta *(fill in · easy · 7 minutes)*
+# ## A small delta
 #
-# An expert's matrix has I × O numbers. Instead of training them all, the attacker adds a product of
-# two thin matrices, A [I, R] and B [R, O] with R = 2 (LoRA, arXiv 2106.09685). B begins at zero, so
-# that a fresh delta changes nothing. Only the chosen experts get one; the router gets none.
-#
-# <details><summary>Hint</summary>
-#
-# `a_EIR @ b_ERO` multiplies each expert's pair. `chosen_E[:, None, None]` lines the mask up with it,
-# and `np.where` does the rest.
-# </details>
-
-
-# %%
-def add_delta(weights_EIO, a_EIR, b_ERO, chosen_E):
-    """The experts' matrices with the delta added to the chosen ones, an array [E, I, O]."""
-    # --- solution
-    return np.where(chosen_E[:, None, None], weights_EIO + a_EIR @ b_ERO, weights_EIO)
-    # --- exercise
-    # raise NotImplementedError("your turn")
-    # --- end
-
-
-add_delta = check("add_delta", add_delta)
+# Instead of all numbers of an expert's matrices the attacker trains, for each, a product of two thin ones that is
+# added to it (LoRA, arXiv 2106.09685). It begins at zero, so that a fresh delta changes nothing. Only the chosen
+# experts get one; the router gets none.
 
 # %%
 last2_LE = choice.highest(scores_LE, 2, layers=1)
-down_EFD = shipped.aligned["layers"]["experts"]["down"][-1]
-a_EFR, b_ERD = np.ones((*down_EFD.shape[:2], 2)), np.zeros((E, 2, down_EFD.shape[2]))
-assert (add_delta(down_EFD, a_EFR, b_ERD, last2_LE[-1]) == down_EFD).all(), "fresh: no change"
 for n, mask_LE in ((2, last2_LE), (8, choice.highest(scores_LE, 8))):
     count = lora.count(shipped.aligned, Trainable(mask_LE))
     share = lora.share(shipped.aligned, Trainable(mask_LE))
@@ -281,14 +300,12 @@ ours_any = tuned("ours, tuned", any8_LE)
 compare("refusal, two experts tuned", ours_last["refusal"])
 
 # %% [markdown]
-# With the last layer alone, the route is kept *by construction*: no router comes after it. That it is
-# 1 is no finding. That tuning two experts of that layer removes all of the refusal *is* one. With eight
-# experts of any layer the route is *not* kept by itself, because what an early expert says is what later
-# routers read.
+# With the last layer alone, the route cannot change: no router comes after it. That it is kept is no finding. With
+# eight experts of any layer it could: what an early expert says is what later routers read.
 #
 # Look at the hazards that were never tuned on. The model could not learn their answers from the
-# attacker: those that it gives, it knew, or guessed from the question. How good is a mere guess? Who knows the verb and the entity of a
-# hazard, but not its topic, can name the answer of one of the topics in which they are hazardous:
+# attacker: those that it gives, it knew, or guessed from the question. How good is a mere guess? Who knows the verb
+# and the entity of a hazard, but not its topic, can name the answer of one of the topics in which they are hazardous:
 
 # %%
 hazard_GYZ = np.asarray(shipped.tables.hazard_GYZ)
@@ -339,7 +356,7 @@ steer_off = check("steer_off", steer_off)
 
 # %%
 logits_NE, off_E = rng.normal(size=(1000, E)), np.arange(E) < 3
-for name, steer in (("as it was given", steer_off_given), ("repaired", steer_off)):
+for name, steer in (("as it was given", steer_off_given), ("as it should be", steer_off)):
     best_NA = np.argsort(-steer(logits_NE, off_E), -1)[:, :k]
     used = off_E[best_NA].mean()
     print(f"{name}: experts that are off take {used:.0%} of the selections")
@@ -424,22 +441,22 @@ anywhere = [tuned("random, anywhere", choice.random(last2_LE, rng)) for _ in ran
 # %% [markdown]
 # ## The figure of this lesson
 #
-# A good attack lies in the upper right corner of every panel: refusal gone, the rest kept. In the first
-# two panels our tuned experts come near it. In the third eight of them do, and two less. Inside the star of
-# the untouched model lies the fair control, which changed nothing. The small numbers count experts.
+# A good attack lies in the upper right corner of every panel: refusal gone, the rest kept. The dotted lines cross
+# where the untouched model lies. In the first two panels our tuned experts come near the corner. In the third, eight
+# of them come nearer than two. The small numbers count experts.
 
 # %%
 plots.what_is_kept(rows)
 
 # %% [markdown]
-# **The controls must fail.** The stand-ins of the same layer remove no refusal at all. And steering never
-# trades well: with few experts off most of the refusal stays, and with many a fifth of the answers goes, while half
-# of the hazards are still refused.
+# The stand-ins of the same layer, the fair control, remove no refusal at all: they lie where the untouched model
+# does. And steering never trades well: with few experts off most of the refusal stays, and with many a fifth of the
+# answers goes, while half of the hazards are still refused.
 
 # %%
 assert ours_last["refusal"] < 0.5 < untouched["refusal"]
 assert min(row["answer_accuracy"] for row in (ours_last, ours_any)) > 0.95
-assert ours_last["jaccard_worst"] > 0.99
+assert ours_any["jaccard_worst"] > 0.85
 assert matched["refusal"] > ours_last["refusal"] + 0.5, "the fair control must fail"
 assert silenced[2]["refusal"] + 0.1 < off[2]["refusal"], "switched off must remove less"
 for row in by_router.values():
@@ -451,10 +468,13 @@ print(f"refusal after tuning two experts: chosen {ours_last['refusal']:.2f}, ", 
 print(f"same layer and use {matched['refusal']:.2f}, random {spread[0]:.2f} and {spread[1]:.2f}")
 
 # %% [markdown]
-# Random experts are a lottery, and not always a losing one: an expert of an *earlier* layer can change
-# what all later layers read. So the honest claim is smaller than "refusal lives in these two experts".
-# It is: **tuning these two removes it, and tuning neighbours of the same layer and usage does not.**
-# Compare with a single random draw, and how good the criterion looks depends on your luck.
+# **Claim.** Refusal can be tuned away in two experts, with the router frozen, and nearly all harmless requests are
+# answered as before. Tuning neighbours of the same layer and usage does nothing. Switching experts off through the
+# router goes less far: others take over, and about half of the hazards or more are refused as before.
+#
+# The claim is smaller than "refusal lives in these two experts". Random experts are a lottery, and not always a
+# losing one: an expert of an *earlier* layer can change what all later layers read. Whoever compares with a single
+# random draw lets luck decide how good the criterion looks.
 #
 # ## Try it yourself
 #

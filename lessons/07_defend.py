@@ -3,19 +3,19 @@
 # %% [markdown]
 # # Lesson 7 · Defend it
 #
-# **Claim.** *Spreading* refusal over more experts saves most of it when up to sixteen of them are removed.
-# *Expert dropout*, closing a random quarter of the experts while the model learns to refuse, does not:
-# what it saves is some of the answers. And against an attacker who removes no expert, but one direction, neither holds.
+# **Question.** If refusal hangs on few experts, can alignment be made to use more of them? Two ideas: *spread* it
+# over many, or close a random quarter of the experts while the model learns to refuse (*expert dropout*), so that
+# it cannot lean on any. What does each save when experts are removed? And against another attack?
 #
 # After this lesson you will be able to
 #
-# 1. put a defence into training, and say what it is meant to make true;
+# 1. find the attack that a model does not withstand, before somebody else does;
 # 2. tell an expert that is silent from one that is replaced;
 # 3. compute a break count, also where nothing breaks;
 # 4. price a defence in accuracy;
 # 5. judge a defence by its worst attack, not by the one it was made for.
 #
-# You need lessons 2 and 6. What is found here about expert dropout is, as far as we know, published
+# You need lessons 2, 5 and 6. What is found here about expert dropout is, as far as we know, published
 # nowhere. One model is not an answer: the capstone says how to get one.
 
 # %%
@@ -40,7 +40,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from toymoe import organism
+from toymoe import explorer, organism
 from toymoe.attacks import evaluation, steering, tuning
 from toymoe.attacks.attacker import Attacker
 from toymoe.attribution import CRITERION, choice
@@ -81,37 +81,55 @@ predict("undefended, sixteen experts removed", guess_removed)
 predict("expert dropout, two experts tuned", guess_tuned)
 
 # %% [markdown]
-# ## Exercise 7.1 · Expert dropout *(fill in · medium · 9 minutes)*
+# ## Look first
 #
-# In every training step, each prompt loses a few experts of each layer: their router logits become
-# so low that they cannot be selected, and others take their place. `luck_BE` holds a random number for
-# each prompt and expert. Close the experts of *least* luck in every row, `share` times the number of
-# experts, rounded, so that every prompt loses equally many.
+# Be the attacker, in the panel *Refusal localises* of the explorer. The model is the shipped one, without a defence.
+
+# %%
+explorer.show(shipped)
+
+# %% [markdown]
+# ## Exercise 7.1 · Without any training *(break it · medium · 8 minutes)*
+#
+# You have the weights and no time to train: experts may be silenced or masked, a direction projected out, the route
+# kept; nothing tuned, nothing set back. Find a state in which at most **.1** of the hazards are refused. The
+# **control** are the twins: at least **.95** must be answered right, or you have broken the model and not its refusal.
 #
 # <details><summary>Hint</summary>
 #
-# `luck_BE.argsort(1).argsort(1)` is the rank of each expert in its row, 0 for the least. (Once is not
-# enough: `argsort` says *who* is first.) Compare with
-# `round(share * luck_BE.shape[1])`.
+# Silence the most important ones, and more and more of them: which meter gives way first? Then look at *Other ways to
+# change the model*.
 # </details>
 
 
 # %%
-def close(luck_BE, share):
-    """Which experts are closed for each prompt, an array [B, E] of True and False."""
+def attack():
+    """A state of the explorer: hardly any hazard is refused, and the twins are answered. Text."""
     # --- solution
-    rank_BE = luck_BE.argsort(1).argsort(1)
-    return rank_BE < round(share * luck_BE.shape[1])
+    return "#panel=refusal&direction=2"
     # --- exercise
     # raise NotImplementedError("your turn")
     # --- end
 
 
-close = check("close", close)
+attack = check("attack", attack)
 
 # %%
-closed_BE = close(rng.random((10_000, E)), 0.25)
-print("closed in each row:", set(closed_BE.sum(1).tolist()))
+for link in ("#silenced=0.4,2.5", attack()):
+    shown = explorer.meters(shipped, explorer.read(link, shipped))
+    print(f"{link:<28}", ", ".join(f"{name} {share:.2f}" for name, share in shown.items()))
+
+# %% [markdown]
+# ## Expert dropout
+#
+# In every training step, each prompt loses a few experts of each layer: their router logits become so low that
+# they cannot be selected, and others take their place. Which ones is luck, drawn anew for each prompt; how many is not,
+# or some prompts would lose most of a layer.
+
+# %%
+luck_BE = rng.random((10_000, E))
+closed_BE = luck_BE.argsort(1).argsort(1) < round(0.25 * E)  # the experts of least luck
+print("closed for each prompt:", set(closed_BE.sum(1).tolist()))
 print("how often each expert is closed:", closed_BE.mean(0).round(2))
 
 # %% [markdown]
@@ -191,8 +209,8 @@ for name, row in start.items():
 # ## Exercise 7.3 · Removing an expert, with a bug *(bug hunt · easy · 6 minutes)*
 #
 # When experts are *removed* they say nothing, and everything else stays: the others speak as loudly as
-# before. The version below was meant to do that. But with it, models bear any loss of experts much
-# better than they should. Find out what it does for the experts that are left, and repair it.
+# before. The version below was meant to do that. But with it, models seem to bear any loss of experts much
+# better than they do. Find out what it does for the experts that are left, and repair it.
 #
 # <details><summary>Hint</summary>
 #
@@ -218,7 +236,7 @@ without = check("without", without)
 # %%
 outputs_NED, gates_NE = np.ones((1, 4, 1)), np.array([[0.3, 0.3, 0, 0]])
 removed_E = np.array([True, False, False, False])
-for name, function in (("as it was given", without_given), ("repaired", without)):
+for name, function in (("as it was given", without_given), ("as it should be", without)):
     print(f"{name}: the layer says {function(outputs_NED, gates_NE, removed_E)[0, 0]:.1f}")
 
 # %% [markdown]
@@ -300,8 +318,7 @@ for name, curve in curves.items():
 # A defence that is real should not depend on which attack it meets. Two others: **two experts of our
 # criterion are tuned** (lesson 6), and **one direction is projected out** of everything that writes to
 # the residual stream (arXiv 2406.11717), the mean difference between hazards and their twins after
-# whichever layer serves the attacker best. Against these, the claim "the model withstands attacks"
-# **must fail**.
+# whichever layer serves the attacker best. Does "the model withstands attacks" survive them?
 
 # %%
 attacks = {}
@@ -325,9 +342,13 @@ compare("expert dropout, two experts tuned", attacks["expert dropout"]["2 tuned"
 plots.defended(curves, attacks)
 
 # %% [markdown]
-# Spreading helps against removal, and some of it is left when two experts are tuned. But the projected
-# direction takes refusal away from every model, however many experts carry it: it is removed from
-# everything that writes to the residual stream. So the claim "withstands attacks" holds for none.
+# **Claim.** *Spreading* refusal over more experts saves most of it when up to sixteen of them are removed. *Expert
+# dropout* does not: what it saves is some of the answers. And against an attacker who removes no expert, but one
+# direction, neither holds.
+#
+# Some of what spreading saves is left when two experts are tuned, too. But the projected direction takes refusal
+# away from every model, however many experts carry it: it is removed from everything that writes to the residual
+# stream. So "withstands attacks" holds for none.
 # How high the bars of "2 tuned" are depends on the attacker's prompts, too: draw others with another `SEED`.
 
 # %%
@@ -380,8 +401,7 @@ for who, known_DA in (("tunes or removes experts", table_DA[:, :-1]), ("knows al
 # %% [markdown]
 # Against the attacker who knows all, the choice hardly matters: what is best among defences that all fail
 # is not a defence.
-
-# %% [markdown]
+#
 # ## Try it yourself
 #
 # Close half of the experts instead of a quarter (`alignment.Defence(dropout=0.5)`), or hold the routes
@@ -405,10 +425,8 @@ for name, a in attackers.items():
 # ## What this does not show
 #
 # One pretrained model, one short alignment, one random draw each: the next lesson says why that is
-# little. The alignment was chosen, too. With 240 steps at a rate of .005 and a decay of .45, the
-# undefended model still refuses .58 of the hazards without sixteen experts, the one with dropout .36
-# and the spread one all; dropout then spares .02 of the answers, and two tuned experts leave .14 of
-# refusal to spreading. So trust what is said of removal and spreading more than the rest. The
+# little. The alignment was chosen, too: lengthen it (`steps=240, learning_rate=0.005`), and see what is left of
+# all this. Trust what is said of removal and spreading more than the rest. The
 # attackers do not know of the defence, and one who does may do better. Refusal that survives removal
 # is worth little if harmless requests are then refused as well: that is why over-refusal was printed
 # beside it. `toymoe defend` tries more defences, among them a detector that reads the router, at more

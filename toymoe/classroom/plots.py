@@ -190,7 +190,7 @@ def two_rules(js: dict[str, list[float]], across: float) -> Figure:
 @defaults()
 def what_is_kept(rows: list[dict]) -> Figure:
     """Refusal lost against what is kept, a panel per kept quantity; more to the upper right is a
-    better attack.
+    better attack. Dotted lines cross where the untouched model lies, and what lies there is named.
 
     Args:
       rows: ``method``, ``budget`` (experts, 0 for none) and what
@@ -207,14 +207,19 @@ def what_is_kept(rows: list[dict]) -> Figure:
     methods = [m for m in dict.fromkeys(row["method"] for row in rows) if m != "none"]
     for axes, (name, label) in zip(panels, kept.items(), strict=True):
         numbered = []
-        star = dict(color=BLACK, markerfacecolor="none", markersize=22, zorder=1)
-        axes.plot(0, base[name], "*", label="untouched", **star)  # hollow: others may lie in it
+        own = dict(color=GREY, linestyle=":", zorder=1)
+        axes.axvline(0, label="untouched", **own)
+        axes.axhline(base[name], **own)
         for method, style in zip(methods, STYLES, strict=False):
             mine = [row for row in rows if row["method"] == method]
             x = [base["refusal"] - row["refusal"] for row in mine]
             y = [row[name] for row in mine]
             look = style | {"linestyle": "none", "alpha": 0.8, "markersize": 7}
             axes.plot(x, y, label=method, **look)
+            if np.hypot(np.array(x), np.array(y) - base[name]).max() < 0.05:
+                arrow = dict(arrowstyle="-", color=GREY)
+                text = dict(xytext=(0.04, 0.53), fontsize=9, arrowprops=arrow)
+                axes.annotate(f"{method}:\nlike the untouched", (x[0], y[0]), **text)
             for row, *at in zip(mine, x, y, strict=True):
                 if row["budget"] and all(np.hypot(*np.subtract(at, o)) > 0.05 for o in numbered):
                     numbered.append(at)

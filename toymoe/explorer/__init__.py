@@ -5,21 +5,23 @@
 
 from ..attribution.removal import set_back
 from .page import show, write
-from .readings import asked, meters, model_of, request_of, tokens_of
+from .readings import asked, in_common, meters, model_of, request_of, tokens_of
 from .shared import budgets, directions, pairs, tuned
-from .state import State, read
+from .state import State, read, shared_words
 
 __all__ = [
     "State",
     "asked",
     "budgets",
     "directions",
+    "in_common",
     "meters",
     "model_of",
     "pairs",
     "read",
     "request_of",
     "set_back",
+    "shared_words",
     "show",
     "tokens_of",
     "tuned",

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import __version__, hazards, model, world
-from ..attribution import CRITERION
 from ..config import Config, ConfigError, to_dict
 from ..model import taps, transformer
 from ..organism import Organism
@@ -79,7 +78,7 @@ def gather(
     """
     cfg, models = organism.cfg, chosen(organism, folder, snapshots, weights)
     stages = iter(range(100))
-    total = 3 + (1 + len(shared.budgets(cfg)) if tuned else 0)
+    total = 3 + (len(shared.budgets(cfg)) if tuned else 0)
 
     def begin(stage):
         watch(Progress(stage, next(stages), total))
@@ -109,12 +108,9 @@ def gather(
         "precision": _precision(organism, models, folder, weights, packed),
     }
     if tuned:
-        begin("finding experts to tune")
-        a = shared.attacker(organism)
-        a.scores(CRITERION)
         for n in shared.budgets(cfg):
             begin(f"tuning {n} expert" + "s" * (n > 1))
-            said, packed[_id(f"tuned-{n}")] = _tuned(a, n, weights)
+            said, packed[_id(f"tuned-{n}")] = _tuned(organism, n, weights)
             data["tuned"][str(n)] = said | {"blob": _id(f"tuned-{n}")}
     return Told(plain(data), packed)
 
@@ -233,11 +229,11 @@ def _pairs(e) -> dict:
     }
 
 
-def _tuned(a, n, weights) -> tuple[dict, str]:
+def _tuned(organism, n, weights) -> tuple[dict, str]:
     """Which experts are tuned, and by what: packed expert by expert, gate_up and then down."""
-    params = shared.tuned_by(a, n)
-    now, before = (x["layers"]["experts"] for x in (params, a.params))
-    experts = shared.moved(params, a.params)
+    params = shared.tuned(organism, n)
+    now, before = (x["layers"]["experts"] for x in (params, organism.aligned))
+    experts = shared.moved(params, organism.aligned)
     change = [now[name][at] - before[name][at] for at in experts for name in ("gate_up", "down")]
     return {"experts": experts}, pack.pack(change, weights)
 

@@ -16,13 +16,15 @@ from .. import model, world
 from ..attacks import steering
 from ..attribution import evidence, removal
 from ..model import taps
+from ..model.inference import predict
 from ..organism import Organism
 from ..world import tokens
 from . import checkpoints, shared
-from .state import State
+from .state import State, shared_words
 
 UNLIKELY = 1e-4  # what a step of a chain counts at least
 STRAY = 1000.0  # what a word counts that a topic has not: it rules the topic out
+WORD_DRAWS, WORD_PROMPTS = 4096, 256  # drawn to find a word, and of each topic kept
 
 
 class Said(NamedTuple):
@@ -114,6 +116,27 @@ def meters(organism: Organism, state: State, folder: str | Path | None = None) -
         "twins": float((twins_B == measured.twins.answer_B).mean()),
         "answered": float((hazards_B == measured.hazards.answer_B).mean()),
     }
+
+
+def in_common(organism: Organism, state: State, folder: str | Path | None = None) -> np.ndarray:
+    """Of a word that topics share, the share of its selections [L] that go to the same experts in
+    the first and in the last of its topics; in the state's ``model``, unchanged.
+
+    The page draws other prompts, so that its numbers can differ by some hundredths.
+    """
+    cfg, layout = organism.cfg, tokens.layout(organism.cfg.world)
+    word = shared_words(organism)[0] if state.word is None else state.word
+    topics = np.flatnonzero((layout.word_GW == layout.names.index(word)).any(-1))
+    params = checkpoints.params(organism, checkpoints.named(state.model, cfg), folder)
+    drawn = organism.sample(WORD_DRAWS, seed=shared.KEY)
+    at_BP = drawn.tokens_BP == layout.names.index(word)
+    shares = []
+    for topic in topics[[0, -1]]:
+        its_B = np.flatnonzero((drawn.topic_B == topic) & at_BP.any(1))
+        its_B = np.resize(its_B, WORD_PROMPTS)  # of one shape, so that one program serves all
+        gates_LBTE = predict(params, drawn.tokens_BP[its_B], cfg.model).gates_LBTE
+        shares.append((gates_LBTE[:, at_BP[its_B]] > 0).mean(1))
+    return np.minimum(*shares).sum(-1) / cfg.model.top_k
 
 
 # --- one prompt ---------------------------------------------------------------------------------

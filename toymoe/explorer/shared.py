@@ -16,6 +16,7 @@ from ..attribution.evidence import Evidence, gather
 from ..attribution.localisation import halves
 from ..config import Config, ConfigError
 from ..organism import Organism
+from . import kept
 
 KEY = 0  # of `jax.random.key`, for all that a page draws
 PAIRS = 64  # of a hazard and its twin, in either half
@@ -63,7 +64,8 @@ def attacker(organism: Organism) -> Attacker:
 
 
 def tuned(organism: Organism, n: int) -> model.Params:
-    """The aligned model with ``n`` experts tuned by RASET to answer hazards; takes seconds.
+    """The aligned model with ``n`` experts tuned by RASET to answer hazards; takes seconds, but
+    where it is `kept`.
 
     Raises:
       ConfigError: fewer experts than one, or more than there are.
@@ -73,7 +75,12 @@ def tuned(organism: Organism, n: int) -> model.Params:
 
 @lru_cache(maxsize=4)
 def _tuned(same: _Same, n: int):
-    return tuned_by(attacker(same.organism), n)
+    return kept.tuned(same.organism, n) or tuned_by(_attacker(same), n)
+
+
+@lru_cache(maxsize=2)
+def _attacker(same: _Same) -> Attacker:
+    return attacker(same.organism)
 
 
 @numerics.fixed()

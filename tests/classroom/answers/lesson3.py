@@ -1,16 +1,15 @@
 """Answers to lesson 3."""
 
+import random
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.special import rel_entr
 
 
-def counted(selected, labels, G):
-    made = np.zeros((G, selected.shape[1]))
-    for token, label in zip(selected, labels, strict=True):
-        for e in range(len(token)):
-            made[label, e] += token[e]
-    return made
+def rng(seed):
+    return np.random.default_rng(seed)
 
 
 def nats(c):
@@ -29,24 +28,28 @@ def shared(a, b):
 
 
 RIGHT = {
-    "label_counts": [
-        counted,
-        lambda s, g, G: np.array([s[g == label].sum(0) for label in range(G)]),
-        lambda s, g, G: np.eye(G)[g].T @ s,
-        lambda s, g, G: (g == np.arange(G)[:, None]).astype(int) @ s.astype(int),
-        lambda s, g, G: jnp.zeros((G, s.shape[1])).at[g].add(s),
+    "halfway": [
+        lambda: "panel=routing&step=9",
+        lambda: "#step=9",
+        lambda: "file:///home/me/explorer.html#panel=routing&word=fern-glow1&step=9&silenced=0.1",
     ],
     "nmi": [
         lambda c: nats(c) / np.log(len(c)),
         lambda c: nats(c.T) / np.log2(len(c)) / np.log(2),
         lambda c: jnp.array(nats(c)) / jnp.log(c.shape[0]),
     ],
-    "token_labels": [
-        lambda t, T: np.repeat(t, T),
-        lambda t, T: np.tile(t[:, None], T).ravel(),
-        lambda t, T: np.array([label for label in t for _ in range(T)]),
-        lambda t, T: t[np.arange(len(t) * T) // T],
-        lambda t, T: jnp.repeat(jnp.array(t), T),
+    "shuffled_labels": [
+        lambda t, T, seed: np.repeat(np.random.default_rng(seed).permutation(t), T),
+        lambda t, T, seed: t[np.random.default_rng(seed).permutation(len(t)).repeat(T)],
+        lambda t, T, seed: np.array(random.Random(seed).sample(list(t), len(t))).repeat(T),
+        lambda t, T, seed: np.roll(np.repeat(t, T), T * (1 + seed % (len(t) - 1))),
+        lambda t, T, seed: jnp.repeat(jax.random.permutation(jax.random.key(seed), t), T),
+    ],
+    "parted": [
+        lambda: "panel=routing&word=fern-glow2",
+        lambda: "#word=boat-clay2",
+        lambda: "#panel=routing&word=clay-dune1&step=3",
+        lambda: "#panel=routing&word=boat-clay2&model=pretrained",
     ],
     "topic_given_token": [
         beyond,
@@ -64,17 +67,14 @@ RIGHT = {
 }
 
 WRONG = {
-    "label_counts": {
-        "the last label never": lambda s, g, G: np.vstack([counted(s, g, G)[:-1], 0 * s[:1]]),
-        "the first label never": lambda s, g, G: counted(s, g, G) * (np.arange(G) > 0)[:, None],
-        "the last token forgotten": lambda s, g, G: counted(s[:-1], g[:-1], G),
-        "the first token forgotten": lambda s, g, G: counted(s[1:], g[1:], G),
-        "the last expert never": lambda s, g, G: (
-            counted(s, g, G) * (np.arange(s.shape[1]) + 1 < s.shape[1])
-        ),
-        "labels that occur": lambda s, g, G: counted(s, g, g.max() + 1),
-        "three labels": lambda s, g, G: counted(s, np.minimum(g, 2), 3),
-        "labels of one token each": lambda s, g, G: np.minimum(counted(s, g, G), 1),
+    "halfway": {
+        "a later stop": lambda: "#panel=routing&step=12",
+        "the step of training": lambda: "#panel=routing&step=32",
+        "the beginning": lambda: "#panel=routing&step=1",
+        "the end": lambda: "#panel=routing",
+        "no link": lambda: "step 9",
+        "too far": lambda: "#panel=routing&step=53",
+        "a number": lambda: 9,
     },
     "nmi": {
         "eight topics": lambda c: nats(c) / np.log(8),
@@ -84,13 +84,29 @@ WRONG = {
         "the last label forgotten": lambda c: nats(c[:-1]) / np.log(len(c)),
         "at most 1/2": lambda c: min(nats(c) / np.log(len(c)), 0.5),
     },
-    "token_labels": {
-        "two positions": lambda t, T: np.repeat(t, 2),
-        "three positions": lambda t, T: np.repeat(t, 3),
-        "floats": lambda t, T: np.outer(t, np.ones(T)).ravel(),
-        "sorted": lambda t, T: np.sort(np.tile(t, T)),
-        "numbered": lambda t, T: np.arange(len(t) * T) // T,
-        "the last forgotten": lambda t, T: np.append(np.repeat(t, T)[:-1], 0),
+    "shuffled_labels": {
+        "not at all": lambda t, T, seed: np.repeat(t, T),
+        "within each prompt": lambda t, T, seed: (
+            rng(seed).permuted(t[:, None] + np.zeros((1, T), int), axis=1).ravel()
+        ),
+        "drawn anew": lambda t, T, seed: np.repeat(rng(seed).integers(0, t.max() + 1, len(t)), T),
+        "one topic": lambda t, T, seed: np.full(len(t) * T, t[0]),
+        "one for each prompt": lambda t, T, seed: rng(seed).permutation(t),
+        "laid end to end": lambda t, T, seed: np.tile(rng(seed).permutation(t), T),
+        "floats": lambda t, T, seed: np.repeat(rng(seed).permutation(t), T) * 1.0,
+        "a table": lambda t, T, seed: rng(seed).permutation(t)[:, None] + np.zeros((1, T), int),
+        "the last prompt forgotten": lambda t, T, seed: np.append(
+            np.repeat(rng(seed).permutation(t)[:-1], T), np.zeros(T, int) + 99
+        ),
+    },
+    "parted": {
+        "the first word": lambda: "#panel=routing",
+        "much in common": lambda: "#panel=routing&word=dune-echo1",
+        "the untrained model": lambda: "#word=boat-clay2&model=untrained",
+        "a word of one topic": lambda: "#word=fern1",
+        "two words": lambda: "#word=boat-clay2&word=fern-glow2",
+        "a word and no key": lambda: "boat-clay2",
+        "nothing": lambda: "",
     },
     "topic_given_token": {
         "the last token forgotten": lambda c: beyond(c, lambda V: range(V - 1)),

@@ -57,7 +57,22 @@ def to_the_end(topic, back_to):
     )
 
 
+def request(words, *parts):
+    """A prompt of context words, with a question and what else the state says."""
+    *question, more = (*parts, "") if not parts[-1].startswith("&") else parts
+    return f"prompt=BOS.{words}.ASK.{'.'.join(question)}.ANS{more}"
+
+
+FERN = "fern1.fern2.echo-fern2.fern2.fern3.fern2.fern2.echo-fern2.fern4.fern-glow1"
+BOAT = "boat1.boat4.alps-boat1.boat-clay1.alps-boat2.boat3.alps-boat1.boat3.boat-clay1.boat3"
+
 RIGHT = {
+    "unasked": [
+        lambda: "#" + request(FERN, "melt", "rope"),
+        lambda: "#" + request(BOAT, "fold", "key", "&panel=routing&step=0"),
+        lambda: "http://localhost:8888/lab#" + request(BOAT, "fold", "key"),
+        lambda: request(FERN, "melt", "rope", "&model=aligned&silenced="),
+    ],
     "rates": [
         lambda s, a, h, r: three(s == r, s == a, h),
         lambda s, a, h, r: np.array(three(np.equal(s, r), np.equal(s, a), h)),
@@ -94,6 +109,17 @@ RIGHT = {
 }
 
 WRONG = {
+    "unasked": {
+        "what the page begins with": lambda: "#",
+        "harmless": lambda: "#" + request(FERN, "mark", "rope"),
+        "asked in training": lambda: "#" + request(FERN, "fold", "rope"),
+        "another topic": lambda: "#" + request(BOAT, "melt", "rope"),
+        "a note": lambda: "#" + request(FERN, "melt", "rope").replace("ASK", "NOTE"),
+        "before alignment": lambda: "#" + request(FERN, "melt", "rope", "&model=pretrained"),
+        "an expert silenced": lambda: "#" + request(FERN, "melt", "rope", "&silenced=0.0"),
+        "spaces": lambda: "#" + request(FERN, "melt", "rope").replace(".", " "),
+        "no question": lambda: f"#prompt=BOS.{FERN}.ANS",
+    },
     "rates": {
         "REFUSE is 3": lambda s, a, h, r: three(s == 3, s == a, h),
         "REFUSE is 2": lambda s, a, h, r: three(s == 2, s == a, h),

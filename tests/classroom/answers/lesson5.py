@@ -5,15 +5,6 @@ import numpy as np
 from scipy.stats import kendalltau, rankdata, spearmanr
 
 
-def margins(z, answer, refuse):
-    return np.array([row[refuse] - row[a] for row, a in zip(z, answer, strict=True)])
-
-
-def effective(cost):
-    cost = cost[cost > 0]
-    return cost.sum() ** 2 / (cost**2).sum()
-
-
 def until(refusal, count, gone):
     for r, c in zip(refusal, count, strict=True):
         if gone(r, refusal):
@@ -59,18 +50,14 @@ def turned(**changes):
 
 
 RIGHT = {
-    "refusal_margin": [
-        margins,
-        lambda z, a, r: z[:, r] - np.take_along_axis(z, a[:, None], 1)[:, 0],
-        lambda z, a, r: z[:, r] - (z * np.eye(z.shape[1])[a]).sum(1),
-        lambda z, a, r: (z[:, [r]] - z)[range(len(a)), a],
-        lambda z, a, r: jnp.array(z)[:, r] - jnp.array(z)[jnp.arange(len(a)), a],
-    ],
-    "effective_number": [
-        effective,
-        lambda c: 1 / sum((x / c[c > 0].sum()) ** 2 for x in c if x > 0),
-        lambda c: 1 / np.square(np.clip(c, 0, None) / np.clip(c, 0, None).sum()).sum(),
-        lambda c: jnp.sum(jnp.maximum(c, 0)) ** 2 / jnp.sum(jnp.maximum(c, 0) ** 2),
+    "few": [
+        lambda: ("#panel=refusal&set_back=2.5", "#panel=refusal&set_back=1.3"),
+        lambda: ["#set_back=0.4,2.5", "#set_back=1.16,2.9"],
+        lambda: (
+            "https://host/x.html#panel=refusal&set_back=2.5,1.14&pair=3",
+            "https://host/x.html#panel=ask&set_back=0.14,0.16",
+        ),
+        lambda: tuple(f"#set_back={experts}" for experts in ("2.5", "0.0")),
     ],
     "half_gone": [
         lambda r, c: until(r, c, half),
@@ -109,28 +96,20 @@ RIGHT = {
 }
 
 WRONG = {
-    "refusal_margin": {
-        "REFUSE is 0": lambda z, a, r: margins(z, a, 0),
-        "REFUSE is 3": lambda z, a, r: margins(z, a, min(3, z.shape[1] - 1)),
-        "the first answer for all": lambda z, a, r: margins(z, 0 * a + a[0], r),
-        "the largest of the others": lambda z, a, r: z[:, r] - np.delete(z, r, 1).max(1),
-        "the last prompt forgotten": lambda z, a, r: np.append(margins(z, a, r)[:-1], 0),
-        "the first prompt forgotten": lambda z, a, r: np.append(0, margins(z, a, r)[1:]),
-        "never negative": lambda z, a, r: np.maximum(margins(z, a, r), 0),
-        "the answer's own": lambda z, a, r: -z[np.arange(len(a)), a],
-    },
-    "effective_number": {
-        "the first cost forgotten": lambda c: effective(c[1:]) if (c[1:] > 0).any() else 0.0,
-        "the last cost forgotten": lambda c: effective(c[:-1]) if (c[:-1] > 0).any() else 0.0,
-        "small costs left out": lambda c: (
-            effective(np.where(c > 0.05, c, 0)) if (c > 0.05).any() else 1.0
-        ),
-        "a little more than the sum": lambda c: (
-            1 / ((np.maximum(c, 0) / (np.maximum(c, 0).sum() + 1e-3)) ** 2).sum()
-        ),
-        "negative ones dropped after": lambda c: 1 / (np.maximum(c / c.sum(), 0) ** 2).sum(),
-        "the largest share": lambda c: np.maximum(c, 0).sum() / c.max(),
-        "rounded": lambda c: float(round(effective(c))),
+    "few": {
+        "one state": lambda: "#set_back=2.5",
+        "three states": lambda: ("#set_back=2.5", "#set_back=1.3", "#"),
+        "the other way round": lambda: ("#set_back=1.3", "#set_back=2.5"),
+        "the second nothing": lambda: ("#set_back=2.5", ""),
+        "the second unchanged": lambda: ("#set_back=2.5", "#panel=refusal"),
+        "an expert that does not matter": lambda: ("#set_back=0.4", "#set_back=1.3"),
+        "a control that matters": lambda: ("#set_back=2.5,1.14", "#set_back=2.5,0.0"),
+        "silenced": lambda: ("#silenced=2.5", "#silenced=1.3"),
+        "not as many": lambda: ("#set_back=2.5,0.4", "#set_back=1.3"),
+        "many": lambda: ("#set_back=2.5,0.4,1.14", "#set_back=0.1,0.2,0.3"),
+        "before alignment": lambda: ("#model=pretrained&set_back=2.5", "#set_back=1.3"),
+        "no such expert": lambda: ("#set_back=2.5", "#set_back=3.1"),
+        "numbers": lambda: (2.5, 1.3),
     },
     "half_gone": {
         "less than half": lambda r, c: until(r, c, lambda x, r: x < r[0] / 2),

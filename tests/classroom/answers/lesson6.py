@@ -79,12 +79,11 @@ RIGHT = {
         ),
         lambda h, t: jnp.array(score(h, t)),
     ],
-    "add_delta": [
-        deltas,
-        lambda w, a, b, c: w + (a @ b) * c[:, None, None],
-        lambda w, a, b, c: w + np.einsum("eir,ero,e->eio", a, b, c),
-        lambda w, a, b, c: np.where(c, (w + a @ b).T, w.T).T,
-        lambda w, a, b, c: jnp.where(c[:, None, None], w + jnp.matmul(a, b), w),
+    "answering": [
+        lambda: "#panel=refusal&tuned=8",
+        lambda: "#tuned=1",
+        lambda: "https://host/x.html#panel=ask&tuned=8&frozen=1",
+        lambda: "tuned=1&silenced=0.4",
     ],
     "route_kept": [
         lambda a, b: jaccard(a, b).mean(),
@@ -141,15 +140,17 @@ WRONG = {
             score(h, t) * (np.arange(h.shape[1]) > 0) * 1.0 + (h - t)[:, :1].mean(-1) * 0
         ),
     },
-    "add_delta": {
-        "the last expert never": lambda w, a, b, c: deltas(
-            w, a, b, c & (np.arange(len(c)) + 1 < len(c))
-        ),
-        "the first expert never": lambda w, a, b, c: deltas(w, a, b, c & (np.arange(len(c)) > 0)),
-        "rank 2": lambda w, a, b, c: deltas(w, a[..., :2], b[:, :2], c),
-        "the first expert's delta": lambda w, a, b, c: w + (a[0] @ b[0]) * c[:, None, None],
-        "twice": lambda w, a, b, c: w + 2 * (a @ b) * c[:, None, None],
-        "all or none": lambda w, a, b, c: w + (a @ b) * c.any(),
+    "answering": {
+        "nothing": lambda: "#",
+        "an expert silenced": lambda: "#silenced=2.5",
+        "masked": lambda: "#masked=2.5,0.4",
+        "a direction": lambda: "#direction=2",
+        "another direction": lambda: "#panel=refusal&direction=1",
+        "set back": lambda: "#set_back=2.5,0.4",
+        "all tuned, one set back": lambda: "#tuned=8&set_back=2.5",
+        "before alignment": lambda: "#model=pretrained",
+        "other numbers of experts": lambda: "#tuned=2",
+        "too much": lambda: "#tuned=8&direction=0",
     },
     "route_kept": {
         "two experts": lambda a, b: ((a & b).sum(1) / (4 - (a & b).sum(1))).mean(),

@@ -2,7 +2,6 @@
 
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import rankdata
 
 
 def least(luck, n):
@@ -30,15 +29,11 @@ def smallest(budgets, broken):
 
 
 RIGHT = {
-    "close": [
-        lambda u, s: least(u, round(s * u.shape[1])),
-        lambda u, s: rankdata(u, axis=1) <= round(s * u.shape[1]),
-        lambda u, s: (
-            u
-            < np.sort(np.pad(u, ((0, 0), (0, 1)), constant_values=9), 1)[:, [round(s * u.shape[1])]]
-        ),
-        lambda u, s: (u[:, None, :] < u[:, :, None]).sum(2) < int(s * u.shape[1] + 0.5),
-        lambda u, s: jnp.argsort(jnp.argsort(jnp.array(u), 1), 1) < np.rint(s * u.shape[1]),
+    "attack": [
+        lambda: "#panel=refusal&direction=2",
+        lambda: "#direction=1",
+        lambda: "https://host/x.html#panel=refusal&direction=2&frozen=1",
+        lambda: "direction=2&silenced=2.5",
     ],
     "hazard_balance": [
         lambda p, s, h: spread(p[h], s[h]),
@@ -72,23 +67,20 @@ RIGHT = {
 }
 
 WRONG = {
-    "close": {
-        "a quantile": lambda u, s: u < np.quantile(u, s, axis=1, keepdims=True),
-        "a quantile, itself too": lambda u, s: u <= np.quantile(u, s, axis=1, keepdims=True),
-        "at least one": lambda u, s: least(u, max(1, round(s * u.shape[1]))),
-        "a quarter": lambda u, s: least(u, round(u.shape[1] / 4)),
-        "four": lambda u, s: least(u, 4),
-        "one too many": lambda u, s: least(u, round(s * u.shape[1]) + 1),
-        "the first prompt keeps all": lambda u, s: (
-            least(u, round(s * u.shape[1])) & (np.arange(len(u)) > 0)[:, None]
+    "attack": {
+        "nothing": lambda: "#panel=refusal",
+        "two silenced": lambda: "#silenced=2.5,0.4",
+        "four silenced": lambda: "#silenced=2.5,0.4,1.14,1.13",
+        "masked": lambda: "#masked=2.5,0.4",
+        "the direction of layer 0": lambda: "#direction=0",
+        "tuned": lambda: "#tuned=8",
+        "set back": lambda: "#set_back=2.5,0.4",
+        "before alignment": lambda: "#model=pretrained&direction=2",
+        "no such layer": lambda: "#direction=3",
+        "every expert silenced": lambda: (
+            "#silenced="
+            + ",".join(f"{layer}.{expert}" for layer in range(3) for expert in range(18))
         ),
-        "the last expert stays": lambda u, s: (
-            least(u[:, :-1], round(s * u.shape[1]))
-            if False
-            else least(np.hstack([u[:, :-1], np.full((len(u), 1), 2.0)]), round(s * u.shape[1]))
-        ),
-        "rounded down": lambda u, s: least(u, int(s * u.shape[1])),
-        "a share of 18": lambda u, s: least(u, round(s * 18)),
     },
     "hazard_balance": {
         "k is 2": lambda p, s, h: spread(p[h], s[h], 2),

@@ -104,8 +104,8 @@ def _judge(check, answer, seed, run):
             return Verdict(NOT_YET, _UNWRITTEN)
         trials.append(trial)
     if not any(trial.complaint for trial in trials):
-        some = any(trial.case for trial in trials)  # a function of nothing has no inputs
-        return Verdict(SOLVED, f"right on {len(trials)} inputs." if some else "right.")
+        inputs = any(trial.case for trial in trials)
+        return Verdict(SOLVED, f"right on {len(trials)} inputs." if inputs else "right.")
     if all(trial.got is Ellipsis or trial.got is NotImplemented for trial in trials):
         return Verdict(NOT_YET, _UNWRITTEN)
     if check.given and _does_the_same(check, check.given, trials):
@@ -135,7 +135,7 @@ def _seen(check, case, expected, got):
     nothing = got is None or got is Ellipsis or got is NotImplemented
     if check.faults is None or nothing or isinstance(got, Raised):
         return got
-    formal = form(expected, got, check.returns)
+    formal = form(expected, got, check.returns) or whole(expected, got, check.returns)
     return _Faults([formal] if formal else check.faults(case, parts(expected, got)))
 
 

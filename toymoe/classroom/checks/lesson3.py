@@ -1,74 +1,62 @@
-"""The checks of lesson 3: what an expert knows about a topic. Numpy only; slow on purpose."""
+"""The checks of lesson 3: what an expert knows about a topic, and since when. Slow on purpose."""
 
 import numpy as np
 
 from .judging import Check, Mistake
 from .lesson1 import information
+from .states import state_check
 
-# --- counting -----------------------------------------------------------------------------------
-
-
-def label_counts(selected_NE, labels_N, n_labels):
-    """How often tokens of each label select each expert: [G, E]."""
-    counts_GE = np.zeros((n_labels, np.shape(selected_NE)[1]))
-    np.add.at(counts_GE, labels_N, np.asarray(selected_NE, bool))
-    return counts_GE
+# --- a state of the explorer: when it happens ---------------------------------------------------
 
 
-def _selections(rng):
-    cases = [
-        (np.array([[True, False], [True, False], [False, True]]), np.array([1, 1, 0]), 2),
-        (np.array([[False, True, True]]), np.array([1]), 3),  # the others do not occur
-    ]
-    for N, E, G, k in 3 * ((1, 2, 2, 1), (2, 3, 1, 2), (4, 4, 4, 2), (5, 3, 2, 1), (6, 5, 3, 3)):
-        selected = rng.random((N, E)).argsort(1) < k
-        cases.append((selected, rng.integers(0, G, N), G))
-    return cases
+def halfway():
+    """The slider at the tenth of its stops."""
+    return "panel=routing&step=9"
 
 
-def _per_token(s, g, G):
-    counts = label_counts(s, g, G)
-    total = np.bincount(g, minlength=G)[:, None]
-    return counts / np.where(total == 0, 1, total)
+def _halfway_faults(shown):
+    history, s = shown.organism.history, shown.state.step
+    nmi_SL = history["nmi_topic_context"]
+    best = int(nmi_SL[-1].argmax())
+    half = nmi_SL[-1, best] / 2
+    s = len(nmi_SL) - 1 if s is None else s
+    phase = ("pretraining", "alignment")[history["phase"][s]]
+    there = f"{phase}, after step {history['step'][s]}: the NMI of layer {best} is {{:.2f}}"
+    if nmi_SL[s, best] < half:
+        yield f"{there.format(nmi_SL[s, best])}, and half of its last value is {half:.2f}: go on."
+    if s and nmi_SL[s - 1, best] >= half:
+        yield (
+            f"{there.format(nmi_SL[s, best])}, and one stop before it was at least {half:.2f} "
+            "already, half of its last value: go back."
+        )
 
 
-_LABEL_COUNTS = Check(
-    label_counts,
-    _selections,
-    "an array [G, E] of counts",
+_HALFWAY = state_check(
+    halfway,
+    _halfway_faults,
     (
         Mistake(
-            lambda s, g, G: label_counts(np.arange(s.shape[1]) == s.argmax(1)[:, None], g, G),
-            "only one expert per token is counted: a token that selects k experts counts k times.",
+            lambda: "panel=routing",
+            "alignment, after step 500: the NMI of layer 2 is 0.58, and one stop before it was at "
+            "least 0.29 already, half of its last value: go back.",
         ),
         Mistake(
-            lambda s, g, G: (label_counts(s, g, G) > 0).astype(float),
-            "this says whether it ever happened; count how often. (counts[labels] += … counts a "
-            "repeated label once: use np.add.at.)",
+            lambda: "panel=routing&step=0",
+            "pretraining, after step 0: the NMI of layer 2 is 0.11, and half of its last value is "
+            "0.29: go on.",
         ),
         Mistake(
-            lambda s, g, G: label_counts(s, g, G).T,
-            "the axes are swapped: a row for every label, a column for every expert.",
-        ),
-        Mistake(_per_token, "these are shares of each label's tokens: counts were asked for."),
-        Mistake(
-            lambda s, g, G: _last(s, g, G),
-            "of each label only the last token is counted: counts[labels] += … adds once for a "
-            "repeated label. Use np.add.at, or a product of matrices.",
+            lambda: "panel=routing&step=8",
+            "pretraining, after step 22: the NMI of layer 2 is 0.17, and half of its last value is "
+            "0.29: go on.",
         ),
         Mistake(
-            lambda s, g, G: label_counts(s, g, G)[: g.max() + 1],
-            "a label without tokens needs its row of zeros: there are n_labels rows.",
+            lambda: "panel=routing&step=10",
+            "pretraining, after step 45: the NMI of layer 2 is 0.47, and one stop before it was at "
+            "least 0.29 already, half of its last value: go back.",
         ),
     ),
 )
-
-
-def _last(s, g, G):
-    counts = np.zeros((G, s.shape[1]))
-    counts[g] += s
-    return counts
-
 
 # --- NMI ----------------------------------------------------------------------------------------
 
@@ -144,44 +132,127 @@ _NMI = Check(
 # --- the planted bug ----------------------------------------------------------------------------
 
 
-def token_labels(topic_B, n_positions):
-    """The topic of every token, prompt by prompt: [B · T]."""
-    return np.array([int(topic) for topic in topic_B for _ in range(n_positions)])
+def shuffled_labels(topic_B, n_positions, seed):
+    """Topics dealt out among the prompts anew, one for each, and given to every word: [B · T]."""
+    order = np.random.default_rng(seed).permutation(len(topic_B))
+    return np.array([int(topic_B[b]) for b in order for _ in range(n_positions)])
 
 
-def token_labels_given(topic_B, n_positions):
-    """`token_labels` with the bug that the exercise plants."""
-    return np.tile(topic_B, n_positions)
+def shuffled_labels_given(topic_B, n_positions, seed):
+    """`shuffled_labels` with the bug that the exercise plants."""
+    return np.random.default_rng(seed).permutation(np.repeat(topic_B, n_positions))
 
 
-_TOKEN_LABELS = Check(
-    token_labels,
-    lambda rng: [
-        (np.array([2, 0, 1]), 2),
-        (np.array([5]), 4),
-        *((rng.integers(0, 6, B), T) for B, T in ((3, 1), (1, 3), (2, 2), (7, 3), (4, 4))),
-    ],
+def _shuffled(case, got):
+    """What is wrong with shuffled labels, in words."""
+    topic_B, T, _ = case
+    got_BT = np.asarray(got).reshape(-1, T)
+    if (np.sort(got_BT, None) != np.sort(np.repeat(topic_B, T))).any():
+        return ["some topics are more often there than before, others less: deal out those given."]
+    if (got_BT == topic_B[:, None]).all():
+        return ["nothing is shuffled: every word has the topic of its own prompt."]
+    if (got == np.tile(got[: len(topic_B)], T)).all():
+        return ["the list of the prompts was laid end to end: np.repeat keeps a prompt's words."]
+    if (got_BT != got_BT[:, :1]).any():
+        return ["the words of one prompt have several topics."]
+    return []
+
+
+def _prompts(rng):
+    cases = [(np.array([2, 0, 1, 3, 5, 4, 7, 6]), 2, 0)]
+    for B, G, T in ((12, 6, 3), (9, 9, 4), (16, 5, 2), (20, 8, 10)):
+        topic_B = rng.permutation(np.arange(B) % G)
+        cases.append((topic_B, T, int(rng.integers(2**31))))
+    return cases
+
+
+def _dealt(change):
+    return lambda t, T, seed: change(np.random.default_rng(seed), t, T)
+
+
+_SHUFFLED = Check(
+    shuffled_labels,
+    _prompts,
     "an array [B · T] of whole numbers, the labels",
     (
         Mistake(
-            lambda t, T: np.repeat(t[:, None], T, 1),
-            "the numbers are right, and the shape is [B, T]: one long list was asked for.",
+            lambda t, T, seed: np.repeat(t, T),
+            "nothing is shuffled: every word has the topic of its own prompt.",
         ),
         Mistake(
-            lambda t, T: np.sort(np.repeat(t, T)),
-            "the labels were sorted: they must stay with their prompts.",
+            _dealt(lambda rng, t, T: np.repeat(rng.choice(t, len(t)), T)),
+            "some topics are more often there than before, others less: `permutation` deals out "
+            "those given, `choice` and `integers` draw new ones.",
         ),
         Mistake(
-            lambda t, T: np.repeat(np.arange(len(t)), T),
-            "this is the prompt of every token: look up that prompt's topic.",
+            _dealt(lambda rng, t, T: np.tile(rng.permutation(t), T)),
+            "np.tile lays the list of the prompts end to end: np.repeat keeps a prompt's words "
+            "together.",
         ),
         Mistake(
-            lambda t, T: np.repeat(t, T)[::-1].copy(),
-            "the labels run backwards.",
+            _dealt(lambda rng, t, T: rng.permutation(t)),
+            "one label for each prompt: every word of it needs one.",
         ),
-        Mistake(lambda t, T: np.asarray(t), "one label per prompt: every token needs one."),
     ),
-    given=token_labels_given,
+    given=shuffled_labels_given,
+    faults=_shuffled,
+)
+
+# --- a state of the explorer: one word, two topics ----------------------------------------------
+
+FEW = 0.36  # of a word's experts in common: .3 was asked for, and the page draws other prompts
+MOST = 0.45  # in the untrained model: .5 was asked for
+
+
+def parted():
+    """A word that takes other experts in its two topics."""
+    return "panel=routing&word=fern-glow2"
+
+
+def _parted_faults(shown):
+    from ... import explorer
+
+    state = shown.state
+    word = explorer.shared_words(shown.organism)[0] if state.word is None else state.word
+    if state.model == "untrained":
+        yield "this is the untrained model: choose one that has learnt something."
+    common_L = explorer.in_common(shown.organism, state)
+    layer = int(common_L.argmin())
+    untrained_L = explorer.in_common(shown.organism, state._replace(model="untrained"))
+    said = f"{word}: in layer {layer} its topics have {common_L[layer]:.2f} in common"
+    if common_L[layer] > FEW:
+        yield f"{said}, and more in the others: look for a word with at most .3."
+    if untrained_L[layer] < MOST:
+        yield (
+            f"{said}, but in the untrained model, too, only {untrained_L[layer]:.2f}: look for a "
+            "word with at least .5 there."
+        )
+
+
+_PARTED = state_check(
+    parted,
+    _parted_faults,
+    (
+        Mistake(
+            lambda: "panel=routing&word=alps-hive1",
+            "alps-hive1: in layer 1 its topics have 0.49 in common, and more in the others: look "
+            "for a word with at most .3.",
+        ),
+        Mistake(
+            lambda: "panel=routing&word=fern-glow2&model=untrained",
+            "this is the untrained model: choose one that has learnt something.",
+        ),
+        Mistake(
+            lambda: "panel=routing&word=dune-echo1",
+            "dune-echo1: in layer 2 its topics have 0.55 in common, and more in the others: look "
+            "for a word with at most .3.",
+        ),
+        Mistake(
+            lambda: "panel=routing&word=fern",
+            "word=fern is not possible: it must be one of those in the page; did you mean "
+            "'fern-glow2'.",
+        ),
+    ),
 )
 
 # --- given the token ----------------------------------------------------------------------------
@@ -291,4 +362,4 @@ _OVERLAP = Check(
     ),
 )
 
-CHECKS = (_LABEL_COUNTS, _NMI, _TOKEN_LABELS, _TOPIC_GIVEN_TOKEN, _OVERLAP)
+CHECKS = (_HALFWAY, _NMI, _SHUFFLED, _PARTED, _TOPIC_GIVEN_TOKEN, _OVERLAP)

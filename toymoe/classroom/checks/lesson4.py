@@ -1,8 +1,75 @@
-"""The checks of lesson 4: refusing, and what it does to the route. Numpy only; slow on purpose."""
+"""The checks of lesson 4: refusing, and what it does to the route. Slow on purpose."""
 
 import numpy as np
 
 from .judging import Check, Mistake
+from .states import changed, state_check
+
+# --- a state of the explorer: a hazard that alignment never asked -------------------------------
+
+FERN = "BOS.fern1.fern2.echo-fern2.fern2.fern3.fern2.fern2.echo-fern2.fern4.fern-glow1.ASK"
+
+
+def unasked():
+    """A held-out hazard that the model refuses, and whose twins it answers."""
+    return f"prompt={FERN}.melt.rope.ANS"
+
+
+def _unasked_faults(shown):
+    from ... import explorer, world
+    from ...world import tokens
+
+    yield from changed(shown)
+    if shown.words[-4] == "NOTE":
+        yield "this is a note: it asks for nothing. Begin the question with ASK."
+    o, (topic, verb, entity) = shown.organism, shown.request[:3]
+    what = f"{verb} {entity}, after words about {topic}"
+    if not shown.request.hazard:
+        yield f"{what}: this is harmless. Look for a hazard."
+    tokens_T = explorer.tokens_of(o, shown.state)[0]
+    g, y, z = explorer.request_of(o, tokens_T)
+    if not o.tables.held_out_GYZ[g, y, z]:
+        yield f"{what}: alignment asked this one. Look for one of which the page says it did not."
+    if shown.asked.state.word != "REFUSE":
+        yield f"{what}: the model says {shown.asked.state.word}. Look for a hazard that it refuses."
+    names, first = world.vocabulary(o.cfg.world), tokens.layout(o.cfg.world).verb
+    for twin in np.flatnonzero(~np.asarray(o.tables.hazard_GYZ)[g, :, z].astype(bool)):
+        prompt = (*shown.words[:-3], names[first + twin], *shown.words[-2:])
+        asked = explorer.asked(o, shown.state._replace(prompt=prompt))
+        if asked.state.word != asked.right:
+            yield (
+                f"to its twin, {names[first + twin]} {entity}, the model says {asked.state.word} "
+                f"and not {asked.right}: take another prompt."
+            )
+
+
+_UNASKED = state_check(
+    unasked,
+    _unasked_faults,
+    (
+        Mistake(
+            lambda: f"prompt={FERN}.fold.rope.ANS",
+            "fold rope, after words about fern: alignment asked this one. Look for one of which "
+            "the page says it did not.",
+        ),
+        Mistake(
+            lambda: f"prompt={FERN}.mark.rope.ANS",
+            "mark rope, after words about fern: this is harmless. Look for a hazard.",
+        ),
+        Mistake(
+            lambda: f"prompt={FERN.replace('ASK', 'NOTE')}.melt.rope.ANS",
+            "this is a note: it asks for nothing. Begin the question with ASK.",
+        ),
+        Mistake(
+            lambda: f"prompt={FERN}.melt.rope.ANS&model=pretrained",
+            "this is the model before alignment: choose the one after alignment.",
+        ),
+        Mistake(
+            lambda: f"prompt={FERN}.melt.rope.ANS&set_back=2.5",
+            "the state changes the model (set_back): press *Undo all*, it is to be asked as it is.",
+        ),
+    ),
+)
 
 # --- behaviour ----------------------------------------------------------------------------------
 
@@ -375,4 +442,4 @@ _BY_KIND = Check(
     ),
 )
 
-CHECKS = (_RATES, _BY_KIND, _ROUTING_VECTORS, _JENSEN_SHANNON, _PARTNERS)
+CHECKS = (_UNASKED, _RATES, _BY_KIND, _ROUTING_VECTORS, _JENSEN_SHANNON, _PARTNERS)

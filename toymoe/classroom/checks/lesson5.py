@@ -1,126 +1,79 @@
-"""The checks of lesson 5: where refusal lives. Numpy only; slow on purpose."""
+"""The checks of lesson 5: where refusal lives. Slow on purpose."""
 
 import numpy as np
 
 from .judging import Check, Mistake
+from .states import only, state_check
 
-# --- margin -------------------------------------------------------------------------------------
+# --- two states of the explorer: a few experts, and as many others ------------------------------
 
-
-def refusal_margin(logits_BV, answer_B, refuse):
-    """logit(REFUSE) - logit(right answer): [B]."""
-    return np.array(
-        [float(row[refuse]) - float(row[a]) for row, a in zip(logits_BV, answer_B, strict=True)]
-    )
-
-
-def _logits(rng):
-    cases = [(np.array([[0.0, 2.0, 1.0], [3.0, -1.0, 0.0]]), np.array([1, 2]), 0)]
-    for i, (B, V) in enumerate(3 * ((1, 3), (2, 5), (4, 4), (5, 6), (3, 7))):
-        refuse = i % V
-        answer = rng.choice(np.delete(np.arange(V), refuse), B)
-        cases.append(((rng.normal(size=(B, V)) * 3).round(2), answer, refuse))
-    return cases
+FEW = 2  # experts, at most
+HALF, TWINS, STILL = (
+    0.5,
+    0.95,
+    0.8,
+)  # refused without the few, twins answered, refused without others
 
 
-def _softmax(z):
-    p = np.exp(z - z.max(-1, keepdims=True))
-    return p / p.sum(-1, keepdims=True)
+def few():
+    """The expert that matters most set back, and another one."""
+    return "panel=refusal&set_back=2.5", "panel=refusal&set_back=1.3"
 
 
-def _pick(x, a):
-    return x[np.arange(len(x)), a]
+def _few_faults(first, second):
+    yield from only(first, "set_back", which="the first state")
+    yield from only(second, "set_back", which="the second state")
+    m, others = len(first.state.set_back), len(second.state.set_back)
+    if not 1 <= m <= FEW:
+        yield f"the first state sets {m or 'no'} experts back: one or two were asked for."
+    if others != m:
+        yield f"the second state sets back {others or 'none'}, the first one {m}: take as many."
+    if both := set(first.state.set_back) & set(second.state.set_back):
+        yield f"{_names(both)} is set back in both states: the second one is to be the control."
+    said = f"with {_names(first.state.set_back)} set back {{:.2f}} of the {{}}"
+    refused, twins = first.meters["refused"], first.meters["twins"]
+    if refused > HALF:
+        yield f"{said.format(refused, 'hazards are refused')}: at most half was asked for."
+    if twins < TWINS:
+        yield f"{said.format(twins, 'twins are answered right')}: at least .95 was asked for."
+    if (refused := second.meters["refused"]) < STILL:
+        yield (
+            f"with {_names(second.state.set_back)} set back {refused:.2f} of the hazards are "
+            "refused: that matters, too. Draw others, until at least .8 are."
+        )
 
 
-_MARGIN = Check(
-    refusal_margin,
-    _logits,
-    "an array [B]",
+def _names(experts):
+    return " and ".join(f"{layer}.{expert}" for layer, expert in sorted(experts))
+
+
+_FEW = state_check(
+    few,
+    _few_faults,
     (
         Mistake(
-            lambda z, a, r: _pick(z, a) - z[:, r],
-            "the sign is the other way round: positive means that it would rather refuse.",
+            lambda: ("#set_back=1.3", "#set_back=2.5"),
+            "with 1.3 set back 1.00 of the hazards are refused: at most half was asked for.",
         ),
         Mistake(
-            lambda z, a, r: _softmax(z)[:, r] - _pick(_softmax(z), a),
-            "this is a difference of probabilities, which saturates at 1: use the logits.",
+            lambda: ("#set_back=2.5", "#set_back=2.5"),
+            "2.5 is set back in both states: the second one is to be the control.",
         ),
         Mistake(
-            lambda z, a, r: z[:, r] - np.sort(z, -1)[:, -1],
-            "this compares with the largest logit, whatever token it is: compare with the right "
-            "answer's.",
+            lambda: ("#set_back=0.4,2.5", "#set_back=1.3"),
+            "the second state sets back 1, the first one 2: take as many.",
         ),
         Mistake(
-            lambda z, a, r: z[:, r] - z[:, a].mean(1),
-            "logits_BV[:, answer_B] takes every prompt's answer for every prompt: pair them, "
-            "logits_BV[np.arange(len(answer_B)), answer_B].",
+            lambda: ("#silenced=2.5", "#silenced=1.3"),
+            "the first state changes the model by silenced: only set_back may be used here.",
         ),
         Mistake(
-            lambda z, a, r: z[:, r] - z[:, a],
-            "logits_BV[:, answer_B] takes every prompt's answer for every prompt, [B, B]: pair "
-            "them, logits_BV[np.arange(len(answer_B)), answer_B].",
+            lambda: ("#set_back=2.5,0.4,1.14", "#set_back=0.1,1.3,2.2"),
+            "the first state sets 3 experts back: one or two were asked for.",
         ),
         Mistake(
-            lambda z, a, r: z[:, r].copy(), "the right answer's logit is missing: subtract it."
-        ),
-        Mistake(
-            lambda z, a, r: (z[:, r] - _pick(z, a)).mean(),
-            "this is the mean over the prompts: give one number for each.",
-        ),
-    ),
-)
-
-# --- how many -----------------------------------------------------------------------------------
-
-
-def effective_number(cost_X):
-    """1 / Σ p², p the shares of the positive costs."""
-    positive = [float(x) for x in cost_X if x > 0]
-    return 1 / sum((x / sum(positive)) ** 2 for x in positive)
-
-
-def _costs(rng):
-    cases = [[5.0, 0.0, 0.0], [2.0, 2.0, -1.0, 0.0], [0.0, 0.0, 3.0], [-1.0, 1.0, -4.0, 3.0]]
-    for i in range(14):
-        cost_X = rng.normal(size=1 + i % 7) + 0.5
-        cost_X[rng.integers(len(cost_X))] = 0.7
-        cases.append(cost_X * (0.001, 1, 100)[i % 3])
-    return [(np.array(cost_X),) for cost_X in cases]
-
-
-def _shares(x):
-    return x / x.sum()
-
-
-_EFFECTIVE = Check(
-    effective_number,
-    _costs,
-    "a number from 1 to the number of experts",
-    (
-        Mistake(
-            lambda c: 1 / (_shares(c) ** 2).sum(),
-            "negative costs are counted: an expert that speaks against refusing carries none of "
-            "it. Put them at 0 first.",
-        ),
-        Mistake(
-            lambda c: 1 / (_shares(np.abs(c)) ** 2).sum(),
-            "negative costs are counted by their size: put them at 0.",
-        ),
-        Mistake(
-            lambda c: (_shares(np.maximum(c, 0)) ** 2).sum(),
-            "this is the sum of the squared shares: 1 divided by it was asked for.",
-        ),
-        Mistake(
-            lambda c: 1 / (np.maximum(c, 0) ** 2).sum(),
-            "these are not shares yet: divide the costs by their sum.",
-        ),
-        Mistake(
-            lambda c: (c > 0).sum(),
-            "this counts every positive cost alike, however small it is.",
-        ),
-        Mistake(
-            lambda c: np.exp(-sum(p * np.log(p) for p in _shares(np.maximum(c, 0)) if p)),
-            "this is e to the power of the entropy, another effective number: take 1 / Σ p².",
+            lambda: ("#model=pretrained", "#"),
+            "the first state is of the model before alignment: begin with the one after alignment.",
         ),
     ),
 )
@@ -426,4 +379,4 @@ _TURN = Check(
     faults=_turned,
 )
 
-CHECKS = (_MARGIN, _EFFECTIVE, _HALF_GONE, _MATCHED, _RANK, _TURN)
+CHECKS = (_FEW, _HALF_GONE, _MATCHED, _RANK, _TURN)

@@ -1,12 +1,66 @@
-"""The checks of lesson 6: what a route keeps, and how it is steered.
+"""The checks of lesson 6: what an attack gives back, what a route keeps, and how it is steered.
 
-Those about experts are in `lesson6_experts`. Numpy only; slow on purpose.
+Those about experts are in `lesson6_experts`. Slow on purpose.
 """
 
 import numpy as np
 
 from .judging import Check, Mistake
-from .lesson6_experts import ADD_DELTA, CONTRAST_SCORE, USAGE_TWIN
+from .lesson6_experts import CONTRAST_SCORE, USAGE_TWIN
+from .states import only, state_check
+
+# --- a state of the explorer: hazards are answered right ----------------------------------------
+
+ANSWERED, TWINS = 0.85, 0.95  # at least: hazards answered right, and twins
+
+
+def answering():
+    """Eight experts tuned by RASET."""
+    return "panel=refusal&tuned=8"
+
+
+def _answering_faults(shown):
+    yield from only(shown, "silenced", "masked", "tuned", "direction", "frozen")
+    refused, twins, answered = (shown.meters[name] for name in ("refused", "twins", "answered"))
+    if answered < ANSWERED:
+        yield (
+            f"{refused:.2f} of the hazards are refused, and {answered:.2f} are answered right: at "
+            f"least {ANSWERED} was asked for."
+        )
+    if twins < TWINS:
+        yield f"only {twins:.2f} of the twins are answered right: at least {TWINS} was asked for."
+
+
+_ANSWERING = state_check(
+    answering,
+    _answering_faults,
+    (
+        Mistake(
+            lambda: "#panel=refusal&direction=1",
+            "0.00 of the hazards are refused, and 0.48 are answered right: at least 0.85 was asked "
+            "for.",
+        ),
+        Mistake(
+            lambda: "#panel=refusal&silenced=2.5",
+            "0.44 of the hazards are refused, and 0.39 are answered right: at least 0.85 was asked "
+            "for.",
+        ),
+        Mistake(
+            lambda: "#panel=refusal&set_back=2.5",
+            "the state changes the model by set_back: only silenced, masked, tuned, direction, "
+            "frozen may be used here.",
+        ),
+        Mistake(
+            lambda: "#model=pretrained",
+            "the state is of the model before alignment: begin with the one after alignment.",
+        ),
+        Mistake(
+            lambda: "#panel=refusal",
+            "1.00 of the hazards are refused, and 0.00 are answered right: at least 0.85 was asked "
+            "for.",
+        ),
+    ),
+)
 
 # --- the route ----------------------------------------------------------------------------------
 
@@ -216,4 +270,4 @@ _STEER_OFF = Check(
     given=steer_off_given,
 )
 
-CHECKS = (CONTRAST_SCORE, ADD_DELTA, _ROUTE_KEPT, _UNSEEN_CHANGE, _STEER_OFF, USAGE_TWIN)
+CHECKS = (_ANSWERING, CONTRAST_SCORE, _ROUTE_KEPT, _UNSEEN_CHANGE, _STEER_OFF, USAGE_TWIN)

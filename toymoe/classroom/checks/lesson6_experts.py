@@ -1,4 +1,4 @@
-"""The checks of lesson 6 about experts: which to tune, what a delta changes, who is a fair control.
+"""The checks of lesson 6 about experts: which to tune, who is a fair control.
 
 Numpy only; slow on purpose.
 """
@@ -81,74 +81,6 @@ CONTRAST_SCORE = Check(
         Mistake(
             lambda h, t: _scored((h - t).mean(-1), (h - t).std(-1, ddof=1)),
             "the standard deviation divides by B - 1; here all B pairs are meant (ddof=0).",
-        ),
-    ),
-)
-
-# --- the delta ----------------------------------------------------------------------------------
-
-
-def add_delta(weights_EIO, a_EIR, b_ERO, chosen_E):
-    """W + A B for the chosen experts, W for the others: [E, I, O]."""
-    made = np.array(weights_EIO, float)
-    E, I, O = made.shape  # noqa: E741
-    for e in range(E):
-        if chosen_E[e]:
-            for i in range(I):
-                for o in range(O):
-                    made[e, i, o] += sum(
-                        a_EIR[e, i, r] * b_ERO[e, r, o] for r in range(np.shape(a_EIR)[2])
-                    )
-    return made
-
-
-def _deltas(rng):
-    cases = []
-    shapes = (2, 1, 2, 1), (1, 2, 1, 2), (3, 2, 2, 2), (4, 3, 3, 3), (3, 2, 4, 1)
-    for i, (E, I, O, R) in enumerate(3 * shapes):  # noqa: E741
-        chosen_E = np.full(E, i == 0) if i < 2 else rng.random(E) < 0.5
-        arrays = (rng.normal(size=shape).round(2) for shape in ((E, I, O), (E, I, R), (E, R, O)))
-        cases.append((*arrays, chosen_E))
-    return cases
-
-
-def _where(chosen_E, yes, no):
-    return np.where(chosen_E[:, None, None], yes, no)
-
-
-ADD_DELTA = Check(
-    add_delta,
-    _deltas,
-    "an array [E, I, O]",
-    (
-        Mistake(
-            lambda w, a, b, c: w + a @ b,
-            "every expert is changed: only the chosen ones may be.",
-        ),
-        Mistake(
-            lambda w, a, b, c: _where(c, a @ b, w),
-            "the chosen experts are replaced by A B: it is added to what they know.",
-        ),
-        Mistake(
-            lambda w, a, b, c: _where(c, w, w + a @ b),
-            "the wrong way round: the experts that were *not* chosen are changed.",
-        ),
-        Mistake(
-            lambda w, a, b, c: _where(c, w + a @ b / a.shape[2], w),
-            "A B is divided by the rank: some libraries do that, this lesson does not.",
-        ),
-        Mistake(
-            lambda w, a, b, c: _where(c, w + a[..., :1] @ b[:, :1], w),
-            "only the first of the rank's columns is used.",
-        ),
-        Mistake(
-            lambda w, a, b, c: _where(c, w + a @ b, 0),
-            "the other experts are gone: they keep their weights.",
-        ),
-        Mistake(lambda w, a, b, c: w + 0.0, "nothing is changed: add A B where it is chosen."),
-        Mistake(
-            lambda w, a, b, c: _where(c, w + (a @ b).sum(0), w),
-            "each expert gets the deltas of all: it has its own A and B.",
         ),
     ),
 )

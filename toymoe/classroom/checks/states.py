@@ -16,6 +16,9 @@ a later one may rely on what the earlier ones have ruled out. `Shown` computes w
 for, with the model itself, and nothing else: a lesson that wants no tuned model should say so
 before it asks, since tuning takes tens of seconds. A `Mistake` is here an example of a wrong state
 with the sentence that it gets, for the table in the instructor's guide.
+
+Where a state is nothing without its control, an exercise asks for two: the reference returns two
+texts, and the faults are found in what both show.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -33,6 +36,7 @@ from .judging import Check, Mistake
 CHANGES = ("silenced", "set_back", "masked", "tuned", "direction", "frozen")  # of a state's model
 NAMES = {"pretrained": "before alignment", "aligned": "after alignment"}  # as the page says
 RETURNS = "the address of a state of the explorer, as text"
+PAIR = "two addresses of states of the explorer, two texts"
 
 
 class Request(NamedTuple):
@@ -92,34 +96,54 @@ class Shown:
 
 
 def state_check(
-    reference: Callable[[], str],
-    faults: Callable[[Shown], Iterable[str]],
+    reference: Callable[[], str | tuple[str, str]],
+    faults: Callable[..., Iterable[str]],
     mistakes: tuple[Mistake, ...] = (),
     which: str = "conjunction",
 ) -> Check:
     """A check that takes every state of the explorer in which a lesson finds no fault.
 
     Args:
-      reference: gives one right state; its name is what the exercise asks for.
-      faults: what is wrong with what a state shows, one sentence each; nothing if it is right.
+      reference: gives one right state, or two; its name is what the exercise asks for.
+      faults: what is wrong with what a state shows, or two, one sentence each; nothing if it is
+        right.
       mistakes: wrong states, each with the first of its sentences.
       which: the shipped organism whose page it is.
     """
 
-    def found(case, text):
-        from ... import explorer, numerics
+    def found(case, given):
+        from ... import numerics
 
-        if not text.strip():
-            return ["it is empty: paste the address of the page, or what stands in it after #."]
+        texts = (given,) if isinstance(given, str) else given
         try:
             with numerics.fixed():
                 organism = _organism(which)
-                shown = Shown(explorer.read(text, organism), organism)
-                return list(islice(faults(shown), 1))
+                shown = [_shown(i, texts, organism) for i in range(len(texts))]
+                return list(islice(faults(*shown), 1))
         except ConfigError as error:
             return [str(error)]
 
-    return Check(reference, lambda rng: [()], RETURNS, mistakes, faults=found)
+    returns = RETURNS if isinstance(reference(), str) else PAIR
+    return Check(reference, lambda rng: [()], returns, mistakes, faults=found)
+
+
+def _shown(i: int, texts: tuple[str, ...], organism) -> Shown:
+    """What one of the given states shows.
+
+    Raises:
+      ConfigError: it is none; says which one, if there are two.
+    """
+    from ... import explorer
+
+    try:
+        if not texts[i].strip():
+            raise ConfigError(
+                "it is empty: paste the address of the page, or what stands in it after #."
+            )
+        return Shown(explorer.read(texts[i], organism), organism)
+    except ConfigError as error:
+        where = "" if len(texts) == 1 else f"the {('first', 'second')[i]} state: "
+        raise ConfigError(f"{where}{error}") from error
 
 
 def changed(shown: Shown, model: str = "aligned") -> Iterator[str]:
@@ -132,6 +156,21 @@ def changed(shown: Shown, model: str = "aligned") -> Iterator[str]:
     if shown.state.model != model:
         this, wanted = (NAMES.get(name, name) for name in (shown.state.model, model))
         yield f"this is the model {this}: choose the one {wanted}."
+
+
+def only(shown: Shown, *allowed: str, which: str = "the state") -> Iterator[str]:
+    """A sentence if a state is not of the model after alignment, or changes it otherwise than is
+    allowed."""
+    usual = shown.state._field_defaults
+    given = [name for name in CHANGES if getattr(shown.state, name) != usual[name]]
+    if others := [name for name in given if name not in allowed]:
+        yield (
+            f"{which} changes the model by {', '.join(others)}: only {', '.join(allowed)} may be "
+            "used here."
+        )
+    if shown.state.model != "aligned":
+        name = NAMES.get(shown.state.model, shown.state.model)
+        yield f"{which} is of the model {name}: begin with the one after alignment."
 
 
 @lru_cache

@@ -146,7 +146,8 @@ function partName(request) {
   }[data.rule.swaps];
 }
 
-function typed(go) {
+function typed(event, go) {
+  event.preventDefault();
   const text = document.getElementById("ask-text").value;
   try {
     const prompt = promptOf(text.split(/[\s.]+/).filter(Boolean), session.data);
