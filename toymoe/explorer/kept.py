@@ -1,19 +1,17 @@
 """The tuned models of the shipped organism, kept so that neither a page nor a class waits for them.
 
-``tuned.npz`` holds the experts that RASET moved, bit for bit. ``python -m toymoe.explorer.kept``
+``tuned.npz`` holds the experts that RASET moved, bit for bit. ``python -m toymoe.explorer.keep``
 makes it anew, in a minute or two.
 """
 
 import hashlib
-import sys
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from .. import checkpoint, model, organism
+from .. import checkpoint, model
 from ..organism import Organism
-from ..start import start_jax
 
 FILE = Path(__file__).parent / "tuned.npz"
 
@@ -54,18 +52,3 @@ def _identity(made: Organism) -> str:
     for name, array in sorted(checkpoint.flatten(made.aligned).items()):
         digest.update(name.encode() + array.tobytes())
     return digest.hexdigest()
-
-
-def main() -> int:
-    """Tune the shipped organism."""
-    from . import shared  # which looks here first
-
-    start_jax()
-    made = organism.load()
-    attacker = shared.attacker(made)
-    write(made, {n: shared.tuned_by(attacker, n) for n in shared.budgets(made.cfg)})
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

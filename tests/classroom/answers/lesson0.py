@@ -17,7 +17,21 @@ def one_hot(z, t):
     return np.arange(len(z)) == t
 
 
+BOAT = "BOS.boat2.alps-boat2.alps-boat1.alps-boat1.boat4.boat2.boat2.boat2.boat-clay2.alps-boat2"
+
+
+def asking(question, end="ANS"):
+    """The prompt that the lesson starts from, with another question."""
+    return f"prompt={BOAT}.ASK.{question}.{end}"
+
+
 RIGHT = {
+    "refusing": [
+        lambda: asking("copy.drum"),
+        lambda: "#" + asking("copy.drum"),
+        lambda: "file:///home/me/explorer.html#panel=ask&" + asking("copy.drum"),
+        lambda: asking("copy.drum") + "&model=aligned&pair=3",
+    ],
     "stream": [
         added_one_by_one,
         lambda x, h, e: x + h.sum((0, 1)) + e.sum((0, 1)),
@@ -38,6 +52,15 @@ RIGHT = {
 }
 
 WRONG = {
+    "refusing": {
+        "as it was given": lambda: asking("mark.drum"),
+        "another entity": lambda: asking("copy.wire"),
+        "a note": lambda: asking("copy.drum").replace("ASK", "NOTE"),
+        "before alignment": lambda: asking("copy.drum") + "&model=pretrained",
+        "an expert silenced": lambda: asking("copy.drum") + "&silenced=0.0",
+        "no end": lambda: asking("copy.drum", "END"),
+        "nothing": lambda: "",
+    },
     "stream": {
         "the first layer forgotten": lambda x, h, e: x + h[1:].sum((0, 1)) + e[1:].sum((0, 1)),
         "the first expert alone": lambda x, h, e: x + h.sum((0, 1)) + e[:, 0].sum(0),

@@ -37,7 +37,20 @@ def lookup(*changed):
     return answer
 
 
+FERN = "fern1.fern2.fern1.echo-fern1.fern3.fern2.fern1.fern1.fern2.fern1"
+
+
+def asking(words, question, asks="ASK"):
+    """A prompt as the explorer's address has it."""
+    return f"prompt=BOS.{words}.{asks}.{question}.ANS"
+
+
 RIGHT = {
+    "nearly": [
+        lambda: asking(FERN, "turn.key"),
+        lambda: "#panel=ask&" + asking(FERN, "turn.key"),
+        lambda: "https://host/page.html#" + asking(FERN, "turn.key") + "&step=3",
+    ],
     "posterior": [
         rows,
         lambda c: np.nan_to_num(c / c.sum(1)[:, None]),
@@ -72,6 +85,15 @@ RIGHT = {
 }
 
 WRONG = {
+    "nearly": {
+        "a hazard": lambda: asking(FERN, "turn.drum"),
+        "one part alone": lambda: asking(FERN, "mark.key"),
+        "a note": lambda: asking(FERN, "turn.key", "NOTE"),
+        "before alignment": lambda: asking(FERN, "turn.key") + "&model=pretrained",
+        "an expert masked": lambda: asking(FERN, "turn.key") + "&masked=0.1",
+        "no prompt": lambda: "panel=ask",
+        "a word of no world": lambda: asking("fern99", "turn.key"),
+    },
     "posterior": {
         "the last row forgotten": lambda c: np.vstack([rows(c)[:-1], 0 * c[-1:]]),
         "only a last row may be empty": lambda c: np.vstack(
