@@ -146,8 +146,7 @@ function partName(request) {
   }[data.rule.swaps];
 }
 
-function typed(event, go) {
-  event.preventDefault();
+function typed(go) {
   const text = document.getElementById("ask-text").value;
   try {
     const prompt = promptOf(text.split(/[\s.]+/).filter(Boolean), session.data);
