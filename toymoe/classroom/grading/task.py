@@ -9,7 +9,10 @@ import linecache
 import os
 import sys
 import tempfile
+import warnings
 from pathlib import Path
+
+import numpy as np
 
 from ...signals import end_with_parent
 from .. import checks
@@ -122,7 +125,9 @@ def _run(task: dict, folder: str) -> dict:
 def _outcome(function, case: tuple) -> list:
     """What a function returns, packed, whether that is an exception, and a complaint."""
     try:
-        got, complaint = judging.call(function, case)
+        with warnings.catch_warnings(), np.errstate(all="ignore"):  # as `judge` does
+            warnings.simplefilter("ignore")
+            got, complaint = judging.call(function, case)
         raised = isinstance(got, judging.Raised)
         got = [part[:100] for part in got] if raised else got
         return [values.pack(got), raised, complaint[:1000]]
