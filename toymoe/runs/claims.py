@@ -40,21 +40,31 @@ class Holder(NamedTuple):
 
 
 class Claim:
-    """A claim of this process, renewed by a thread."""
+    """A claim of this process; ``begin`` has a thread renew it."""
 
-    def __init__(self, path: Path, file: int):
-        self._path, self._file, self._over = path, file, threading.Event()
+    def __init__(self, path: Path):
+        """Raises FileExistsError where there is one."""
+        self._path, self._over, self._thread = path, threading.Event(), None
+        self.lost = False
         pid = os.getpid()
         self._says = Holder(secrets.token_hex(8), _machine(), pid, _born(pid) or "", 0, None)
-        self.lost = False
+        self._file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
         try:
             self._write()
         except OSError:  # no space left
-            os.close(file)
-            path.unlink(missing_ok=True)
+            self.end()
             raise
+
+    def begin(self) -> "Claim":
         self._thread = threading.Thread(target=self._renew, daemon=True)
         self._thread.start()
+        return self
+
+    def move(self, path: Path) -> None:
+        """Into the place of another."""
+        os.close(self._file)  # or Windows would not move it
+        os.replace(self._path, path)
+        self._path, self._file = path, os.open(path, os.O_RDWR)
 
     def say(self, progress: Progress) -> None:
         """Where the work stands.
@@ -69,7 +79,8 @@ class Claim:
     def end(self) -> None:
         """Give it back."""
         self._over.set()
-        self._thread.join()
+        if self._thread:
+            self._thread.join()
         os.close(self._file)
         if self._mine():
             self._path.unlink(missing_ok=True)
@@ -77,8 +88,7 @@ class Claim:
     def _renew(self):
         missed = 0
         while not self._over.wait(BEAT):
-            # Once is a moment in which another puts back what it took by mistake.
-            missed = 0 if self._mine() else missed + 1
+            missed = 0 if self._mine() else missed + 1  # once may be a folder's hiccup
             self.lost = self.lost or missed > 1
             with suppress(OSError):  # a network's folder is away for a while
                 self._says = self._says._replace(beat=self._says.beat + 1)
@@ -108,7 +118,7 @@ def held(path: Path, dead: str | None = None) -> Iterator[Claim | None]:
     """
     claim = _take(path, dead)
     try:
-        yield claim
+        yield claim and claim.begin()
     finally:
         if claim:
             claim.end()
@@ -137,32 +147,29 @@ class Judge:
 
 
 def _take(path: Path, dead: str | None) -> Claim | None:
-    for _ in range(2):  # the second time when a dead one has been taken away
-        try:
-            return Claim(path, os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
-        except FileExistsError:
-            pass
-        try:
-            holder = _holder(path.read_bytes())
-        except FileNotFoundError:
-            continue
-        if not (holder and _is_dead(holder)) and _token(holder) != dead:
-            return None
-        _take_away(path, _token(holder))
+    try:
+        return Claim(path)
+    except FileExistsError:
+        pass
+    holder = _read(path)
+    token = _token(holder)
+    if not (holder and _is_dead(holder)) and token != dead:
+        return None
+    # Who would replace it claims the right to, which is bound to this one dead claim.
+    heir = _take(path.with_suffix(f".over{token}"), None)
+    if heir and _token(_read(path)) == token:
+        heir.move(path)
+        return heir
+    if heir:  # another was faster
+        heir.end()
     return None
 
 
-def _take_away(path: Path, token: str) -> None:
-    """Remove the claim with this token and no other: of all who try, one gets the file."""
-    aside = path.with_name(f".{secrets.token_hex(8)}.tmp")
+def _read(path: Path) -> Holder | None:
     try:
-        os.rename(path, aside)
+        return _holder(path.read_bytes())
     except FileNotFoundError:
-        return
-    if _token(_holder(aside.read_bytes())) != token:  # that was gone, and this is a new one
-        with suppress(OSError):
-            os.link(aside, path)
-    aside.unlink()
+        return None
 
 
 def _holder(said: bytes) -> Holder | None:
