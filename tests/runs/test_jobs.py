@@ -1,15 +1,13 @@
 """Many seeds: by any executor, by processes that die, by eight starters of one folder."""
 
-import collections
-import subprocess
-import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
+from multiprocessing import get_context
 
 import pytest
-from errands import brought, errand
+from errands import brought, errand, start
 
 from toymoe import checkpoint
 from toymoe.runs import claims, crew, jobs
@@ -148,44 +146,17 @@ def test_who_writes_last_has_read_what_was_finished_meanwhile(tmp_path):
     assert written == [[], [5]]
 
 
-STARTER = """
-import sys, time
-from pathlib import Path
-from toymoe import checkpoint
-from toymoe.config import build, to_dict
-from toymoe.organism import stored
-from toymoe.runs import jobs, runner, sweep
-
-def run(cfg, out, watch, pictures):
-    with open(out.parents[1] / "begun", "a") as file:
-        file.write(f"{cfg.seed}\\n")
-    stored.write_config(out, cfg)
-    time.sleep(0.01)
-    checkpoint.write_json(out / "metrics.json", {"config": to_dict(cfg), "x": cfg.seed / 2})
-
-jobs.POLL, runner.run, cfg = 0.05, run, build("smoke")
-print("ready", flush=True)
-for line in sys.stdin:
-    rows, _ = sweep.sweep(cfg, [0, 1, 2, 3], Path(line.strip()) / "s")
-    print([row["x"] for row in rows], flush=True)
-"""
-
-
 def test_eight_starters_share_a_new_folder(tmp_path):
     """Nobody is refused, no seed is made twice, and everybody has the whole table."""
-    command = [sys.executable, "-c", STARTER]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    starters = [subprocess.Popen(command, **pipes) for _ in range(8)]
-    assert {starter.stdout.readline() for starter in starters} == {"ready\n"}
-    for turn in range(5):
-        (tmp_path / str(turn)).mkdir()
-        for starter in starters:
-            print(tmp_path / str(turn), file=starter.stdin, flush=True)
-        said = collections.Counter(starter.stdout.readline() for starter in starters)
-        assert said == {"[0.0, 0.5, 1.0, 1.5]\n": 8}
-        assert begun(tmp_path / str(turn)) == [0, 1, 2, 3]
-        table = (tmp_path / str(turn) / "s" / "sweep.csv").read_text()
-        assert table == "seed,error,x\n0,,0.0\n1,,0.5\n2,,1.0\n3,,1.5\n"
-    for starter in starters:
-        starter.communicate()
-        assert starter.returncode == 0
+    context = get_context("forkserver")  # imports once
+    context.set_forkserver_preload(["errands"])
+    with ProcessPoolExecutor(8, context) as pool:
+        for turn in range(5):
+            (out := tmp_path / str(turn)).mkdir()
+            tables = list(pool.map(start, [out] * 8, range(8)))
+            assert tables == ["seed,error,x\n0,,0.0\n1,,0.5\n2,,1.0\n3,,1.5\n"] * 8
+            assert begun(out) == [0, 1, 2, 3]
+            assert {p.name for p in (out / "s").iterdir()} == {
+                *("sweep.json", "sweep.csv", "summary.csv"),
+                *(f"seed-{seed}" for seed in range(4)),
+            }

@@ -5,6 +5,7 @@ Both are executors of `concurrent.futures`.
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -16,11 +17,16 @@ from ..config import ConfigError
 from ..errors import Failed
 from ..signals import end_with_parent
 
+# Where a signal ended all, Python puts away what they had shared, and would complain of it.
+QUIET = "ignore:resource_tracker:UserWarning"
+
 
 class Processes(Executor):
     """``n`` processes, each a pool of its own, so that one that dies costs only what it was at."""
 
     def __init__(self, n: int):
+        if QUIET not in sys.warnoptions:  # which the process that minds semaphores is begun with
+            sys.warnoptions.append(QUIET)
         self._threads, self._mine = ThreadPoolExecutor(n), threading.local()
         self._pools: dict[int, ProcessPoolExecutor] = {}  # by process id
 
