@@ -17,6 +17,7 @@ from ..config import ConfigError
 from ..errors import Failed
 from ..signals import end_with_parent
 
+PATIENCE = "10s"  # until a scheduler answers
 # Where a signal ended all, Python puts away what they had shared, and would complain of it.
 QUIET = "ignore:resource_tracker:UserWarning"
 
@@ -78,7 +79,7 @@ def cluster(address: str) -> Iterator[Executor]:
             "--cluster needs Dask, which is not installed here: pip install 'toymoe[cluster]'."
         ) from error
     try:
-        client = Client(address, timeout="10s")
+        client = Client(address, timeout=PATIENCE)
     except ValueError as error:
         raise ConfigError(
             f"--cluster {address} is not possible ({error}): write tcp://HOST:PORT."
