@@ -12,7 +12,7 @@ import pytest
 
 from toymoe import checkpoint, cli, start
 from toymoe.config import to_dict
-from toymoe.errors import ToymoeWarning
+from toymoe.errors import ToymoeWarning, one_line
 from toymoe.machine import bench, doctor
 from toymoe.organism import stored
 from toymoe.runs import painter, report, runner
@@ -149,8 +149,8 @@ def test_a_message_of_many_lines_is_told_in_one(capsys, monkeypatch):
 
 
 def test_a_warning_of_toymoe_is_its_sentence_alone():
-    assert cli._one_line("it goes on.", ToymoeWarning, "file.py", 3) == "toymoe: it goes on.\n"
-    assert "file.py:3: UserWarning: other" in cli._one_line("other", UserWarning, "file.py", 3)
+    assert one_line("it goes on.", ToymoeWarning, "file.py", 3) == "toymoe: it goes on.\n"
+    assert "file.py:3: UserWarning: other" in one_line("other", UserWarning, "file.py", 3)
 
 
 @pytest.mark.parametrize("where", ["~nobody-of-this-name/cache", ""])

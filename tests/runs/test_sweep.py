@@ -241,6 +241,29 @@ def test_a_sweep_killed_before_it_said_what_it_is_can_be_begun(small, tmp_path):
     assert (tmp_path / "sweep.json").is_file()
 
 
+@pytest.mark.parametrize("width", [8, 4])
+def test_of_two_who_begin_at_once_the_second_goes_on_or_is_refused(
+    small, tmp_path, monkeypatch, width
+):
+    """Another begins after we have looked; with our settings, or with others."""
+    real = checkpoint.make_folder
+    other = dataclasses.replace(small, model=dataclasses.replace(small.model, width=width))
+
+    def make_folder(path):
+        monkeypatch.setattr(checkpoint, "make_folder", real)
+        sweep.claim(other, path)
+        (path / "seed-0").mkdir()
+
+    monkeypatch.setattr(checkpoint, "make_folder", make_folder)
+    if other == small:
+        sweep.claim(small, tmp_path / "s")
+    else:
+        with pytest.raises(ConfigError, match="other settings"):
+            sweep.claim(small, tmp_path / "s")
+    sweep.claim(other, tmp_path / "s")  # whose it is
+    assert {p.name for p in (tmp_path / "s").iterdir()} == {"sweep.json", "seed-0"}
+
+
 def test_other_folders_are_left_alone(swept, small, tmp_path):
     out = swept[0]
     other = dataclasses.replace(small, train=dataclasses.replace(small.train, batch=9))

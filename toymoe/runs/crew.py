@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -14,7 +15,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 
 from ..config import ConfigError
-from ..errors import Failed
+from ..errors import Failed, one_line
 from ..signals import end_with_parent
 
 PATIENCE = "10s"  # until a scheduler answers
@@ -51,17 +52,23 @@ class Processes(Executor):
         try:
             return self._pool().submit(function, *args, **kwargs).result()
         except BrokenProcessPool:
-            self._mine.pool = None
+            self._pools.pop(self._mine.__dict__.pop("pid", None), None)
             raise
 
     def _pool(self) -> ProcessPoolExecutor:
         """This thread's."""
-        if getattr(self._mine, "pool", None) is None:
+        if not hasattr(self._mine, "pid"):
             if os.name != "nt":  # Ctrl-C is for the first process, with which all end
                 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            pool = ProcessPoolExecutor(1, get_context("spawn"), end_with_parent)
-            self._pools[pool.submit(os.getpid).result()] = self._mine.pool = pool
-        return self._mine.pool
+            pool = ProcessPoolExecutor(1, get_context("spawn"), _begin)
+            self._mine.pid = pool.submit(os.getpid).result()
+            self._pools[self._mine.pid] = pool
+        return self._pools[self._mine.pid]
+
+
+def _begin():
+    warnings.formatwarning = one_line
+    end_with_parent()
 
 
 @contextmanager
