@@ -113,6 +113,17 @@ def test_on_another_machine_it_is_dead_when_it_has_not_changed_for_long(path, br
         assert claim is not None
 
 
+def test_a_living_process_of_this_machine_may_take_its_time(path, brisk):
+    """It may be stopped, or starve, for any time."""
+    judge = claims.Judge()
+    with claims.held(path) as claim:
+        claim._over.set()
+        claim._thread.join()
+        for _ in range(40):
+            assert judge.look(path)[0] is False
+            threading.Event().wait(0.01)
+
+
 def test_one_made_and_never_written_is_dead_after_a_while_too(path, brisk):
     path.touch()
     judge = claims.Judge()

@@ -1,7 +1,7 @@
 """Claims: who works on what, in a folder that many processes and machines share.
 
 A claim is a file that one process alone can make, and that it writes anew every moment with where
-its work stands. One whose process is dead is taken away: on the same machine at once, on another
+its work stands. One whose process is dead is taken over: on the same machine at once, on another
 when it has not changed for `STALE` seconds of one's own clock, so clocks need not agree.
 """
 
@@ -140,10 +140,10 @@ class Judge:
         holder, now = _holder(said), time.monotonic()
         before, since = self._seen.get(path, (None, now))
         self._seen[path] = said, since if said == before else now
-        if said == before and now - since > STALE:
+        dead = holder and _is_dead(holder)
+        if dead is None and said == before and now - since > STALE:
             return True, _token(holder), None
-        free = holder is not None and _is_dead(holder)
-        return free, None, holder and holder.progress
+        return bool(dead), None, holder and holder.progress
 
 
 def _take(path: Path, dead: str | None) -> Claim | None:
@@ -185,9 +185,12 @@ def _token(holder: Holder | None) -> str:
     return holder.token if holder else ""
 
 
-def _is_dead(holder: Holder) -> bool:
-    """Whether its process was one of this machine, and is no more."""
-    return holder.machine == _machine() and _born(holder.pid) not in (holder.born, "")
+def _is_dead(holder: Holder) -> bool | None:
+    """Whether its process is no more; None where this machine cannot tell."""
+    if holder.machine != _machine():
+        return None
+    born = _born(holder.pid)
+    return None if born == "" else born != holder.born
 
 
 @cache
