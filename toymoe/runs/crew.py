@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 
 from ..config import ConfigError
 from ..errors import Failed, one_line
@@ -59,6 +59,7 @@ class Processes(Executor):
         """This thread's."""
         if not hasattr(self._mine, "pid"):
             if os.name != "nt":  # Ctrl-C is for the first process, with which all end
+                resource_tracker.ensure_running()  # its start would let it through again
                 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             pool = ProcessPoolExecutor(1, get_context("spawn"), _begin)
             self._mine.pid = pool.submit(os.getpid).result()
