@@ -1,6 +1,7 @@
 """Studies that go on, keep their order, and lose one seed at most."""
 
 import csv
+import pickle
 import threading
 import time
 
@@ -8,10 +9,14 @@ import jax.numpy as jnp
 import pytest
 
 from toymoe import checkpoint
+from toymoe.attacks import study as attacks
 from toymoe.checkpoint import CheckpointError
 from toymoe.config import ConfigError
-from toymoe.runs import studies
+from toymoe.defences import study as defences
+from toymoe.runs import jobs, studies, sweep
 from toymoe.runs.progress import Progress
+from toymoe.validation import realigned
+from toymoe.validation import study as validation
 
 
 def test_a_stored_study_is_for_the_same_model_and_settings_only(tmp_path):
@@ -119,6 +124,22 @@ def test_an_error_of_the_program_is_not_swallowed(tmp_path):
 
     with pytest.raises(KeyError):
         studies.many(study, value_in, dict, [0], tmp_path / "all")
+
+
+def test_the_work_of_every_command_can_go_to_another_process(small, tmp_path, monkeypatch):
+    gone = []
+
+    def make(job, *_, **__):
+        gone.append(pickle.loads(pickle.dumps((job.work, job.out))))
+        return jobs.Made(job)
+
+    monkeypatch.setattr(jobs, "make", make)
+    sweep.sweep(small, [0], tmp_path)
+    attacks.many([0], tmp_path, cfg=small)
+    defences.many([0], tmp_path)
+    realigned.many([0], tmp_path)
+    validation.validate(small, [0], tmp_path, 1)
+    assert len(gone) == 5 and all(callable(work) and out == tmp_path for work, out in gone)
 
 
 def value_in(folder):
