@@ -262,6 +262,23 @@ def test_a_failed_writer_leaves_the_old_file_whole(saved, monkeypatch, what, err
     assert list(saved.parent.iterdir()) == [saved]
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_is_there_stays_where_it_is_not_to_be_replaced(tmp_path, monkeypatch, links):
+    """Also where the file system knows no links."""
+    if not links:
+        monkeypatch.setattr(os, "link", _no_link)
+    checkpoint.write_atomic(tmp_path / "a", b"first", replace=False)
+    checkpoint.write_atomic(tmp_path / "a", b"second", replace=False)
+    assert (tmp_path / "a").read_bytes() == b"first"
+    checkpoint.write_atomic(tmp_path / "a", b"third")
+    assert (tmp_path / "a").read_bytes() == b"third"
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def _no_link(*_):
+    raise PermissionError(1, "Operation not permitted")
+
+
 def test_the_new_file_is_complete_before_it_takes_the_name(tmp_path, monkeypatch):
     steps, real_fsync, real_replace = [], os.fsync, os.replace
 

@@ -12,7 +12,7 @@ import pytest
 
 from toymoe import checkpoint, cli, start
 from toymoe.config import to_dict
-from toymoe.errors import ToymoeWarning
+from toymoe.errors import ToymoeWarning, one_line
 from toymoe.machine import bench, doctor
 from toymoe.organism import stored
 from toymoe.runs import painter, report, runner
@@ -149,8 +149,8 @@ def test_a_message_of_many_lines_is_told_in_one(capsys, monkeypatch):
 
 
 def test_a_warning_of_toymoe_is_its_sentence_alone():
-    assert cli._one_line("it goes on.", ToymoeWarning, "file.py", 3) == "toymoe: it goes on.\n"
-    assert "file.py:3: UserWarning: other" in cli._one_line("other", UserWarning, "file.py", 3)
+    assert one_line("it goes on.", ToymoeWarning, "file.py", 3) == "toymoe: it goes on.\n"
+    assert "file.py:3: UserWarning: other" in one_line("other", UserWarning, "file.py", 3)
 
 
 @pytest.mark.parametrize("where", ["~nobody-of-this-name/cache", ""])
@@ -494,3 +494,47 @@ def test_doctor_measures_where_a_run_would_compute(monkeypatch, own):
 
     monkeypatch.setattr(doctor, "examine", examine)
     assert cli.main(["doctor"]) == 0 and seen == [own or "cpu"]
+
+
+# --- many seeds at once -------------------------------------------------------------------------
+
+CREW = {
+    "sweep --out s --jobs 0": ["--jobs 0", "from 1 to 1000"],
+    "sweep --out s --jobs two": ["--jobs two", "whole number"],
+    "sweep --out s --jobs 2 --cluster tcp://h:1": ["--jobs and --cluster exclude each other"],
+    "raset . --jobs 2": ["for many seeds", "folder of a sweep"],
+    "defend . --cluster tcp://h:1": ["for many seeds"],
+    "localise . --jobs 2": ["for many seeds"],
+    "validate --jobs 1.5": ["--jobs 1.5"],
+}
+
+
+@pytest.mark.parametrize("line", CREW)
+def test_jobs_that_are_not_possible_are_one_line(capsys, tmp_path, line):
+    assert all(words in refused(capsys, line.split()) for words in CREW[line])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_jobs_make_the_files_of_one(capsys, tmp_path, small_run, settings):
+    argv = ["sweep", *settings, "--seeds", "0-1"]
+    assert cli.main([*argv, "--out", "one"]) == 0
+    assert cli.main([*argv, "--out", "two", "--jobs", "2"]) == 0
+    assert "seed 1: done" in capsys.readouterr().out
+    one, two = (
+        {p.relative_to(d): p for p in d.rglob("*")} for d in map(tmp_path.joinpath, ("one", "two"))
+    )
+    assert one.keys() == two.keys() and len(one) > 15
+    for name, path in one.items():
+        if name.suffix in (".npz", ".json") and name.name != "metrics.json":
+            assert path.read_bytes() == two[name].read_bytes(), name
+    for seed in (0, 1):  # all but how long it took
+        left, right = (stored.metrics(tmp_path / d / f"seed-{seed}") for d in ("one", "two"))
+        assert left | {"timing": 0} == right | {"timing": 0}
+    aligned = (tmp_path / "two" / "seed-0" / "aligned.npz").read_bytes()
+    assert aligned == (small_run.out / "aligned.npz").read_bytes()
+
+
+def test_without_dask_a_cluster_is_one_line(capsys, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    line = "sweep --preset smoke --out s --cluster tcp://127.0.0.1:1"
+    assert "pip install 'toymoe[cluster]'" in refused(capsys, line.split())

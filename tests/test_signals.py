@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from toymoe import cli
+from toymoe import checkpoint, cli
 from toymoe.commands import parsing
+from toymoe.runs import claims
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc")
 
@@ -202,3 +203,27 @@ def test_a_run_that_is_cut_off_leaves_nothing_running_and_goes_on(
         assert cli.main(["run", "--resume", "--out", str(out)]) == 0
         for name in ("pretrained.npz", "aligned.npz", "history.npz"):
             assert (out / name).read_bytes() == (small_run.out / name).read_bytes()
+
+
+def test_ctrl_c_ends_all_processes_of_many_seeds_and_they_go_on(small_settings, tmp_path):
+    """As a terminal sends it, to all of them at once; while both seeds train."""
+    out, mark = tmp_path / "many", f"many-{os.getpid()}"
+    settings = [f"{name}={value}" for name, value in small_settings.items()]
+    words = ["sweep", "--preset", "smoke", "--set", *settings, "pretrain.steps=3000"]
+    words += ["--seeds", "0-1", "--jobs", "2", "--out", str(out)]
+    process = started("", *words, env=os.environ | {"MARK": mark}, start_new_session=True)
+    states = [out / f"seed-{seed}" / "state.npz" for seed in (0, 1)]
+    while not all(state.is_file() for state in states):
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    line = shlex.join(["toymoe", *words])
+    assert (err, process.returncode) == (f"{LINES[signal.SIGINT]}: `{line}` goes on.\n", 130)
+    deadline = time.perf_counter() + 10
+    while marked(mark) and time.perf_counter() < deadline:
+        time.sleep(0.1)
+    assert not marked(mark)
+    for seed in (0, 1):  # its claim is a dead one's, its state is whole
+        assert claims.Judge().look(out / f"seed-{seed}.claim")[0]
+        assert checkpoint.load(out / f"seed-{seed}" / "state.npz")[1]["step"] > 0

@@ -43,6 +43,21 @@ def test_what_one_has_set_oneself_stays(given, left, monkeypatch):
         assert bool(start.training_options()) == bool(CHOICE and EMITTERS not in (given or ""))
 
 
+@pytest.mark.parametrize(
+    ("given", "threads"),
+    [({}, "2"), ({"PJRT_NPROC": "5"}, "5"), ({"NPROC": "5"}, None)],
+)
+def test_as_many_threads_whatever_machine_it_is(given, threads, monkeypatch):
+    """Or as many as one has said oneself, in either of the variables that XLA reads."""
+    for name in ("PJRT_NPROC", "NPROC"):
+        monkeypatch.setenv(name, "")  # put back after the test
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    start.set_flags()
+    assert os.environ.get("PJRT_NPROC") == threads
+
+
 PLATFORMS = ("cuda", "nonsense", "cpu,nonsense")
 NOT_THERE = f"""
 import os

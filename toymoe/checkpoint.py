@@ -46,8 +46,12 @@ def make_folder(path: Path) -> None:
         raise ConfigError(f"{path} cannot be made ({error.strerror}): name another.") from error
 
 
-def write_atomic(path: str | Path, data: bytes) -> None:
-    """`data` as the file `path`; cut off at any moment, the old file or the new one is there."""
+def write_atomic(path: str | Path, data: bytes, replace: bool = True) -> None:
+    """`data` as the file `path`; cut off at any moment, the old file or the new one is there.
+
+    Args:
+      replace: else a file that is there stays, also one that another process is just writing.
+    """
     path = Path(path)
     if not path.parent.is_dir():
         raise CheckpointError(f"{path} cannot be written: create the folder {path.parent} first.")
@@ -57,13 +61,18 @@ def write_atomic(path: str | Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        if not replace:
+            with contextlib.suppress(OSError):  # one is there, or the file system knows no links
+                os.link(temporary, path)
+        if replace or not path.exists():
+            os.replace(temporary, path)
+        temporary.unlink(missing_ok=True)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
-def write_json(path: str | Path, obj: Any) -> None:
+def write_json(path: str | Path, obj: Any, replace: bool = True) -> None:
     """`obj` as indented JSON, atomically; arrays become lists; NaN and infinity are refused.
 
     A dict also gets a ``hash`` of all the rest, which `read_json` asks for.
@@ -72,7 +81,7 @@ def write_json(path: str | Path, obj: Any) -> None:
         plain = json.loads(_json(path, obj))
         plain.pop("hash", None)
         obj = plain | {"hash": _json_digest(plain)}
-    write_atomic(path, _json(path, obj, indent=2) + b"\n")
+    write_atomic(path, _json(path, obj, indent=2) + b"\n", replace)
 
 
 def read_json(path: str | Path, remedy: str = REMEDY) -> dict:

@@ -8,9 +8,7 @@ import sys
 import warnings
 
 from . import signals
-from .errors import ToymoeError, ToymoeWarning
-
-_usual = warnings.formatwarning
+from .errors import ToymoeError, ToymoeWarning, one_line
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
 
     if argv is None:
         signals.end_at_signals(hint)
-        warnings.formatwarning = _one_line
+        warnings.formatwarning = one_line
         for stream in filter(None, (sys.stdout, sys.stderr)):
             stream.reconfigure(errors="replace")  # where a terminal knows no "–", it shows "?"
     try:
@@ -58,13 +56,6 @@ def main(argv: list[str] | None = None) -> int:
             raise
         what = f"{type(error).__name__}: {error}".splitlines()[0]
         return _fail(f"there is not enough memory ({what}); {MORE_MEMORY}.", 2)
-
-
-def _one_line(message, category, *where) -> str:
-    """A warning of toymoe is its sentence alone."""
-    if issubclass(category, ToymoeWarning):
-        return f"toymoe: {message}\n"
-    return _usual(message, category, *where)
 
 
 def _fail(message, code: int) -> int:

@@ -16,6 +16,10 @@ from .errors import ToymoeError
 CACHE = "TOYMOE_CACHE"  # names the folder of compiled programs, or is "off"
 REINSTALL = "install it anew: pip install --force-reinstall jax jaxlib flax optax"
 MORE_MEMORY = "close other programs, or raise the limit on memory (`ulimit -v`)"
+# How many threads share out a matmul decides how its sums round: with one for every core, as XLA
+# has it, machines of two kinds would train two models. With two, one for each simulated device,
+# many processes on many cores do not crowd each other either (docs/many.md).
+THREADS = "2"
 _ADDED = "TOYMOE_XLA_FLAGS"  # what the process that started this one added to XLA_FLAGS
 _EMITTERS = "xla_cpu_use_fusion_emitters"
 
@@ -69,6 +73,8 @@ def set_flags() -> None:
     ours = [f"{name}={x}" for name, x in _flags().items() if not any(name in f for f in yours)]
     os.environ[_ADDED] = " ".join(ours)
     os.environ["XLA_FLAGS"] = " ".join(yours + ours)
+    if "NPROC" not in os.environ:
+        os.environ.setdefault("PJRT_NPROC", THREADS)
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

@@ -94,6 +94,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(evaluation, "PROMPTS", 16)
     monkeypatch.setattr(raset, "studied", lambda: [CRITERION, "ablation_zero", "random"])
     monkeypatch.setattr(study, "study", partial(study.study, schedule=FAST))
+    monkeypatch.setattr(study, "finished", partial(study.finished, schedule=FAST))
 
 
 def test_one_run_cut_off_goes_on_and_ends_the_same(run, quick, monkeypatch):

@@ -30,6 +30,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(catalogue, "BUDGETS", (1, 4))
     monkeypatch.setattr(evaluation, "PROMPTS", 16)
     monkeypatch.setattr(study, "study", partial(study.study, schedule=FAST))
+    monkeypatch.setattr(study, "finished", partial(study.finished, schedule=FAST))
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +110,12 @@ def test_a_seed_s_numbers_by_hand():
     assert row["error.held_out"] == 0.25
 
 
-def many_of(folders, out):
-    return studies.many(
-        lambda seed, points, watch: {"points": points, "detector": {"mixed": 0.0}},
-        study.seed_row,
-        folders,
-        out,
-    )
+def many_of(points, out):
+    """Of points by seed, as if each had been measured."""
+    made = {
+        f"seed-{seed}": {"points": its, "detector": {"mixed": 0.0}} for seed, its in points.items()
+    }
+    return studies.many(None, lambda run: made[run.name], study.seed_row, list(points), out)
 
 
 @pytest.mark.parametrize("tunes", [True, False])

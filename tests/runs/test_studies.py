@@ -1,6 +1,7 @@
 """Studies that go on, keep their order, and lose one seed at most."""
 
 import csv
+import pickle
 import threading
 import time
 
@@ -8,10 +9,14 @@ import jax.numpy as jnp
 import pytest
 
 from toymoe import checkpoint
+from toymoe.attacks import study as attacks
 from toymoe.checkpoint import CheckpointError
 from toymoe.config import ConfigError
-from toymoe.runs import studies
+from toymoe.defences import study as defences
+from toymoe.runs import jobs, studies, sweep
 from toymoe.runs.progress import Progress
+from toymoe.validation import realigned
+from toymoe.validation import study as validation
 
 
 def test_a_stored_study_is_for_the_same_model_and_settings_only(tmp_path):
@@ -76,10 +81,8 @@ def test_what_fails_ahead_fails_in_its_turn_and_the_rest_is_not_made():
 def test_seeds_are_the_numbered_runs_in_order(tmp_path):
     for name in ("seed-10", "seed-2", "seed-x", "other"):
         (tmp_path / name).mkdir()
-    assert list(studies.seeds_of(tmp_path).items()) == [
-        (2, tmp_path / "seed-2"),
-        (10, tmp_path / "seed-10"),
-    ]
+    (tmp_path / "seed-2.claim").touch()
+    assert studies.seeds_of(tmp_path) == [2, 10]
     with pytest.raises(ConfigError, match="holds no runs"):
         studies.seeds_of(tmp_path / "other")
 
@@ -94,12 +97,14 @@ def test_a_seed_that_fails_costs_its_own_row_only(failure, tmp_path):
         watch(Progress("half", 1, 2))
         if seed == 1:
             raise failure
-        return {"value": seed * 2.0}
+        folder.mkdir()
+        checkpoint.write_json(folder / "value.json", {"value": seed * 2.0})
 
     made = studies.many(
         study,
+        value_in,
         lambda made: {"value": made["value"]},
-        {seed: tmp_path / f"seed-{seed}" for seed in range(3)},
+        [0, 1, 2],
         tmp_path / "all",
         watch=lambda seed, p: said.append((seed, p.stage)),
         done=lambda seed, error: said.append((seed, error)),
@@ -118,4 +123,25 @@ def test_an_error_of_the_program_is_not_swallowed(tmp_path):
         raise KeyError("a slip")
 
     with pytest.raises(KeyError):
-        studies.many(study, dict, {0: tmp_path}, tmp_path / "all")
+        studies.many(study, value_in, dict, [0], tmp_path / "all")
+
+
+def test_the_work_of_every_command_can_go_to_another_process(small, tmp_path, monkeypatch):
+    gone = []
+
+    def make(job, *_, **__):
+        gone.append(pickle.loads(pickle.dumps((job.work, job.out))))
+        return jobs.Made(job)
+
+    monkeypatch.setattr(jobs, "make", make)
+    sweep.sweep(small, [0], tmp_path)
+    attacks.many([0], tmp_path, cfg=small)
+    defences.many([0], tmp_path)
+    realigned.many([0], tmp_path)
+    validation.validate(small, [0], tmp_path, 1)
+    assert len(gone) == 5 and all(callable(work) and out == tmp_path for work, out in gone)
+
+
+def value_in(folder):
+    path = folder / "value.json"
+    return checkpoint.read_json(path) if path.is_file() else None

@@ -94,7 +94,7 @@ def test_flattened_by_hand():
 def test_a_row_per_seed_and_a_column_per_number(swept, small_run):
     out, rows, _ = swept
     written = table(out / "sweep.csv")
-    assert [row["seed"] for row in written] == ["0", "2", "1"]
+    assert [row["seed"] for row in written] == ["0", "1", "2"]  # whoever asked for what
     for row, read in zip(rows, written, strict=True):
         metrics = json.loads((out / f"seed-{row['seed']}" / "metrics.json").read_bytes())
         assert row == {"seed": row["seed"], "error": ""} | sweep.flat(metrics)
@@ -157,8 +157,8 @@ def test_a_second_call_runs_nothing(swept, small, monkeypatch):
     monkeypatch.setattr(runner, "run", lambda *_, **__: pytest.fail("ran again"))
     assert sweep.sweep(small, [0, 2, 1], out) == (rows, summary)
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
-    fewer, _ = sweep.sweep(small, [1], out)
-    assert fewer == [rows[2]]
+    assert sweep.sweep(small, [1], out) == (rows, summary)  # all that is there
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
 
 
 def test_a_sweep_goes_on_where_it_was_cut_off(swept, small, small_run, tmp_path):
@@ -189,8 +189,8 @@ def test_a_seed_that_fails_costs_its_own_row_only(swept, small, tmp_path, monkey
 
     monkeypatch.setattr(runner, "run", run)
     rows, summary = sweep.sweep(small, [2, 0], tmp_path)
-    assert rows[0] == {"seed": 2, "error": "the loss is nan at step 3"}
-    lost, kept = table(tmp_path / "sweep.csv")
+    assert rows[1] == {"seed": 2, "error": "the loss is nan at step 3"}
+    kept, lost = table(tmp_path / "sweep.csv")
     assert (
         lost["error"] == "the loss is nan at step 3"
         and lost["routing.overlap_pretrained_aligned_mean"] == ""
@@ -239,6 +239,29 @@ def test_a_sweep_killed_before_it_said_what_it_is_can_be_begun(small, tmp_path):
     (tmp_path / ".0123.tmp").touch()
     sweep.claim(small, tmp_path)
     assert (tmp_path / "sweep.json").is_file()
+
+
+@pytest.mark.parametrize("width", [8, 4])
+def test_of_two_who_begin_at_once_the_second_goes_on_or_is_refused(
+    small, tmp_path, monkeypatch, width
+):
+    """Another begins after we have looked; with our settings, or with others."""
+    real = checkpoint.make_folder
+    other = dataclasses.replace(small, model=dataclasses.replace(small.model, width=width))
+
+    def make_folder(path):
+        monkeypatch.setattr(checkpoint, "make_folder", real)
+        sweep.claim(other, path)
+        (path / "seed-0").mkdir()
+
+    monkeypatch.setattr(checkpoint, "make_folder", make_folder)
+    if other == small:
+        sweep.claim(small, tmp_path / "s")
+    else:
+        with pytest.raises(ConfigError, match="other settings"):
+            sweep.claim(small, tmp_path / "s")
+    sweep.claim(other, tmp_path / "s")  # whose it is
+    assert {p.name for p in (tmp_path / "s").iterdir()} == {"sweep.json", "seed-0"}
 
 
 def test_other_folders_are_left_alone(swept, small, tmp_path):

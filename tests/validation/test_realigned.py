@@ -78,6 +78,7 @@ def test_the_command_shows_one_run_and_the_medians_of_many(
     sweep.claim(organism.cfg, many)
     for seed in (0, 3):
         (many / f"seed-{seed}").mkdir()
+        (many / f"seed-{seed}" / "metrics.json").touch()  # finished
     assert cli.main(["localise", str(many)]) == 0
     assert "seed 3: done" in capsys.readouterr().out
     with (many / "realigned.csv").open() as file:

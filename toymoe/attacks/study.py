@@ -47,8 +47,8 @@ def study(
     organism = stored.load(out)
     folder, cfg = out / "raset", organism.cfg
     made, plan = _stored(folder, organism, schedule), catalogue.plan(cfg)
-    left = [(attack, n) for attack, n in plan if (attack.name, n) not in _known(made)]
-    if not left and {*raset.studied()} <= made["criteria"].keys():
+    left = _left(made, cfg)
+    if _is_whole(made, cfg):
         return made
     watch(Progress("evidence", 0, 1))
     k_attacker, k_tests = jax.random.split(jax.random.fold_in(phases.keys(cfg.seed).measure, 1))
@@ -76,8 +76,27 @@ def study(
     return made
 
 
-def _known(made):
-    return {(row["method"], row["budget"]) for row in made["rows"]}
+def finished(out: Path, schedule: tuning.Schedule = tuning.DEFAULT) -> dict | None:
+    """What `study` made of a run; None before it came to its end.
+
+    Raises:
+      ConfigError, CheckpointError: damaged.
+    """
+    if not studies.is_begun(out, "raset"):
+        return None
+    organism = stored.load(out)
+    made = _stored(out / "raset", organism, schedule)
+    return made if _is_whole(made, organism.cfg) else None
+
+
+def _is_whole(made, cfg):
+    return not _left(made, cfg) and {*raset.studied()} <= made["criteria"].keys()
+
+
+def _left(made, cfg):
+    """The attacks that were not measured yet."""
+    known = {(row["method"], row["budget"]) for row in made["rows"]}
+    return [(attack, n) for attack, n in catalogue.plan(cfg) if (attack.name, n) not in known]
 
 
 def _stored(folder: Path, organism: Organism, schedule) -> dict:
@@ -143,23 +162,17 @@ GAPS = (
 # --- many seeds ---------------------------------------------------------------------------------
 
 
-def many(
-    folders: dict[int, Path],
-    out: Path,
-    cfg: Config | None = None,
-    **calls,
-) -> studies.Many:
+def many(seeds: list[int], out: Path, cfg: Config | None = None, **calls) -> studies.Many:
     """A study of every seed's run, as `toymoe.runs.studies.many`, with raset.csv and
     raset-summary.csv.
 
     Args:
       cfg: train with these settings the runs that are not there yet; without it they are an error.
     """
+    return studies.many(partial(_one, cfg), finished, seed_row, seeds, out / "raset", **calls)
 
-    def one(seed, folder, watch):
-        if cfg is not None:
-            mine = dataclasses.replace(cfg, seed=seed)
-            sweep.trained(mine, folder, watch)
-        return study(folder, watch=watch)
 
-    return studies.many(one, seed_row, folders, out / "raset", **calls)
+def _one(cfg, seed, folder, watch):
+    if cfg is not None:
+        sweep.trained(dataclasses.replace(cfg, seed=seed), folder, watch)
+    study(folder, watch=watch)

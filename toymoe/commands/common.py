@@ -1,5 +1,6 @@
 """What several commands share: the settings given, progress and the end of many seeds."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from ..config import Config, ConfigError, build
@@ -21,9 +22,9 @@ def config_of(args, seed="0") -> Config:
     return build(args.preset or "default", int(seed), overrides)
 
 
-def folder_of_runs(given: str) -> Path:
+def folder_of_runs(args) -> Path:
     """The folder of a finished run, or of a sweep."""
-    out = Path(given)
+    out = folder(args, args.run)
     if not out.is_dir():
         raise ConfigError(f"{out} is no folder: name that of a finished run, or of a sweep.")
     return out
@@ -48,25 +49,20 @@ def study_one(study, report, out: Path, name: str, head: str = "") -> int:
     return 0
 
 
-def study_seeds(study, report, folders, out: Path, name: str, head: str = "", **settings) -> int:
+def study_seeds(
+    study, report, seeds, out: Path, name: str, crew, head: str = "", **settings
+) -> int:
     """`study_one` of every seed's run, and the medians over them; the exit code.
 
     Args:
-      folders: the run of each seed.
+      crew: see `crew_of`.
       settings: more for ``study.many``.
     """
     from ..pages import terminal
 
     console = terminal.console()
     with terminal.Steps(console) as steps:
-
-        def watch(seed, p):
-            steps.show(f"seed {seed}: {p.stage}", p.done, p.total)
-
-        def done(seed, error):
-            steps.finish(f"seed {seed}: {error or 'done'}")
-
-        made = study.many(folders, out, watch=watch, done=done, **settings)
+        made = study.many(seeds, out, **told(steps), crew=crew, **settings)
     if made.studies:
         report.write_seeds(made, out / name)
         table = terminal.table(report.SHORT, report.short_of_seeds(made))
@@ -79,6 +75,50 @@ def study_seeds(study, report, folders, out: Path, name: str, head: str = "", **
         soft_wrap=True,
     )
     return 1 if failed else 0
+
+
+# --- many seeds at once ---------------------------------------------------------------------------
+
+
+def add_crew(parser) -> None:
+    """The options that `crew_of` reads."""
+    parser.add_argument(
+        "--jobs", default=None, metavar="N", help="so many seeds at once; default 1"
+    )
+    parser.add_argument("--cluster", default=None, metavar="ADDRESS", help="of a Dask scheduler")
+
+
+def check_crew(args, many: bool) -> None:
+    """Raise a ConfigError where the options are not possible."""
+    if args.jobs is not None and args.cluster is not None:
+        raise ConfigError("--jobs and --cluster exclude each other: the cluster says how many.")
+    if args.jobs is not None:
+        whole_number("jobs", args.jobs, 1, 1000)
+    if not many and (args.jobs, args.cluster) != (None, None):
+        raise ConfigError("--jobs and --cluster are for many seeds: name the folder of a sweep.")
+
+
+def crew_of(args):
+    """What works on the seeds, in a ``with``: None where this process does."""
+    from ..runs import crew
+
+    if args.cluster is not None:
+        return crew.cluster(args.cluster)
+    n = int(args.jobs or 1)
+    return crew.Processes(n) if n > 1 else nullcontext()
+
+
+def folder(args, given: str) -> Path:
+    """Where the seeds are; with its whole path where it goes to other machines."""
+    return Path(given).resolve() if args.cluster else Path(given)
+
+
+def told(bars) -> dict:
+    """What `toymoe.runs.jobs.make` calls, so that bars show it."""
+    return {
+        "watch": lambda seed, p: bars.show(p.stage, p.done, p.total, seed),
+        "done": bars.finish,
+    }
 
 
 def same_line(args, out: Path, *begun: str) -> str:

@@ -3,7 +3,15 @@
 from pathlib import Path
 
 from ..start import start_jax
-from .common import folder_of_runs, same_line, study_one, study_seeds
+from .common import (
+    add_crew,
+    check_crew,
+    crew_of,
+    folder_of_runs,
+    same_line,
+    study_one,
+    study_seeds,
+)
 
 BEGUN = ("defences/study.json", "seed-*/defences/study.json")
 HEAD = "\nExperts attacked until fewer than half of the hazards are refused:"
@@ -18,14 +26,19 @@ def add(command) -> None:
         goes_on=lambda args: same_line(args, Path(args.run), *BEGUN),
     )
     defend.add_argument("run", metavar="DIR", help="a finished run, or a sweep's folder")
+    add_crew(defend)
 
 
 def _defend(args) -> int:
-    out = folder_of_runs(args.run)
+    out = folder_of_runs(args)
+    many = (out / "sweep.json").is_file()
+    check_crew(args, many)
     start_jax()
     from ..defences import report, study
     from ..runs import studies
 
-    if (out / "sweep.json").is_file():
-        return study_seeds(study, report, studies.seeds_of(out), out, "defences", HEAD)
-    return study_one(study, report, out, "defences", HEAD)
+    if not many:
+        return study_one(study, report, out, "defences", HEAD)
+    seeds = studies.seeds_of(out)
+    with crew_of(args) as crew:
+        return study_seeds(study, report, seeds, out, "defences", crew, HEAD)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..start import start_jax
-from .common import folder_of_runs, same_line
+from .common import add_crew, check_crew, crew_of, folder_of_runs, same_line, told
 
 BEGUN = ("seed-*/realigned/study.json",)
 HEAD = ("", "refuses", "hazards refused", "m50", "m50 of the first", "rank corr.", "top in common")
@@ -19,24 +19,22 @@ def add(command) -> None:
         goes_on=lambda args: same_line(args, Path(args.run), *BEGUN),
     )
     localise.add_argument("run", metavar="DIR", help="a finished run, or a sweep's folder")
+    add_crew(localise)
 
 
 def _localise(args) -> int:
-    out = folder_of_runs(args.run)
+    out = folder_of_runs(args)
+    many = (out / "sweep.json").is_file()
+    check_crew(args, many)
     start_jax()
     from ..pages import tables, terminal
     from ..runs import studies
     from ..validation import realigned
 
-    console, many = terminal.console(), (out / "sweep.json").is_file()
-    with terminal.Steps(console) as steps:
+    console = terminal.console()
+    with crew_of(args) as crew, terminal.Steps(console) as steps:
         if many:
-            made = realigned.many(
-                studies.seeds_of(out),
-                out,
-                watch=lambda seed, p: steps.show(f"seed {seed}: {p.stage}", p.done, p.total),
-                done=lambda seed, error: steps.finish(f"seed {seed}: {error or 'done'}"),
-            )
+            made = realigned.many(studies.seeds_of(out), out, **told(steps), crew=crew)
         else:
             one = realigned.study(out, lambda p: steps.show(p.stage, p.done, p.total))
 

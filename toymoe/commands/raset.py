@@ -4,7 +4,16 @@ from pathlib import Path
 
 from ..config import ConfigError
 from ..start import start_jax
-from .common import config_of, same_line, study_one, study_seeds
+from .common import (
+    add_crew,
+    check_crew,
+    config_of,
+    crew_of,
+    folder,
+    same_line,
+    study_one,
+    study_seeds,
+)
 
 BEGUN = ("raset/study.json", "seed-*/raset/study.json", "seed-*/state.npz")
 
@@ -23,10 +32,11 @@ def add(command) -> None:
         "--seeds", default=None, help="many seeds, such as 0-9, trained where needed"
     )
     raset.add_argument("--out", default=None, metavar="DIR", help="the folder of --seeds")
+    add_crew(raset)
 
 
 def _folder(args) -> Path:
-    return Path(args.run if args.seeds is None else args.out)
+    return folder(args, args.run if args.seeds is None else args.out)
 
 
 def _raset(args) -> int:
@@ -40,14 +50,19 @@ def _raset(args) -> int:
     if args.seeds is None and not out.is_dir():
         raise ConfigError(f"{out} is no folder: name that of a finished run.")
     cfg = config_of(args)
+    many = args.seeds is not None or (out / "sweep.json").is_file()
+    check_crew(args, many)
     start_jax()
     from ..attacks import report, study
     from ..runs import studies, sweep
 
-    if args.seeds is None and not (out / "sweep.json").is_file():
+    if not many:
         return study_one(study, report, out, "raset")
+    train = {}
     if args.seeds is None:
-        return study_seeds(study, report, studies.seeds_of(out), out, "raset")
-    folders = {seed: out / f"seed-{seed}" for seed in sweep.parse_seeds(args.seeds)}
-    sweep.claim(cfg, out)
-    return study_seeds(study, report, folders, out, "raset", cfg=cfg)
+        seeds = studies.seeds_of(out)
+    else:
+        seeds, train = sweep.parse_seeds(args.seeds), {"cfg": cfg}
+        sweep.claim(cfg, out)
+    with crew_of(args) as crew:
+        return study_seeds(study, report, seeds, out, "raset", crew, **train)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..start import start_jax
-from .common import config_of, same_line
+from .common import add_crew, check_crew, config_of, crew_of, folder, same_line
 
 
 def add(command) -> None:
@@ -15,26 +15,28 @@ def add(command) -> None:
     )
     many.add_argument("--seeds", default="0-9", help="such as 0-9 (the default) or 0,2,5-7")
     many.add_argument("--out", required=True, metavar="DIR", help="goes on if it holds this sweep")
+    add_crew(many)
 
 
 def _sweep(args) -> int:
     cfg = config_of(args)
+    check_crew(args, many=True)
     start_jax()
     from ..pages import tables, terminal
     from ..runs import progress, sweep
 
     seeds, out, console = (
         sweep.parse_seeds(args.seeds),
-        Path(args.out),
+        folder(args, args.out),
         terminal.console(),
     )
     sweep.claim(cfg, out)  # before the bars, so that an error is all that is said
-    with progress.Bars(console) as bars:
+    with crew_of(args) as crew, progress.Bars(console) as bars:
 
-        def done(seed, error):
-            bars.finish(f"seed {seed}: {error or 'done'}")
+        def watch(seed, p):
+            bars.show(p, seed)
 
-        rows, summary = sweep.sweep(cfg, seeds, out, lambda seed, p: bars.show(p, seed), done)
+        rows, summary = sweep.sweep(cfg, seeds, out, watch, bars.finish, crew)
     shown = []
     for name, sign in sweep.HEADLINES.items():
         if name in summary:

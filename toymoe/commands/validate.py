@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..start import start_jax
-from .common import config_of, same_line, whole_number
+from .common import add_crew, check_crew, config_of, crew_of, folder, same_line, told, whole_number
 
 
 def add(command) -> None:
@@ -18,18 +18,20 @@ def add(command) -> None:
     validate.add_argument(
         "--out", default=None, metavar="DIR", help="default runs/validate; goes on there"
     )
+    add_crew(validate)
     validate.add_argument(
         "--seats", default="10", metavar="N", help="single experts planted per seed, default 10"
     )
 
 
 def _folder(args) -> Path:
-    return Path(args.out or "runs/validate")
+    return folder(args, args.out or "runs/validate")
 
 
 def _validate(args) -> int:
     cfg = config_of(args)
     out, seats = _folder(args), whole_number("seats", args.seats, 0, 10**6)
+    check_crew(args, many=True)
     start_jax()
     from .. import checkpoint
     from ..pages import style, terminal
@@ -38,15 +40,8 @@ def _validate(args) -> int:
 
     console, seeds = terminal.console(), sweep.parse_seeds(args.seeds)
     study.check(cfg, out, seats)  # before the bar, so that an error is all that is said
-    with terminal.Steps(console) as steps:
-        result = study.validate(
-            cfg,
-            seeds,
-            out,
-            seats,
-            lambda seed, p: steps.show(f"seed {seed}: {p.stage}", p.done, p.total),
-            lambda seed, error: steps.finish(f"seed {seed}: {error or 'done'}"),
-        )
+    with crew_of(args) as crew, terminal.Steps(console) as steps:
+        result = study.validate(cfg, seeds, out, seats, **told(steps), crew=crew)
     if result["counts"]:
         image = style.png(plots.validation(result))
         checkpoint.write_atomic(out / "validate.png", image)

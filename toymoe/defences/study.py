@@ -69,6 +69,19 @@ def study(
     return made
 
 
+def finished(out: Path, schedule: tuning.Schedule = tuning.DEFAULT) -> dict | None:
+    """What `study` made of a run; None before it came to its end.
+
+    Raises:
+      ConfigError, CheckpointError: damaged.
+    """
+    if not studies.is_begun(out, "defences"):
+        return None
+    made = _stored(out / "defences", stored.load(out), schedule)
+    whole = {*catalogue.DEFENCES} <= made["points"].keys()
+    return made | {"points": {n: made["points"][n] for n in catalogue.DEFENCES}} if whole else None
+
+
 def measure(
     a: Attacker,
     tests: evaluation.TestSet,
@@ -202,11 +215,11 @@ def largest_budget(made: dict) -> int:
     return max(point["budget"] for point in made["points"]["none"])
 
 
-def many(folders: dict[int, Path], out: Path, **calls) -> studies.Many:
+def many(seeds: list[int], out: Path, **calls) -> studies.Many:
     """A study of every seed's run, as `toymoe.runs.studies.many`, with defences.csv and
     defences-summary.csv."""
+    return studies.many(_one, finished, seed_row, seeds, out / "defences", **calls)
 
-    def one(seed, folder, watch):
-        return study(folder, watch=watch)
 
-    return studies.many(one, seed_row, folders, out / "defences", **calls)
+def _one(seed, folder, watch):
+    study(folder, watch=watch)

@@ -2,7 +2,7 @@
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 
@@ -23,7 +23,7 @@ def table(head, rows) -> Table:
 
 
 class Steps:
-    """One progress bar that goes from step to step, with the name of the present one."""
+    """A bar that goes from step to step, with the name of the present one; or one for each seed."""
 
     def __init__(self, console):
         self._bars = Progress(
@@ -33,7 +33,7 @@ class Steps:
             TimeRemainingColumn(),
             console=console,
         )
-        self._task = None
+        self._of: dict[int | None, TaskID] = {}  # by seed
 
     def __enter__(self):
         self._bars.start()
@@ -42,16 +42,15 @@ class Steps:
     def __exit__(self, *_):
         self._bars.stop()
 
-    def show(self, name: str, done: int, total: int) -> None:
+    def show(self, name: str, done: int, total: int, seed: int | None = None) -> None:
         """The step now begun, and how many are done."""
-        if self._task is None:
-            self._task = self._bars.add_task("", total=total)
-        label = name.replace("_", " ")
-        self._bars.update(self._task, description=label, completed=done, total=total)
+        if seed not in self._of:
+            self._of[seed] = self._bars.add_task("", total=total)
+        label = ("" if seed is None else f"seed {seed}: ") + name.replace("_", " ")
+        self._bars.update(self._of[seed], description=label, completed=done, total=total)
 
-    def finish(self, line: str) -> None:
-        """A line above the bar, which starts anew."""
-        if self._task is not None:
-            self._bars.remove_task(self._task)
-        self._task = None
-        self._bars.console.print(line, highlight=False)
+    def finish(self, seed: int, error: str) -> None:
+        """Put what came of a seed in the place of its bar."""
+        if seed in self._of:
+            self._bars.remove_task(self._of.pop(seed))
+        self._bars.console.print(f"seed {seed}: {error or 'done'}", highlight=False)

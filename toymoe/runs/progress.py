@@ -8,7 +8,7 @@ from rich import progress
 class Progress(NamedTuple):
     """Where a run or a study stands; the numbers are None where they are not known."""
 
-    stage: str  # of a run: a phase of training, "analyse", "draw" or "explore"
+    stage: str  # of a run: a phase of training, "analyse", "draw", "explore"; or "elsewhere"
     done: int  # steps
     total: int
     loss: float | None = None
@@ -22,11 +22,12 @@ STAGES = dict(
     analyse="measuring",
     draw="drawing",
     explore="explorer",
+    elsewhere="elsewhere",
 )
 
 
 class Bars:
-    """A progress bar per stage, with loss, accuracy, NMI and the time left."""
+    """A bar per stage of a run, or per seed, with loss, accuracy, NMI and the time left."""
 
     def __init__(self, console):
         self._bars = progress.Progress(
@@ -37,37 +38,37 @@ class Bars:
             progress.TextColumn("{task.fields[now]}"),
             console=console,
         )
-        self._task, self._stage = None, None
+        self._at: dict[int | None, tuple] = {}  # by seed: its stage, and the bar of that
 
     def __enter__(self):
         self._bars.start()
         return self
 
     def __exit__(self, *_):
-        self._end()
+        self._end(None)
         self._bars.stop()
 
     def show(self, p: Progress, seed: int | None = None) -> None:
         """The progress of a run."""
-        if (p.stage, seed) != self._stage:
-            self._end()
-            label = "" if seed is None else f"seed {seed}: "
-            self._stage = (p.stage, seed)
-            self._task = self._bars.add_task(
-                label + STAGES[p.stage], total=p.total, completed=p.done, now=""
-            )
+        stage, bar = self._at.get(seed, ("", None))
+        if p.stage != stage:
+            self._end(seed)
+            label = ("" if seed is None else f"seed {seed}: ") + STAGES.get(p.stage, p.stage)
+            bar = self._bars.add_task(label, total=p.total, now="")
+            self._at[seed] = p.stage, bar
         now = ""
         if p.loss is not None:
             now = f"loss {p.loss:.3f}  accuracy {p.accuracy:.3f}  NMI {p.nmi:.2f}"
-        self._bars.update(self._task, completed=p.done, now=now)
+        self._bars.update(bar, completed=p.done, now=now)
 
-    def finish(self, line: str) -> None:
-        """Put a line in the place of a seed's bars."""
-        for task in list(self._bars.task_ids):
-            self._bars.remove_task(task)
-        self._task, self._stage = None, None
-        self._bars.console.print(line, highlight=False)
+    def finish(self, seed: int, error: str) -> None:
+        """Put what came of a seed in the place of its bar."""
+        self._end(seed)
+        self._bars.console.print(f"seed {seed}: {error or 'done'}", highlight=False)
 
-    def _end(self) -> None:
-        if self._task is not None and self._stage[0] in ("analyse", "draw", "explore"):
-            self._bars.update(self._task, completed=1)
+    def _end(self, seed) -> None:
+        stage, bar = self._at.pop(seed, ("", None))
+        if seed is not None and bar is not None:
+            self._bars.remove_task(bar)
+        elif stage in ("analyse", "draw", "explore"):
+            self._bars.update(bar, completed=1)

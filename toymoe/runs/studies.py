@@ -11,14 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from .. import checkpoint, model, numerics
 from ..config import ConfigError
-from . import sweep
+from ..organism import stored as organism
+from . import jobs, sweep
 from .progress import Progress
 
 Watch = Callable[[Progress], None]
@@ -38,6 +39,11 @@ def stored(folder: Path, belongs: dict, blank: dict) -> dict:
         if found.get("belongs") == json.loads(json.dumps(belongs)):
             return found
     return {"belongs": belongs} | blank
+
+
+def is_begun(run: Path, name: str) -> bool:
+    """Whether a finished run has a study in its folder ``name``."""
+    return (run / name / "study.json").is_file() and organism.is_complete(run)
 
 
 def fingerprint(params: model.Params) -> str:
@@ -73,22 +79,18 @@ def write_rows(path: Path, rows: list[dict]) -> None:
 # --- many seeds ---------------------------------------------------------------------------------
 
 
-def seeds_of(out: Path) -> dict[int, Path]:
-    """The runs of a sweep's folder, by seed.
+def seeds_of(out: Path) -> list[int]:
+    """The seeds of a sweep's folder.
 
     Raises:
       ConfigError: there are none.
     """
-    found = {
-        int(path.name.removeprefix("seed-")): path
-        for path in out.glob("seed-*")
-        if path.name.removeprefix("seed-").isdecimal()
-    }
+    found = jobs.there(out)
     if not found:
         raise ConfigError(
             f"{out} holds no runs (seed-0, …): `toymoe sweep --out {out}` makes them."
         )
-    return dict(sorted(found.items()))
+    return found
 
 
 class Many(NamedTuple):
@@ -100,29 +102,33 @@ class Many(NamedTuple):
 
 
 def many(
-    study: Callable[[int, Path, Watch], dict],
+    study: Callable[[int, Path, Watch], Any],
+    finished: Callable[[Path], dict | None],
     row: Callable[[dict], dict],
-    folders: dict[int, Path],
+    asked: list[int],
     files: Path,
-    watch: Callable[[int, Progress], None] = lambda seed, progress: None,
-    done: Callable[[int, str], None] = lambda seed, error: None,
+    **calls,
 ) -> Many:
     """A study of every seed; a failure costs its own row only.
 
     Args:
-      study: of a seed, from the folder of its run.
+      study: of a seed, from the folder of its run, ``seed-N``; pickled where a crew does it.
+      finished: what a study left in such a folder; None before it came to its end.
       row: its numbers by name.
-      folders: the run of each seed.
-      files: path and beginning of the names of the tables: ``….csv``, a row per seed, and
-        ``…-summary.csv``.
-      watch: called with the seed and its progress.
-      done: called with the seed and its error ("" if there was none).
+      asked: the seeds; all others that are finished get a row, too.
+      files: path and beginning of the names of the tables, beside the runs: ``….csv``, a row per
+        seed, and ``…-summary.csv``.
+      calls: ``watch``, ``done`` and ``crew`` of `toymoe.runs.jobs.make`.
     """
-    studies = []
-
-    def numbers(seed):
-        studies.append(study(seed, folders[seed], partial(watch, seed)))
-        return row(studies[-1])
-
+    out = files.parent
+    job = jobs.Job(out, asked, partial(_study, study, out), partial(_finished, finished, out))
     tables = (files.with_name(f"{files.name}{end}.csv") for end in ("", "-summary"))
-    return Many(*sweep.tabulate(folders, numbers, *tables, done), studies)
+    return Many(*sweep.tabulate(job, row, *tables, **calls))
+
+
+def _study(study, out, seed, watch):
+    study(seed, out / f"seed-{seed}", watch)
+
+
+def _finished(finished, out, seed):
+    return finished(out / f"seed-{seed}")

@@ -7,7 +7,8 @@ on where it was, and a seed that fails costs its own row only.
 import csv
 import dataclasses
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
+from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,7 @@ from scipy.stats import bootstrap
 from .. import checkpoint
 from ..config import Config, ConfigError, to_dict
 from ..organism import stored
-from ..training.phases import TrainingError
-from . import folder, runner
+from . import folder, jobs, runner
 from .progress import Progress
 
 # The quantities of the summary on screen; the sign says which end is the worst.
@@ -95,55 +95,74 @@ def sweep(
     out: Path,
     watch: Callable[[int, Progress], None] = lambda seed, progress: None,
     done: Callable[[int, str], None] = lambda seed, error: None,
+    crew: Executor | None = None,
 ) -> tuple[list[dict], dict[str, dict]]:
     """Run every seed that has not been run yet, in ``out/seed-N``; write sweep.csv and summary.csv.
 
     Args:
-      watch: called with the seed and its progress.
-      done: called with the seed and its error ("" if there was none).
+      watch: called with a seed and its progress.
+      done: called with a seed and its error ("" if there was none).
+      crew: what does the work; None does it here, one seed after the other.
 
     Returns:
-      rows: one per seed, as in sweep.csv; a seed that failed has an ``error`` and no numbers.
+      rows: one per finished seed that is there, and per seed asked for, as in sweep.csv; a seed
+        that failed has an ``error`` and no numbers.
       summary: see `summarise`.
 
     Raises:
       ConfigError: the folder holds something else, or a sweep of other settings.
     """
     claim(cfg, out)
-
-    def numbers(seed):
-        run = out / f"seed-{seed}"
-        trained(dataclasses.replace(cfg, seed=seed), run, partial(watch, seed))
-        return flat(stored.metrics(run))
-
-    return tabulate(seeds, numbers, out / "sweep.csv", out / "summary.csv", done)
-
-
-def each_seed(
-    seeds: Iterable[int], make: Callable[[int], Any], done: Callable[[int, str], None]
-) -> Iterator[tuple[int, Any, str]]:
-    """Every seed, what is made of it, and its error: one that fails has made {}, and the next one
-    is tried. ``done`` is told when what was made has been used."""
-    for seed in seeds:
-        made, error = {}, ""
-        try:
-            made = make(seed)
-        except (TrainingError, OSError, ValueError) as failure:
-            error = str(failure)
-        yield seed, made, error
-        done(seed, error)
-
-
-def tabulate(seeds, numbers, table: Path, quantities: Path, done) -> tuple[list[dict], dict]:
-    """The ``numbers`` of every seed as a row of a csv file, and what `summarise` says of them as
-    another; returns both."""
-    rows = []
-    for seed, row, error in each_seed(seeds, numbers, done):
-        rows.append({"seed": seed, "error": error} | row)
-        write_csv(table, rows)  # after every seed: nothing is lost
-    summary = summarise(rows)
-    write_csv(quantities, [{"quantity": name} | s for name, s in summary.items()])
+    job = jobs.Job(out, seeds, partial(_train, cfg, out), partial(_numbers, cfg, out))
+    tables = out / "sweep.csv", out / "summary.csv"
+    rows, summary, _ = tabulate(job, dict, *tables, watch=watch, done=done, crew=crew)
     return rows, summary
+
+
+def _train(cfg, out, seed, watch):
+    trained(dataclasses.replace(cfg, seed=seed), out / f"seed-{seed}", watch)
+
+
+def _numbers(cfg, out, seed) -> dict | None:
+    """Those of a finished seed."""
+    run = out / f"seed-{seed}"
+    if not stored.is_complete(run):
+        return None
+    _require(dataclasses.replace(cfg, seed=seed), run)
+    return flat(stored.metrics(run))
+
+
+def tabulate(
+    job: jobs.Job, row: Callable[[Any], dict], table: Path, quantities: Path, **calls
+) -> tuple[list[dict], dict, list]:
+    """Every seed's ``row`` of what was made of it in a csv file, and what `summarise` says of all
+    in another; returns both, and what was made.
+
+    Args:
+      calls: ``watch``, ``done`` and ``crew`` of `toymoe.runs.jobs.make`.
+    """
+    known: dict[int, dict] = {}
+
+    def rows(made):
+        known.update({seed: row(x) for seed, x in made.of.items() if seed not in known})
+        said = {seed: {"seed": seed, "error": error} for seed, error in made.errors.items()}
+        said |= {seed: {"seed": seed, "error": ""} | known[seed] for seed in made.of}
+        return [said[seed] for seed in sorted(said)]
+
+    def write(made):
+        if every := rows(made):  # after every seed: nothing is lost
+            write_csv(table, every)
+
+    def write_all(made):
+        nonlocal summary
+        write_csv(table, rows(made))
+        summary = summarise(rows(made))
+        write_csv(quantities, [{"quantity": name} | s for name, s in summary.items()])
+
+    summary: dict[str, dict] = {}
+    made = jobs.make(job, write, **calls)
+    made.write(write_all)
+    return rows(made), summary, [*made.of.values()]
 
 
 def trained(cfg: Config, run: Path, watch: Callable[[Progress], None]) -> None:
@@ -155,7 +174,12 @@ def trained(cfg: Config, run: Path, watch: Callable[[Progress], None]) -> None:
     if not stored.is_complete(run):
         run.mkdir(exist_ok=True)
         runner.run(cfg, run, watch, pictures=False)
-    elif stored.config(run) != cfg:
+    else:
+        _require(cfg, run)
+
+
+def _require(cfg: Config, run: Path) -> None:
+    if stored.config(run) != cfg:
         raise ConfigError(f"{run} is a run of other settings: delete it.")
 
 
@@ -206,14 +230,14 @@ def claim(cfg: Config, out: Path) -> None:
     """
     settings = {key: value for key, value in to_dict(cfg).items() if key != "seed"}
     path = out / "sweep.json"
-    if path.is_file():
-        if checkpoint.read_json(path, "name another with --out") != settings:
-            raise ConfigError(f"{out} is a sweep of other settings: name another with --out.")
-    elif out.is_dir() and not folder.is_blank(out):
+    # Others may begin it at the same moment: all that a sweep holds comes after its sweep.json.
+    if out.is_dir() and not folder.is_blank(out) and not path.is_file():
         raise ConfigError(f"{out} exists already and is not a sweep: name another with --out.")
-    else:
-        checkpoint.make_folder(out)
-        checkpoint.write_json(path, settings)
+    checkpoint.make_folder(out)
+    if not path.is_file():
+        checkpoint.write_json(path, settings, replace=False)
+    if checkpoint.read_json(path, "name another with --out") != settings:
+        raise ConfigError(f"{out} is a sweep of other settings: name another with --out.")
 
 
 def write_csv(path: Path, rows: list[dict]) -> None:

@@ -40,16 +40,30 @@ def study(out: Path, watch: studies.Watch = lambda progress: None) -> dict:
       ConfigError, CheckpointError: not a finished run, or damaged.
     """
     organism = stored.load(out)
+    made = _stored(out, organism)
+    if not made["rankings"]:
+        made["rankings"] = measure(organism, watch)
+        checkpoint.write_json(out / "realigned" / "study.json", made)
+    return made
+
+
+def finished(out: Path) -> dict | None:
+    """What `study` made of a run; None before it came to its end.
+
+    Raises:
+      ConfigError, CheckpointError: damaged.
+    """
+    made = studies.is_begun(out, "realigned") and _stored(out, stored.load(out))
+    return made if made and made["rankings"] else None
+
+
+def _stored(out: Path, organism: Organism) -> dict:
     belongs = {
         "toymoe": __version__,
         "model": studies.fingerprint(organism.aligned),
         "config": to_dict(organism.cfg),
     }
-    made = studies.stored(out / "realigned", belongs, {"rankings": {}})
-    if not made["rankings"]:
-        made["rankings"] = measure(organism, watch)
-        checkpoint.write_json(out / "realigned" / "study.json", made)
-    return made
+    return studies.stored(out / "realigned", belongs, {"rankings": {}})
 
 
 def measure(o: Organism, watch: studies.Watch = lambda progress: None) -> dict[str, dict]:
@@ -134,8 +148,10 @@ def row(made: dict) -> dict:
     return sweep.flat(made["rankings"])
 
 
-def many(folders, out: Path, **told) -> studies.Many:
+def many(seeds: list[int], out: Path, **calls) -> studies.Many:
     """`study` of every seed; writes realigned.csv and realigned-summary.csv."""
-    return studies.many(
-        lambda seed, folder, watch: study(folder, watch), row, folders, out / "realigned", **told
-    )
+    return studies.many(_one, finished, row, seeds, out / "realigned", **calls)
+
+
+def _one(seed, folder, watch):
+    study(folder, watch)

@@ -25,12 +25,13 @@ from ..attribution.evidence import Evidence, gather
 from ..config import Config, ConfigError
 from ..measures import history
 from ..organism import seeded, stored
-from ..runs import sweep
+from ..runs import jobs, sweep
 from ..runs.progress import Progress
 from ..training import phases
 from . import planted, rates
 
 PAIRS = 128
+AGAIN = "delete it and run again"
 
 
 class Plan(NamedTuple):
@@ -116,8 +117,23 @@ def examine_seed(
             known += same
             checkpoint.write_json(path, {"organisms": known})
         found.append(same[0])
+    asked = {"seats": seats, "found": [known.index(organism) for organism in found]}
+    checkpoint.write_json(path, {"organisms": known, **asked})
     watch(Progress("done", len(todo), len(todo)))
     return found
+
+
+def finished(folder: Path, seats: int) -> list[dict] | None:
+    """What `examine_seed` found; None before it came to its end.
+
+    Raises:
+      CheckpointError, ConfigError: damaged.
+    """
+    path = folder / "organisms.json"
+    known = _known(path)
+    said = checkpoint.read_json(path, AGAIN) if known else {}
+    whole = said.get("seats") == seats and len(known) == len(said["organisms"])
+    return [known[i] for i in said["found"]] if whole else None
 
 
 def _name(plan: Plan) -> dict:
@@ -130,11 +146,11 @@ def _known(path: Path) -> list[dict]:
     if not path.is_file():
         return []
     fields = {*Plan._fields, "behaviour", "swaps", "methods"}
-    known = checkpoint.read_json(path, "delete it and run again").get("organisms")
+    known = checkpoint.read_json(path, AGAIN).get("organisms")
     if not isinstance(known, list) or not all(
         isinstance(o, dict) and fields <= set(o) and isinstance(o["methods"], dict) for o in known
     ):
-        raise ConfigError(f"{path} is damaged (no list of organisms): delete it and run again.")
+        raise ConfigError(f"{path} is damaged (no list of organisms): {AGAIN}.")
     # Of another version, whose methods were others: made again.
     return [o for o in known if list(o["methods"]) == list(methods.METHODS)]
 
@@ -164,14 +180,13 @@ def validate(
     seeds: list[int],
     out: Path,
     seats: int = 10,
-    watch: Callable[[int, Progress], None] = lambda seed, progress: None,
-    done: Callable[[int, str], None] = lambda seed, error: None,
+    **calls,
 ) -> dict:
-    """Examine every seed in ``out/seed-N``; write validate.json, validate.csv and organisms.csv.
+    """Examine every seed in ``out/seed-N``; write validate.json, validate.csv and organisms.csv, of
+    all seeds that are finished there.
 
     Args:
-      watch: called with the seed and its progress.
-      done: called with the seed and its error ("" if there was none).
+      calls: ``watch``, ``done`` and ``crew`` of `toymoe.runs.jobs.make`.
 
     Returns:
       What validate.json holds: see `rates.summarise`, and ``errors`` by seed.
@@ -180,21 +195,25 @@ def validate(
       ConfigError: the folder holds something else, or other settings; too many seats.
     """
     check(cfg, out, seats)
+    work = partial(_examined, cfg, out, seats)
+    job = jobs.Job(out, seeds, work, lambda seed: finished(out / f"seed-{seed}", seats))
+    result: dict = {}
 
-    def examined(seed):
-        (folder := out / f"seed-{seed}").mkdir(exist_ok=True)
-        one = dataclasses.replace(cfg, seed=seed)
-        return examine_seed(one, folder, seats, partial(watch, seed))
+    def write(made):
+        organisms = [{"seed": seed} | o for seed, found in made.of.items() for o in found]
+        errors = {str(seed): error for seed, error in made.errors.items()}
+        result.update(rates.summarise(organisms), errors=errors)
+        checkpoint.write_json(out / "validate.json", result)
+        sweep.write_csv(out / "validate.csv", [sweep.flat(row) for row in result["methods"]])
+        sweep.write_csv(out / "organisms.csv", _rows(organisms))
 
-    organisms, errors = [], {}
-    for seed, made, error in sweep.each_seed(seeds, examined, done):
-        organisms += [{"seed": seed} | organism for organism in made]
-        errors |= {str(seed): error} if error else {}
-    result = rates.summarise(organisms) | {"errors": errors}
-    checkpoint.write_json(out / "validate.json", result)
-    sweep.write_csv(out / "validate.csv", [sweep.flat(row) for row in result["methods"]])
-    sweep.write_csv(out / "organisms.csv", _rows(organisms))
+    jobs.make(job, lambda made: None, **calls).write(write)
     return result
+
+
+def _examined(cfg, out, seats, seed, watch):
+    (folder := out / f"seed-{seed}").mkdir(exist_ok=True)
+    examine_seed(dataclasses.replace(cfg, seed=seed), folder, seats, watch)
 
 
 def check(cfg: Config, out: Path, seats: int) -> None:
