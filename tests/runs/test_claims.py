@@ -7,6 +7,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 
@@ -93,7 +94,9 @@ def test_a_process_id_given_to_another_process_is_a_dead_ones(path):
         assert claims.Judge().look(path)[0]
 
 
-def test_on_another_machine_it_is_dead_when_it_has_not_changed_for_long(path, brisk):
+def test_on_another_machine_it_is_dead_when_it_has_not_changed_for_long(path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(claims, "time", SimpleNamespace(monotonic=lambda: now[0]))
     left_by_a_process(path)
     rewritten(path, machine="another")
     token, judge = claims._holder(path.read_bytes()).token, claims.Judge()
@@ -103,10 +106,10 @@ def test_on_another_machine_it_is_dead_when_it_has_not_changed_for_long(path, br
     for beat in range(30):  # as it does while its process lives
         rewritten(path, beat=beat)
         assert judge.look(path)[0] is False
-        threading.Event().wait(0.02)
-    while not (seen := judge.look(path))[0]:
-        pass
-    assert seen == (True, token, None)
+        now[0] += 0.9 * claims.STALE
+    assert judge.look(path)[0] is False
+    now[0] += 0.2 * claims.STALE
+    assert judge.look(path) == (True, token, None)
     with claims.held(path, "of an older claim") as claim:
         assert claim is None
     with claims.held(path, token) as claim:
