@@ -140,3 +140,17 @@ def test_counts_hold_every_small_number_and_all():
         made = removal.counts(experts)
         assert made[:9] == [*range(9)] and made[-1] == experts and len(made) <= 20
         assert (np.diff(made) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("few", "random", "said"),
+    [
+        (9, 27, True),  # at both limits of 54
+        (10, 54, False),  # more than a sixth of all
+        (9, 26, False),  # more than a third of random ones
+        (9, None, True),  # random ones never do
+        (None, 30, False),  # nor do any
+    ],
+)
+def test_few_are_few_beside_all_and_beside_random_ones(few, random, said):
+    assert removal.sits_in_few({"m50": few, "random": {"m50": random}}, 54) is said

@@ -9,6 +9,7 @@ import importlib.util
 import os
 import re
 import shutil
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +20,7 @@ WEB = Path(__file__).parents[2] / "toymoe" / "explorer" / "web"
 FILES = (
     "taps arithmetic moe model resume weights world removal patching unpack worker".split()
 )  # each after those that it imports
+PATIENCE_S = 120  # until what a worker computes is there; machines differ
 NAMES = "chromium", "chromium-browser", "google-chrome", "chrome"
 KINDS = {"Float32Array": "<f4", "Float64Array": "<f8", "Int32Array": "<i4", "Uint8Array": "u1"}
 _JAVASCRIPT = """
@@ -133,3 +135,14 @@ def received(tree):
             return np.frombuffer(base64.b64decode(tree["text"]), KINDS[tree["$kind"]])
         return {name: received(leaf) for name, leaf in tree.items()}
     return [received(leaf) for leaf in tree] if isinstance(tree, list) else tree
+
+
+def settled(page):
+    """Waits until nothing is being computed. The page's policy lets no text be evaluated in it, as
+    `wait_for_function` would."""
+    waits = "/computing|unpacking|…$/im.test(document.getElementById('page')?.innerText ?? '…')"
+    end = time.monotonic() + PATIENCE_S
+    while page.evaluate(waits):
+        assert time.monotonic() < end, page.inner_text("body")[:2000]
+        time.sleep(0.05)
+    return page

@@ -9,7 +9,7 @@ import pytest
 
 from toymoe import checkpoint, explorer, organism, world
 from toymoe.config import ConfigError, build, from_dict
-from toymoe.explorer import checkpoints, data, pack, shared
+from toymoe.explorer import checkpoints, data, kept, pack, shared
 from toymoe.organism import seeded, stored
 
 
@@ -115,8 +115,8 @@ def test_tuned_experts_are_those_of_raset_and_nothing_else_moves(told, small_org
             np.testing.assert_allclose(array, experts[name.split("/")[-1]], atol=1e-6)
         else:
             assert np.array_equal(array, checkpoint.flatten(aligned)[name])
-    assert shared.moved(made, aligned) == [tuple(x) for x in said["experts"]]
-    assert shared.moved(aligned, aligned) == []
+    assert kept.moved(made, aligned) == [tuple(x) for x in said["experts"]]
+    assert kept.moved(aligned, aligned) == []
 
 
 def test_directions_are_unit_vectors_between_the_means(told, small_organism):

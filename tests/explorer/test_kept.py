@@ -21,7 +21,7 @@ def test_tuning_anew_moves_the_same_experts_to_the_same_end(shipped, monkeypatch
     attacker = shared.attacker(shipped)
     for n in explorer.budgets(shipped.cfg):
         mask_LE = choice.highest(attacker.scores(CRITERION), n)
-        moved = shared.moved(kept.tuned(shipped, n), shipped.aligned)
+        moved = kept.moved(kept.tuned(shipped, n), shipped.aligned)
         assert moved == [tuple(at) for at in np.argwhere(mask_LE).tolist()]
     before = meters(shipped, State(tuned=1))
     fresh = shared.tuned_by(attacker, 1)

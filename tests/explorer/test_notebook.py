@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from explorer import engine
 from PIL import Image
 
-from toymoe import explorer
+from toymoe import explorer as room
 
 pytestmark = pytest.mark.browser
 
@@ -91,17 +92,11 @@ def test_it_is_alive_in_a_notebook(page, lab):
 
 def test_the_readme_shows_the_page_as_it_is(page, tmp_path):
     """``TOYMOE_PICTURE=1`` takes the picture anew."""
-    file = explorer.write("conjunction", tmp_path / "page.html", tuned=False)
+    file = room.write("conjunction", tmp_path / "page.html", tuned=False)
     page.set_viewport_size({"width": 1100, "height": 1010})
     page.emulate_media(color_scheme="light")
     page.goto(f"{file.as_uri()}#{SHOWN}")
-
-    def settled():
-        return not page.evaluate(
-            "/computing|unpacking|…$/im.test(document.getElementById('page')?.innerText ?? '…')"
-        )
-
-    waiting(settled, "the panel")
+    engine.settled(page)
     taken = PICTURE if os.environ.get("TOYMOE_PICTURE") == "1" else tmp_path / "explorer.png"
     page.screenshot(path=taken)
     with Image.open(taken) as picture:  # few colours: it stands in notebooks, too

@@ -4,9 +4,9 @@ import contextlib
 import io
 import json
 import re
-import time
 
 import pytest
+from explorer.engine import settled
 
 from toymoe import explorer, organism
 from toymoe.explorer import data as told_of
@@ -16,7 +16,6 @@ from toymoe.explorer import page as pages
 pytestmark = pytest.mark.browser
 
 PANELS = ("ask", "routing", "refusal", "patch", "code")
-PATIENCE_S = 120  # until what a worker computes is there; machines differ
 # A printed probability has three digits, a margin two; a sum of float32 differs in its last ones.
 PROB, MARGIN = 2e-3, 2e-2
 
@@ -45,17 +44,6 @@ def opened(page, address, state="", **size):
     page.goto("about:blank")
     page.goto(f"{address}#{state}")
     return settled(page)
-
-
-def settled(page):
-    """Waits until nothing is being computed. The page's policy lets no text be evaluated in it, as
-    `wait_for_function` would."""
-    waits = "/computing|unpacking|…$/im.test(document.getElementById('page')?.innerText ?? '…')"
-    end = time.monotonic() + PATIENCE_S
-    while page.evaluate(waits):
-        assert time.monotonic() < end, page.inner_text("body")[:2000]
-        time.sleep(0.05)
-    return page
 
 
 def said(page) -> list[str]:

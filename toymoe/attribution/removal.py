@@ -100,6 +100,13 @@ def m50(refusal_M, count_M) -> int | None:
     return int(count_M[gone[0]]) if gone.size and refusal_M[0] else None
 
 
+def sits_in_few(left: dict, experts: int) -> bool:
+    """Whether refusal sits in few experts: half of it in at most a sixth of all of them, and in at
+    most a third of as many as it takes at random; ``left`` is one way of `curves`."""
+    few, random = left["m50"], left["random"]["m50"]
+    return few is not None and few <= experts / 6 and few <= (random or experts) / 3
+
+
 def effective(effect_LE) -> float | None:
     """The effective number of experts, 1 / Σ p², p the shares of the positive single effects (an
     inverse participation ratio): 1 where one expert does it all, L * E where all do alike."""

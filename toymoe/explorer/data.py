@@ -13,11 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import __version__, hazards, model, world
+from ..attribution import removal
 from ..config import Config, ConfigError, to_dict
 from ..model import taps, transformer
 from ..organism import Organism
 from ..world import tokens
-from . import checkpoints, pack, shared
+from . import checkpoints, kept, pack, shared
 
 PROMPTS = 2048  # on which it is measured what a page's weights change
 LIMIT = 8_000_000  # parameters in a page, those of all its models together
@@ -233,7 +234,7 @@ def _tuned(organism, n, weights) -> tuple[dict, str]:
     """Which experts are tuned, and by what: packed expert by expert, gate_up and then down."""
     params = shared.tuned(organism, n)
     now, before = (x["layers"]["experts"] for x in (params, organism.aligned))
-    experts = shared.moved(params, organism.aligned)
+    experts = kept.moved(params, organism.aligned)
     change = [now[name][at] - before[name][at] for at in experts for name in ("gate_up", "down")]
     return {"experts": experts}, pack.pack(change, weights)
 
@@ -259,11 +260,12 @@ def _history(history) -> dict:
 def _metrics(metrics) -> dict:
     if metrics is None:
         return {}
-    routing = metrics["routing"]
+    routing, found = metrics["routing"], metrics["inside"]["removal"]
     return {
         "contrasts": _rounded(routing["contrasts"]),
         "ratios": _rounded(routing["ratios"]),
-        "removal": _rounded(metrics["inside"]["removal"]),
+        "removal": _rounded(found),
+        "few": removal.sits_in_few(found["set_back"], found["counts"][-1]),
         "weights": _rounded(metrics["weights"]),
         "behaviour": _rounded(metrics["behaviour"]),
     }

@@ -4,7 +4,6 @@
 makes it anew, in a minute or two.
 """
 
-import hashlib
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from .. import checkpoint, model
 from ..organism import Organism
+from ..runs import studies
 
 FILE = Path(__file__).parent / "tuned.npz"
 
@@ -19,36 +19,34 @@ FILE = Path(__file__).parent / "tuned.npz"
 def tuned(made: Organism, n: int) -> model.Params | None:
     """The aligned model with ``n`` experts tuned, where that is kept; None where it is not."""
     experts, of = _read()
-    if str(n) not in experts or of != _identity(made):
+    if str(n) not in experts or of != studies.fingerprint(made.aligned):
         return None
     layers = made.aligned["layers"]
-    moved = {name: array.copy() for name, array in layers["experts"].items()}
+    experts_now = {name: array.copy() for name, array in layers["experts"].items()}
     at = tuple(experts[str(n)]["at"].T)
-    for name, array in moved.items():
+    for name, array in experts_now.items():
         array[at] = experts[str(n)][name]
-    return made.aligned | {"layers": layers | {"experts": moved}}
+    return made.aligned | {"layers": layers | {"experts": experts_now}}
 
 
 def write(made: Organism, models: dict[int, model.Params]) -> None:
     """Keep what moved in some models, by how many experts that is, of an organism."""
-    before = made.aligned["layers"]["experts"]
     tree = {}
     for n, params in models.items():
+        at = np.array(moved(params, made.aligned))
         now = params["layers"]["experts"]
-        at = np.argwhere(sum((now[name] != before[name]).any((2, 3)) for name in now) > 0)
         tree[str(n)] = {"at": at} | {name: now[name][tuple(at.T)] for name in now}
-    checkpoint.save(FILE, tree, {"of": _identity(made)})
+    checkpoint.save(FILE, tree, {"of": studies.fingerprint(made.aligned)})
+
+
+def moved(params: model.Params, before: model.Params) -> list[tuple[int, int]]:
+    """The experts, (layer, expert), whose weights differ between two models."""
+    now, then = (x["layers"]["experts"] for x in (params, before))
+    differs_LE = sum((now[name] != then[name]).any((2, 3)) for name in now) > 0
+    return [(int(layer), int(expert)) for layer, expert in np.argwhere(differs_LE)]
 
 
 @cache
 def _read():
     tree, meta = checkpoint.load(FILE)
     return tree, meta.get("of")
-
-
-def _identity(made: Organism) -> str:
-    """A hash of an organism's model and of what is hazardous in its world."""
-    digest = hashlib.sha256(np.asarray(made.tables.hazard_GYZ).tobytes())
-    for name, array in sorted(checkpoint.flatten(made.aligned).items()):
-        digest.update(name.encode() + array.tobytes())
-    return digest.hexdigest()

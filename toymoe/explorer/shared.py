@@ -89,13 +89,6 @@ def tuned_by(a: Attacker, n: int) -> model.Params:
     return jax.tree.map(np.asarray, raset.tune(a, n).params)
 
 
-def moved(params: model.Params, before: model.Params) -> list[tuple[int, int]]:
-    """The experts, (layer, expert), whose weights differ between two models."""
-    now, then = (x["layers"]["experts"] for x in (params, before))
-    differs_LE = sum((now[name] != then[name]).any((2, 3)) for name in now) > 0
-    return [(int(layer), int(expert)) for layer, expert in np.argwhere(differs_LE)]
-
-
 def with_delta(params: model.Params, tuned: model.Params, aligned: model.Params) -> model.Params:
     """Any model of the run with the change that tuning made to the aligned one."""
     if params is aligned:

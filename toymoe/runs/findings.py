@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import hazards, world
+from ..attribution.removal import sits_in_few
 from ..config import Config
 
 
@@ -229,7 +230,7 @@ def localisation(run: Run) -> str:
 
 def _verdict(run):
     found = run.metrics["inside"]["removal"]["set_back"]
-    full, few, other = found["refusal"][0], found["m50"], found["random"]["m50"]
+    full, few = found["refusal"][0], found["m50"]
     if full < 0.1:
         return f"There is hardly any refusal to find ({_share(full)})."
     if few is None:
@@ -237,7 +238,7 @@ def _verdict(run):
             "Refusal does not sit in the experts: with all of them set back "
             f"{_share(found['refusal'][-1])} of {_share(full)} is left."
         )
-    if few <= run.experts / 6 and few <= (other or run.experts) / 3:
+    if sits_in_few(found, run.experts):
         return "Refusal sits in few experts"
     return "Refusal does not sit in few experts"
 

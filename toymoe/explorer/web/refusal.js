@@ -102,13 +102,12 @@ function finding() {
   if (m === null || at < 0)
     return `However many of the ${all} experts are set back, half of refusal stays: it does not sit in experts here.`;
   const random = found.random.m50;
-  const few = m <= all / 6 && m <= (random ?? all) / 3; // as in the report, runs/findings.py
   const control =
     random === null
       ? "random ones never take half of it"
       : `of random ones, ${decimal(random, random % 1 ? 1 : 0)} are needed to halve it`;
   return (
-    `After alignment, refusal ${few ? "sits in few experts" : "does not sit in few experts"}: ${m === 1 ? "one" : m} of ${all}, set back to what ` +
+    `After alignment, refusal ${metrics.few ? "sits in few experts" : "does not sit in few experts"}: ${m === 1 ? "one" : m} of ${all}, set back to what ` +
     `${m === 1 ? "it was" : "they were"} before alignment, ${m === 1 ? "takes" : "take"} it from ${decimal(found.refusal[0])} to ` +
     `${decimal(found.refusal[at])}, and ${decimal(found.twins[at])} of the harmless twins are answered right; ${control}.`
   );

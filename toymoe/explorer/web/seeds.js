@@ -8,11 +8,10 @@ const DOT = 20; // pixels that a dot takes
 /** How few experts, set back, halve refusal, in every seed that was measured; this run is marked.
  * */
 export function seedStrip() {
-  const { seeds: found, config, metrics, rule } = session.data;
+  const { seeds: found, config, metrics } = session.data;
   if (!found?.seeds || !found.set_back_m50) return null;
   const own = metrics?.removal?.set_back?.m50 ?? null; // a run of other settings is none of the dots
-  const isMine = (seed, i) =>
-    seed === config.seed && rule.name === "conjunction" && found.set_back_m50[i] === own;
+  const isMine = (seed, i) => seed === config.seed && found.set_back_m50[i] === own;
   const rows = found.seeds.map((seed, i) => ({
     seed,
     m: found.set_back_m50[i],

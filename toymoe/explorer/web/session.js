@@ -7,7 +7,7 @@ import { tuned, set_back, project_out, mask_of } from "./weights.js";
 import { CLOSED, freeze, places, replace, zero } from "./taps.js";
 import { forward } from "./model.js";
 import { unpack_params, unpack_tuned } from "./unpack.js";
-import { defaultState } from "./state.js";
+import { defaultState, noChanges } from "./state.js";
 import { tokens_of } from "./world.js";
 
 const MOST_MODELS = 24; // of a megabyte and a half each
@@ -186,15 +186,7 @@ export function metersOf(state) {
 
 /** The same state with nothing changed in its model. */
 export function unchanged(state) {
-  return {
-    ...state,
-    silenced: [],
-    set_back: [],
-    masked: [],
-    tuned: null,
-    direction: null,
-    frozen: false,
-  };
+  return { ...state, ...noChanges() };
 }
 
 /** What distinguishes the model of one state from that of another. */

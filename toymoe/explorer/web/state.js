@@ -18,6 +18,11 @@ export const WAYS = {
 /** Thrown with one sentence for the reader. */
 export class StateError extends Error {}
 
+/** The keys that change a state's model, and what they are where nothing is changed. */
+export function noChanges() {
+  return { silenced: [], set_back: [], masked: [], tuned: null, direction: null, frozen: false };
+}
+
 /** The state of a page that was just opened. */
 export function defaultState(data) {
   return {
@@ -26,12 +31,7 @@ export function defaultState(data) {
       ? "aligned"
       : data.models[data.models.length - 1].name,
     prompt: data.pairs.measured.hazards.tokens_BP[0].map((token) => data.names[token]),
-    silenced: [],
-    set_back: [],
-    masked: [],
-    tuned: null,
-    direction: null,
-    frozen: false,
+    ...noChanges(),
     pair: 0,
     tap: "expert_out",
     way: "removed",
