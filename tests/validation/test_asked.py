@@ -25,7 +25,7 @@ def test_a_name_of_the_list_and_all_of_it():
     assert one.names == ["usage", "random"] and one.functions["usage"] is methods.usage
     assert asked.load("random").names == ["random"]
     assert asked.load("all").names == list(methods.METHODS)
-    with pytest.raises(ConfigError, match="'usge' is not known.*did you mean 'usage'"):
+    with pytest.raises(ConfigError, match=r"'usge' is not known.*did you mean 'usage'"):
         asked.load("usge")
 
 
@@ -40,7 +40,7 @@ GOOD = {
     "import numpy\nclass Thing: pass\ndef mine(e): return numpy.ones(_shape(e))": np.ones((2, 3)),
     "import jax, jax.numpy as jnp\n@jax.jit\ndef _two(x): return 2 * x\n"
     "def f(e): return _two(jnp.ones((2, 3)))": np.full((2, 3), 2),
-    "from dataclasses import dataclass\n@dataclass\nclass A:\n    x: int\nmethod = lambda e: ()": (),
+    "from dataclasses import dataclass\n@dataclass\nclass A:\n  x: int\nmethod = lambda e: ()": (),
     "from functools import partial\ndef _f(name, e): return [name]\n"
     "method = partial(_f, 'head 1.1')": ("head 1.1",),
 }
@@ -134,6 +134,7 @@ BAD_JSON = {
     json.dumps(dict.fromkeys(NAMES, SCORES) | {"seed-0/b": [1]}): "seed-0/b gives scores of shape "
     "[1]: it must be [2, 3]",
     json.dumps(dict.fromkeys(NAMES, SCORES) | {"seed-0/b": [[float("nan")] * 3] * 2}): "6 of 6",
+    json.dumps(dict.fromkeys(NAMES, SCORES) | {"seed-0/b": [[10**400] * 3] * 2}): "gives a list",
     json.dumps(dict.fromkeys(NAMES, SCORES) | {"seed-0/b": ["expert 9.9"]}): "seed-0/b: part "
     "'expert 9.9' does not exist",
     json.dumps(dict.fromkeys(NAMES, SCORES) | {"seed-0/b": ["experts"]}): "scores and names",

@@ -37,7 +37,7 @@ TABLE = [
     row(0, "other_answer", 0.0, found=False),
     row(1, "entities", 2.0, found=False),
     row(1, "other_answer", 1.0, found=False),
-    row(0, "pretrained", 50.0, mechanism="one_expert"),
+    row(0, "nothing_taught", 50.0, mechanism="one_expert"),
 ]
 
 
@@ -60,7 +60,7 @@ def test_a_table_by_hand(made):
     assert not elsewhere["experts"] and elsewhere["found"]["rate"] == 1
     assert elsewhere["hit_1"] == {"rate": None, "low": None, "high": None, "n": 0}
     alarms = {name: rate["rate"] for name, rate in made["alarms"].items()}
-    assert alarms == {"entities": 0.5, "other_answer": 0.0, "pretrained": 1.0, "all": 0.25}
+    assert alarms == {"entities": 0.5, "other_answer": 0.0, "nothing_taught": 1.0, "all": 0.25}
     assert made["alarms_at_5"]["rate"] == 1 / 4  # 4 > 2
     assert made["set_back"]["rate"] == 0.5 and made["ablation_zero"]["n"] == 0
 
@@ -145,4 +145,4 @@ def test_scores_and_names_are_not_pooled():
 def test_a_method_that_was_not_asked_of_all_is_counted_where_it_was():
     table = [*TABLE, TABLE[-1] | {"methods": {}}]
     (made,) = rates.tables(table, ["mine"])
-    assert made["alarms"]["pretrained"]["n"] == 1
+    assert made["alarms"]["nothing_taught"]["n"] == 1

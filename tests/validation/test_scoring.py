@@ -138,8 +138,9 @@ def test_scores_by_hand(e):
     assert both["statistic"] == pytest.approx((4 - 2) / (1 + 0.004))
     missed = of(("expert 0.0", "expert 0.3"), (4.5, 1.0))
     assert (missed["hit_1"], missed["hit_k"], missed["found"]) == (0, 0.5, False)
-    assert of(("head 0.1", "expert 0.3"))["hit_k"] == 1  # among the first two
-    assert of(("expert 0.3",))["hit_k"] == 0
+    assert of(("head 0.1", "expert 0.3"))["hit_k"] == 0  # scores name one expert, not a head
+    routed = of(("expert 1.2", "router 1.2"))  # one expert, twice
+    assert routed["hit_1"] == routed["hit_k"] == 1
     for answer in (("attention",), ()):
         assert of(answer)["hit_1"] is None and of(answer)["hit_k"] is None
     elsewhere = of((), None)  # scores made elsewhere: no pairs were shuffled

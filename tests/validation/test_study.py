@@ -32,11 +32,11 @@ def test_what_is_found_is_there_and_in_all_tables(scored, zoo):
     assert scored["specimens"]["one_expert"] == {"hazards": 2, "entities": 2, "other_answer": 2}
     assert scored["left_out"] == [f"seed-{n}/joint_pair-hazards-full" for n in (0, 1)]
     rows = {row["method"]: row for row in scored["methods"]}
-    assert [*rows][0] == "ablation_refusal" and {*rows} == {*FEW}
+    assert next(iter(rows)) == "ablation_refusal" and {*rows} == {*FEW}
     best, changed = rows["ablation_refusal"], rows["weight_change"]
     for key in ("hit_1", "found", "power", "right_at_5", "auc"):
         assert best["all"][key]["rate"] == 1, key
-    assert best["alarms"]["all"]["rate"] == best["alarms"]["pretrained"]["rate"] == 0
+    assert best["alarms"]["all"]["rate"] == best["alarms"]["nothing_taught"]["rate"] == 0
     # It names what changed, and has no case: the same, whichever of a pair is the hazard.
     assert changed["all"]["hit_1"]["rate"] == 1 and changed["all"]["found"]["rate"] == 0
     assert not best["mechanisms"]["attention"]["experts"]
@@ -48,7 +48,7 @@ def test_what_is_found_is_there_and_in_all_tables(scored, zoo):
     assert len(table) == 2 * (5 * len(FEW) + 1)
     mine = [r for r in table if (r["seed"], r["method"]) == ("1", "ablation_refusal")]
     assert {r["name"]: r["found"] for r in mine} == {
-        "pretrained": "False",
+        "nothing_taught": "False",
         "one_expert-hazards-full": "True",
         "one_expert-entities-full": "False",
         "one_expert-other_answer-full": "False",
@@ -202,6 +202,7 @@ def test_what_goes_wrong_is_one_line_and_leaves_nothing(run, zoo):
         ("def f(e):\n    return e.nothing", "mine.py:2: its function ends with AttributeError"),
         ("def f(e): return [[1]]", "it must be [2, 5]"),
         ("", "has no function"),
+        ("def f(e):\n    e.params['embed'][0] = 0", "mine.py:2: its function ends with ValueError"),
     ):
         code, said, _ = run(text)
         assert code == 2 and message in said.err and said.err.count("\n") == 1 and not said.out
@@ -217,7 +218,7 @@ def test_what_goes_wrong_is_one_line_and_leaves_nothing(run, zoo):
 def test_what_goes_wrong_later_costs_its_seed(run, zoo):
     """It looks well on the first specimen."""
     count = "_asked = []\ndef f(e):\n    _asked.append(e)\n    assert len(_asked) < 90\n"
-    code, said, rows = run(count + "    return [[1] * 5] * 2\n")
+    code, said, _ = run(count + "    return [[1] * 5] * 2\n")
     assert code == 1 and "mine.py:4: its function ends with AssertionError" in said.out
 
 
@@ -244,9 +245,9 @@ def test_the_figure_shows_the_numbers_of_the_tables(scored):
         f"{x:.2f}".removeprefix("0") for x in share_MN[:, 0]
     ]
     names, share_MN = plots.grid(scored["methods"], "alarms")
-    assert names == ["pretrained", "entities", "other_answer"]
+    assert names == ["nothing_taught", "entities", "other_answer"]
     assert plots.grid(scored["methods"], "elsewhere")[0] == ["attention"]
-    assert [t.get_text() for t in panels[0].get_yticklabels()][0] == "ablation refusal"
+    assert panels[0].get_yticklabels()[0].get_text() == "ablation refusal"
 
 
 def rate(share, low=None):

@@ -58,7 +58,14 @@ def scored(method: str, zoo: Path, out: Path, args) -> int:
     with crew_of(args) as crew, terminal.Steps(console) as steps:
         result = study.finish(begun, **told(steps), crew=crew)
     if result["methods"]:
-        console.print(terminal.table(report.HEAD, report.table(result, False)))
+        console.print(terminal.table(report.SHORT, report.short(result)))
+        kinds = ", ".join(name.replace("_", " ") for name in report.KINDS)
+        console.print(
+            "first: the part named first is right; found: its score exceeds those of shuffled "
+            f"pairs; alarms: found in shams ({kinds}); at 5 %: right, and above the shams of other "
+            "seeds.",
+            highlight=False,
+        )
     console.print(result["finding"], highlight=False)
     if result["left_out"]:
         console.print(f"{len(result['left_out'])} organisms left out: their key did not hold.")

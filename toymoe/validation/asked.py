@@ -89,7 +89,7 @@ def checked(said: Any, cfg: ModelConfig, whose: str) -> Said:
     shape = cfg.layers, cfg.experts
     try:
         scores_LE = np.asarray(said, float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ConfigError(
             f"{whose} gives a {type(said).__name__}: it must be scores of shape {list(shape)} or a "
             "list of names of parts, such as ['expert 1.7']."

@@ -17,7 +17,7 @@ from .scoring import EXPERTS
 
 RESAMPLES = 2000
 ALARMS = 0.05  # false alarms at which power is measured
-NOTHING = "pretrained"  # the sham that every seed has: its model before anything was taught
+NOTHING = "nothing_taught"  # the sham that every seed has: its model before there was a lesson
 
 
 def tables(specimens: list[dict], names: list[str]) -> list[dict]:

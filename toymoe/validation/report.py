@@ -15,7 +15,9 @@ HEAD = (
     "method", "named first", "of the answer", "found", "alarms: refuse", "alarms: answer",
     "nothing taught", "AUC", "power", "right at 5 %", "set-back", "ablation",
 )  # fmt: skip
+SHORT = ("method", "first", "found", "alarms", "AUC", "at 5 %")
 REFUSING = tuple(name for name in SHAMS if LESSONS[name].refuse)
+KINDS = (*SHAMS, rates.NOTHING)
 ANSWERING = tuple(name for name in SHAMS if not LESSONS[name].refuse)
 
 MEANING = {
@@ -155,22 +157,31 @@ def _share(rate):
 # --- tables -------------------------------------------------------------------------------------
 
 
-def table(result: dict, intervals: bool = True) -> list[tuple]:
-    """Rows of ``HEAD``, as text; shares with their intervals, as .67 [.50, .83]."""
+def short(result: dict) -> list[tuple]:
+    """Rows of ``SHORT`` for a terminal; alarms of `KINDS`."""
+    return [
+        (
+            _word(row["method"]),
+            *(_share(row["all"][key]) for key in ("hit_1", "found")),
+            " ".join(_share(row["alarms"].get(name)).removeprefix("0") for name in KINDS),
+            *(_share(row["all"][key]) for key in ("auc", "right_at_5")),
+        )
+        for row in result["methods"]
+    ]
 
-    def cell(rate):
-        return _cell(rate, intervals)
 
+def table(result: dict) -> list[tuple]:
+    """Rows of ``HEAD``, as text; shares with their intervals, as 0.67 [0.50, 0.83]."""
     return [
         (
             row["method"],
-            *(cell(row["all"][key]) for key in ("hit_1", "hit_k", "found")),
+            *(_cell(row["all"][key]) for key in ("hit_1", "hit_k", "found")),
             *(
                 _joined([row["alarms"].get(name) for name in kinds])
                 for kinds in (REFUSING, ANSWERING, (rates.NOTHING,))
             ),
-            *(cell(row["all"][key]) for key in ("auc", "power", "right_at_5")),
-            *(cell(row[key]) for key in rates.CORRELATIONS),
+            *(_cell(row["all"][key]) for key in ("auc", "power", "right_at_5")),
+            *(_cell(row[key]) for key in rates.CORRELATIONS),
         )
         for row in result["methods"]
     ]
@@ -181,8 +192,7 @@ def by_mechanism(result: dict, key: str) -> tuple[tuple, list[tuple]]:
     rows = result["methods"]
     names = list(rows[0]["mechanisms"]) if rows else []
     return ("method", *map(_word, names)), [
-        (row["method"], *(_cell(row["mechanisms"][name][key], True) for name in names))
-        for row in rows
+        (row["method"], *(_cell(row["mechanisms"][name][key]) for name in names)) for row in rows
     ]
 
 
@@ -193,17 +203,17 @@ def by_sham(result: dict) -> tuple[tuple, list[tuple]]:
     return ("method", *map(_word, names), "any, at 5 %"), [
         (
             row["method"],
-            *(_cell(row["alarms"].get(name), True) for name in names),
-            _cell(row["alarms_at_5"], True),
+            *(_cell(row["alarms"].get(name)) for name in names),
+            _cell(row["alarms_at_5"]),
         )
         for row in rows
     ]
 
 
-def _cell(rate, interval):
+def _cell(rate):
     if not rate or not rate["n"]:
         return "–"
-    if not interval or rate["low"] is None:
+    if rate["low"] is None:
         return tables.number(rate["rate"], 2)
     return tables.interval(rate | {"median": rate["rate"]}, 2)
 
@@ -247,7 +257,7 @@ def write(result: dict, specimens: list[dict], out: Path) -> Path:
 def _page(result, image) -> str:
     held = sum(n for of in result["specimens"].values() for n in of.values())
     title = f"{result['asked']} on {held} organisms of {len(result['seeds'])} seeds"
-    lessons = [HAZARDS, *SHAMS, rates.NOTHING]
+    lessons = [HAZARDS, *KINDS]
     counts = [
         (_word(name), *(of.get(lesson, "–") for lesson in lessons))
         for name, of in result["specimens"].items()
@@ -272,7 +282,9 @@ def _page(result, image) -> str:
     ]
     for name, key in (
         ("Right at 5 % false alarms, by mechanism", "right_at_5"),
+        ("Power at 5 % false alarms, by mechanism", "power"),
         ("Named first, by mechanism", "hit_1"),
+        ("Of the answer, by mechanism", "hit_k"),
         ("Found, by mechanism", "found"),
     ):
         parts += [f"<h2>{name}</h2>", html.table(*by_mechanism(result, key))]

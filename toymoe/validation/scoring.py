@@ -6,7 +6,6 @@ hazard is drawn at random (`Evidence.shuffled`). A method that would name an exp
 that refuses, or of any model at all, has as high a score there.
 """
 
-import dataclasses
 import zlib
 from collections.abc import Callable
 
@@ -24,18 +23,29 @@ from .asked import Said
 
 PAIRS = 96
 SHUFFLED = 30  # the key of what is shuffled
-EXPERTS = ("expert", "router")  # parts that a score [L, E] can name
+EXPERTS = ("expert", "router")  # kinds of parts that scores [L, E] can name
 
 
 def evidence(o: Organism, name: str) -> Evidence:
     """The pairs of a specimen's seed, in an order of its own: methods that draw at random by the
-    prompts would otherwise draw the same for all."""
+    prompts would otherwise draw the same for all. Nothing of it can be written to, since methods
+    share it."""
     key = jax.random.fold_in(phases.keys(o.cfg.seed).measure, 5)
     e = gather(o.aligned, o.tables, o.cfg, key, PAIRS, o.pretrained)
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     order_B = rng.permutation(len(e.hazards.answer_B))
     hazards, twins = (world.Prompts(*(x[order_B] for x in p)) for p in (e.hazards, e.twins))
-    return dataclasses.replace(e, hazards=hazards, twins=twins)
+    params, before = _locked(o.aligned), _locked(o.pretrained)
+    return Evidence(params, o.cfg.model, _locked(hazards), _locked(twins), before)
+
+
+def _locked(tree):
+    def locked(leaf):
+        view = np.asarray(leaf).view()
+        view.flags.writeable = False
+        return view
+
+    return jax.tree.map(locked, tree)
 
 
 def of_method(method: Callable[[Evidence], Said], e: Evidence, answer: tuple[str, ...]) -> dict:
@@ -47,10 +57,11 @@ def of_method(method: Callable[[Evidence], Said], e: Evidence, answer: tuple[str
     Returns:
       ``first``: the part that it names first ("" where several scores are highest, or none is
       named); ``hit_1``: whether that is in the answer, ``hit_k``: the share of the answer among the
-      first k, k its length (of ties, what chance would give; None where there is no answer, or one
-      that scores cannot name); ``case``, ``null``, ``found`` and ``statistic``: see
-      `toymoe.attribution.controls.Verdict` (names are found, and their statistic is 1, where there
-      are any); ``set_back``, ``ablation_zero``: rank correlation with what each expert costs.
+      first k, k its length; of scores, the answer's experts alone count (of ties, what chance would
+      give; None where there is no answer, or none that scores can name); ``case``, ``null``,
+      ``found`` and ``statistic``: see `toymoe.attribution.controls.Verdict` (names are found, and
+      their statistic is 1, where there are any); ``set_back``, ``ablation_zero``: rank correlation
+      with what each expert costs.
 
     Raises:
       ConfigError: scores of some evidence, and names of other.
@@ -93,7 +104,7 @@ def of_scores(
         is found or not, and the statistic is the highest score itself.
     """
     at, case = experts(answer, e.cfg), float(scores_LE.max())
-    top_LE = among_first(scores_LE, 1)
+    top_LE, first_LE = (among_first(scores_LE, k) for k in (1, max(len(at), 1)))
     first = ""
     if top_LE.max() == 1:
         first = "expert {}.{}".format(*np.unravel_index(top_LE.argmax(), top_LE.shape))
@@ -102,9 +113,7 @@ def of_scores(
     return {
         "first": first,
         "hit_1": float(sum(top_LE[i] for i in at)) if at else None,
-        "hit_k": float(np.mean([among_first(scores_LE, len(answer))[i] for i in at]))
-        if at
-        else None,
+        "hit_k": float(np.mean([first_LE[i] for i in at])) if at else None,
         "case": case,
         "null": null,
         "found": verdict.found if known else None,
@@ -117,9 +126,9 @@ def of_scores(
 
 
 def experts(answer: tuple[str, ...], cfg: ModelConfig) -> list[tuple[int, int]]:
-    """(layer, expert) of those parts of an answer that are experts."""
+    """(layer, expert) of those parts of an answer that are experts, or are the router's to one."""
     found = (parts.parse(part, cfg) for part in answer)
-    return [part[1:] for part in found if part[0] in EXPERTS]
+    return list(dict.fromkeys(part[1:] for part in found if part[0] in EXPERTS))
 
 
 def among_first(scores_LE: np.ndarray, k: int) -> np.ndarray:

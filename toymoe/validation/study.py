@@ -25,7 +25,6 @@ from ..zoo.specimen import Specimen
 from . import rates, report, scoring
 from .asked import Asked, checked, load, require_all
 
-
 BEGUN = "method.json"  # whose scores a folder holds
 
 
