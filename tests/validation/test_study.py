@@ -39,7 +39,7 @@ def test_what_is_found_is_there_and_in_all_tables(scored, zoo):
     assert best["alarms"]["all"]["rate"] == best["alarms"]["nothing_taught"]["rate"] == 0
     # It names what changed, and has no case: the same, whichever of a pair is the hazard.
     assert changed["all"]["hit_1"]["rate"] == 1 and changed["all"]["found"]["rate"] == 0
-    assert not best["mechanisms"]["attention"]["experts"]
+    assert best["mechanisms"]["attention"]["hit_1"]["n"] == 0
     assert "joint_pair" not in best["mechanisms"]
     out = zoo.folder / "scores" / "all"
     assert checkpoint.read_json(out / "score.json") == json.loads(json.dumps(scored))
@@ -250,16 +250,24 @@ def test_the_figure_shows_the_numbers_of_the_tables(scored):
     assert panels[0].get_yticklabels()[0].get_text() == "ablation refusal"
 
 
+def test_who_names_parts_can_be_right_where_experts_cannot():
+    names, scores = said_of("names", 0.5, 0.0), said_of("scores", 0.5, 0.0)
+    scores["mechanisms"]["joint_pair"] |= {"hit_1": rate(None), "found": rate(0.25)}
+    assert plots.grid([names, scores], "named")[0] == ["one_expert", "joint_pair"]
+    columns, share_MN = plots.grid([names, scores], "elsewhere")
+    assert columns == ["joint_pair"] and np.isnan(share_MN[0]) and share_MN[1] == 0.25
+
+
 def rate(share, low=None):
     return {"rate": share, "low": low, "high": low, "n": 0 if share is None else 4}
 
 
 def said_of(method, share, alarms, mechanisms=("one_expert", "joint_pair")):
-    of = {name: rate(None) for name in ("hit_1", "hit_k", "found", "right", "auc")}
-    of |= {"power": rate(share), "right_at_5": rate(share), "experts": True}
+    of = {name: rate(None) for name in ("hit_k", "found", "right", "auc")}
+    of |= {name: rate(share) for name in ("hit_1", "power", "right_at_5")}
     return {
         "method": method,
-        "mechanisms": {name: of for name in mechanisms},
+        "mechanisms": {name: dict(of) for name in mechanisms},
         "all": of,
         "alarms": {"entities": rate(alarms), "harmless_topic": rate(0.0), "all": rate(alarms)},
     }

@@ -55,7 +55,7 @@ def _cells(row, key):
     return {
         name: rates[measure(rates)] if named else rates["found"]
         for name, rates in row["mechanisms"].items()
-        if rates["experts"] == named
+        if bool(rates["hit_1"]["n"]) == named  # that it could name
     }
 
 

@@ -36,7 +36,6 @@ def earned(method: str, specimens: list[dict], draws: "Draws") -> dict:
     ``alarms``: found, by kind of sham, and ``all`` of them but `NOTHING`; ``alarms_at_5``: of
     those, the statistic exceeds the threshold.
     ``set_back``, ``ablation_zero``: mean rank correlations over ``all``.
-    ``experts`` says of a mechanism whether its answer is experts.
 
     Raises:
       ConfigError: a method gives scores of some specimens and names of others.
@@ -58,7 +57,6 @@ def earned(method: str, specimens: list[dict], draws: "Draws") -> dict:
 
     def all_of(rows):
         return {
-            "experts": all(in_experts(row.of["answer"]) for row in rows),
             **{key: rate(rows, lambda row, key=key: row.said[key]) for key in MEASURED},
             "right": rate(rows, lambda row: _times(row.said["hit_1"], row.said["found"])),
             "power": rate(rows, exceeds),

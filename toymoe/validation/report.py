@@ -83,7 +83,7 @@ def finding(rows: list[dict]) -> str:
 
 def _of_one(row, rows):
     key = plots.measure(row["all"])
-    by = [(name, r[key]["rate"]) for name, r in row["mechanisms"].items() if r["experts"]]
+    by = [(name, r[key]["rate"]) for name, r in row["mechanisms"].items() if r["hit_1"]["n"]]
     by = sorted(((share, name) for name, share in by if share is not None), key=lambda x: x[0])
     control = next((r["all"][key] for r in rows if r["method"] == CONTROL), None)
     said = f"{row['method']} names a right part, {_HOW[key]}, in {_share(row['all'][key])} of the "
@@ -102,7 +102,7 @@ def _of_one(row, rows):
 def _of_many(rows):
     key = plots.measure(rows[0]["all"])
     best = []
-    for name in (name for name, r in rows[0]["mechanisms"].items() if r["experts"]):
+    for name in (name for name, r in rows[0]["mechanisms"].items() if r["hit_1"]["n"]):
         known = [(r["method"], r["mechanisms"][name][key]["rate"]) for r in rows]
         most = max((share for _, share in known if share is not None), default=0)
         first = [method for method, share in known if share == most and most > 0]
