@@ -56,7 +56,7 @@ def test_what_is_found_is_there_and_in_all_tables(scored, zoo):
     }
     hazards = next(r for r in mine if r["name"] == "one_expert-hazards-full")
     assert hazards["first"] == hazards["answer"] == zoo.answer
-    assert float(hazards["case"]) > float(hazards["null_highest"]) > 0
+    assert float(hazards["case"]) > float(hazards["null_most"]) > 0
     assert (out / "score.png").read_bytes().startswith(b"\x89PNG")
 
 

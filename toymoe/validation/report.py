@@ -223,18 +223,14 @@ def _joined(some):
 
 
 def csv_rows(specimens: list[dict]) -> list[dict]:
-    """score.csv: a row for every method and specimen; the null is its mean and its highest."""
+    """score.csv: a row for every method and specimen, and one for each that is left out."""
     shared = ("seed", "name", "mechanism", "lesson", "update", "holds")
     rows = []
     for s in specimens:
         of = {key: s[key] for key in shared} | {"answer": "; ".join(s["answer"])}
         for method, said in s["methods"].items():
-            null = said["null"]
-            rest = {
-                "null_mean": sum(null) / len(null) if null else None,
-                "null_highest": max(null) if null else None,
-            }
-            rows.append(of | {"method": method} | said | rest)
+            null = {f"null_{key}": value for key, value in (said["null"] or {}).items()}
+            rows.append(of | {"method": method} | said | null)
             del rows[-1]["null"]
         if not s["methods"]:
             rows.append(of)

@@ -58,9 +58,10 @@ def of_method(method: Callable[[Evidence], Said], e: Evidence, answer: tuple[str
       ``first``: the part that it names first ("" where several scores are highest, or none is
       named); ``hit_1``: whether that is in the answer, ``hit_k``: the share of the answer among the
       first k, k its length; of scores, the answer's experts alone count (of ties, what chance would
-      give; None where there is no answer, or none that scores can name); ``case``, ``null``,
-      ``found`` and ``statistic``: see `toymoe.attribution.controls.Verdict` (names are found, and
-      their statistic is 1, where there are any); ``set_back``, ``ablation_zero``: rank correlation
+      give; None where there is no answer, or none that scores can name); ``case``, ``null``
+      (its mean, standard deviation and highest), ``found`` and ``statistic``: see
+      `toymoe.attribution.controls.Verdict` (names are found, and their statistic is 1, where there
+      are any); ``set_back``, ``ablation_zero``: rank correlation
       with what each expert costs.
 
     Raises:
@@ -108,16 +109,20 @@ def of_scores(
     first = ""
     if top_LE.max() == 1:
         first = "expert {}.{}".format(*np.unravel_index(top_LE.argmax(), top_LE.shape))
-    known = null is not None
-    verdict = controls.Verdict(case, tuple(null)) if known else None
+    said = {"null": None, "found": None, "statistic": case}
+    if null is not None:
+        verdict = controls.Verdict(case, tuple(null))
+        said = {
+            "null": {"mean": float(np.mean(null)), "sd": float(np.std(null)), "most": max(null)},
+            "found": verdict.found,
+            "statistic": verdict.statistic,
+        }
     return {
         "first": first,
         "hit_1": float(sum(top_LE[i] for i in at)) if at else None,
         "hit_k": float(np.mean([first_LE[i] for i in at])) if at else None,
         "case": case,
-        "null": null,
-        "found": verdict.found if known else None,
-        "statistic": verdict.statistic if known else case,
+        **said,
         "set_back": methods.rank_correlation(scores_LE, e.once(removal.alone, "set_back")),
         "ablation_zero": methods.rank_correlation(
             scores_LE, ablation.ablate(e, "zero").free.margin
