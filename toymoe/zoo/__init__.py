@@ -1,0 +1,1 @@
+"""``toymoe zoo``: organisms whose answer is known: a lesson in named parts, and nowhere else."""
