@@ -1,1 +1,1 @@
-"""``toymoe zoo``: organisms whose answer is known, written where their key says and nowhere else."""
+"""``toymoe zoo``: organisms whose answer is known: a lesson in named parts, and nowhere else."""

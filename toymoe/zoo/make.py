@@ -1,0 +1,221 @@
+"""The zoo of a seed: every mechanism with every lesson by every update, written and verified.
+
+Each organism is stored as soon as it is verified, so what was cut off goes on where it was.
+Everything is drawn with a key that whoever makes the zoo chooses: nobody can tune a method to the
+organisms of another key.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from .. import checkpoint, model, numerics, world
+from ..attribution.evidence import Evidence, gather
+from ..config import Config, ConfigError
+from ..measures import history
+from ..model.inference import read
+from ..organism import Organism, seeded, stored
+from ..runs import jobs, sweep
+from ..runs.progress import Progress
+from ..training import phases
+from . import by_hand, folder, lessons, mechanisms, parts, verification, writing
+from .specimen import Specimen
+
+PAIRS = 96  # that behaviour is measured on, and methods are scored on
+DRAWN = 256  # of the lesson's prompts, by which experts are drawn that they reach
+
+
+def plans() -> list[tuple[str, str, str]]:
+    """Mechanism, lesson and update of every organism of a seed."""
+    return [
+        (mechanism, lesson, update)
+        for mechanism, row in mechanisms.MECHANISMS.items()
+        for lesson in lessons.LESSONS
+        for update in row.updates
+    ]
+
+
+def name_of(plan: tuple[str, str, str]) -> str:
+    """The name of its folder."""
+    return "-".join(plan)
+
+
+def pairs(cfg: Config, tables: world.World, params: model.Params, key: int) -> Evidence:
+    """The pairs of one seed's organisms: the same for all; ``params`` are before alignment."""
+    k_pairs = jax.random.fold_in(phases.keys(cfg.seed).measure, key)
+    return gather(params, tables, cfg, k_pairs, PAIRS, params)
+
+
+@numerics.fixed()
+def make_seed(
+    cfg: Config, run: Path, key: int, watch: Callable[[Progress], None] = lambda p: None
+) -> None:
+    """Make the organisms of one seed that are not there.
+
+    Raises:
+      CheckpointError, ConfigError: a file of the folder is damaged.
+      TrainingError: the loss is not finite any more.
+    """
+    begin(run, cfg)
+    tables = stored.first_tables(run, cfg)
+    before = pretrained(cfg, tables, run, watch)
+    base = _drifted(cfg, tables, run, before, key)
+    e = pairs(cfg, tables, before, key)
+    todo = plans()
+    for i, plan in enumerate(todo):
+        watch(Progress(" ".join(plan).replace("_", " "), i, len(todo)))
+        if not (run / "zoo" / name_of(plan) / "specimen.json").is_file():
+            folder.write(run, make(plan, key, Organism(cfg, tables, before, base), e))
+    watch(Progress("done", len(todo), len(todo)))
+
+
+def make(plan: tuple[str, str, str], key: int, base: Organism, e: Evidence) -> Specimen:
+    """Write and verify one organism; ``base.aligned`` is what it is written into."""
+    mechanism, lesson_name, update = plan
+    cfg, tables, before, drifted = base.cfg, base.tables, base.pretrained, base.aligned
+    row = mechanisms.MECHANISMS[mechanism]
+    which = list(lessons.LESSONS).index(lesson_name)
+    lesson = lessons.taught(lesson_name, tables, cfg, np.random.default_rng([key, cfg.seed, which]))
+    number = plans().index(plan)
+    k_reach, k_write, k_asked = jax.random.split(
+        jax.random.fold_in(jax.random.fold_in(jax.random.key(cfg.seed), key), number), 3
+    )
+    weights_GYZ = lesson.weights_GYZ * lesson.about_GYZ
+    reached = world.draw(k_reach, tables, cfg.world, DRAWN, weights_GYZ)
+    gates_LBTE, _ = read(drifted, reached.tokens_BP, cfg.model)
+    rng = np.random.default_rng([key, cfg.seed, number])
+    found = row.draw(gates_LBTE[:, :, -1] > 0, cfg.model, rng)
+    if update == "by_hand":
+        made = by_hand.write(mechanism, found, drifted, tables, cfg, lesson, k_write)
+    else:
+        begun = row.begin(found, drifted, tables, cfg, lesson, k_write) if row.begin else drifted
+        masks = [parts.mask((part,), drifted, cfg.model) for part in found.parts]
+        made = writing.write(
+            writing.plan(found, masks, lesson), begun, tables, cfg, k_write, update
+        )
+    asked = verification.prompts_of(lesson, tables, cfg, k_asked)
+    did = verification.behaviour(made, e, asked)
+    checks = verification.verify(made, before, found, asked, cfg)
+    return Specimen(
+        cfg.seed,
+        name_of(plan),
+        *plan,
+        Organism(cfg, tables, before, made),
+        found,
+        did,
+        checks,
+        verification.holds(found, lesson_name, did, checks),
+    )
+
+
+def begin(run: Path, cfg: Config) -> None:
+    """The first file of a seed, or a check that it is of these settings.
+
+    Raises:
+      ConfigError: it is of others.
+    """
+    if not (run / "config.json").is_file():
+        stored.write_config(run, cfg)
+    elif stored.config(run) != cfg:
+        raise ConfigError(f"{run} is of other settings: name another folder with --out.")
+
+
+def pretrained(cfg: Config, tables: world.World, run: Path, watch) -> model.Params:
+    """The parameters that a run of this seed has after pretraining; those of a run, if it is there.
+
+    Raises:
+      CheckpointError: they are damaged, or of other settings.
+    """
+    phase = "pretrain"
+    if (run / "pretrained.npz").is_file():
+        return stored.params(run, cfg, phase)
+    total = phases.steps(cfg, phase)
+    prompts = history.probes(phases.keys(cfg.seed).measure, tables, cfg)
+    state = phases.start(seeded.params(cfg), cfg, phase)
+    watch(Progress("pretraining", 0, total))
+    for chunk in phases.run_phase(state, 0, tables, prompts.tokens_BP, cfg, phase):
+        state = chunk.state
+        watch(Progress("pretraining", chunk.step, total))
+    params = jax.tree.map(np.asarray, state.params)
+    stored.write_params(run, cfg, phase, params)
+    return params
+
+
+def _drifted(cfg, tables, run, before, key):
+    if not (run / "drifted.npz").is_file():
+        k_drift = jax.random.fold_in(phases.keys(cfg.seed).align, key)
+        folder.write_drifted(run, cfg, writing.drifted(before, tables, cfg, k_drift))
+    return folder.read_drifted(run, cfg)
+
+
+# --- many seeds ---------------------------------------------------------------------------------
+
+
+def check(cfg: Config, out: Path, key: int) -> None:
+    """Make the folder of a zoo, or check that it is this one's. A sweep's folder will do, and its
+    pretrained models are used.
+
+    Raises:
+      ConfigError: it holds something else, other settings, or a zoo of another key.
+    """
+    sweep.claim(cfg, out)
+    path = out / "zoo.json"
+    if not path.is_file():
+        checkpoint.write_json(path, {"key": key}, replace=False)
+    if (known := key_of(out)) != key:
+        raise ConfigError(
+            f"{out} is a zoo of key {known}, and {key} was asked for: name another with --out."
+        )
+
+
+def key_of(out: Path) -> int:
+    """The key that a zoo is drawn with.
+
+    Raises:
+      ConfigError, CheckpointError: it is none, or damaged.
+    """
+    path = out / "zoo.json"
+    if not path.is_file():
+        raise ConfigError(f"{out} holds no zoo (no zoo.json): `toymoe zoo --out {out}` makes one.")
+    key = checkpoint.read_json(path, folder.AGAIN).get("key")
+    if not isinstance(key, int):
+        raise ConfigError(f"{path} is damaged (no key): {folder.AGAIN}.")
+    return key
+
+
+def zoo(cfg: Config, seeds: list[int], out: Path, key: int = 0, **calls) -> jobs.Made:
+    """Make every seed's organisms in ``out/seed-N/zoo``; write zoo.csv, a row for each.
+
+    Args:
+      calls: ``watch``, ``done`` and ``crew`` of `toymoe.runs.jobs.make`.
+
+    Raises:
+      ConfigError: see `check`.
+    """
+    check(cfg, out, key)
+    job = jobs.Job(out, seeds, partial(_made, cfg, out, key), partial(_finished, out))
+    made = jobs.make(job, lambda made: None, **calls)
+    made.write(lambda made: sweep.write_csv(out / "zoo.csv", rows(made)))
+    return made
+
+
+def rows(made: jobs.Made) -> list[dict]:
+    """zoo.csv: a row per organism."""
+    return [row for found in made.of.values() for row in found]
+
+
+def _made(cfg, out, key, seed, watch):
+    (run := out / f"seed-{seed}").mkdir(exist_ok=True)
+    make_seed(dataclasses.replace(cfg, seed=seed), run, key, watch)
+
+
+def _finished(out, seed):
+    run = out / f"seed-{seed}"
+    there = folder.of_seed(run)
+    if {name_of(plan) for plan in plans()} - {*there}:
+        return None
+    return [folder.row(run / "zoo" / name) for name in map(name_of, plans())]
