@@ -77,6 +77,10 @@ BAD = {
     "sweep --out s --seeds": ["--seeds"],
     "sweep --out s --seeds ,": ["','", "0-9"],
     "sweep --out s --set model.topk=1": ["did you mean 'model.top_k'?"],
+    "validate --key x": ["--key x", "whole number"],
+    f"validate --key {'9' * 5000}": ["--key 9", "from 0 to"],  # more than int() reads
+    "validate --seeds x": ["--seeds 'x'"],
+    "score usage nowhere": ["nowhere holds no zoo", "toymoe zoo --out nowhere"],
     "score usge z": ["'usge' is not known", "did you mean 'usage'?"],
     "score mine.py z": ["mine.py cannot be read"],
     "score": ["METHOD", "ZOO"],
@@ -506,6 +510,7 @@ CREW = {
     "raset . --jobs 2": ["for many seeds", "folder of a sweep"],
     "defend . --cluster tcp://h:1": ["for many seeds"],
     "localise . --jobs 2": ["for many seeds"],
+    "validate --jobs 1.5": ["--jobs 1.5"],
     "score usage . --jobs 0": ["--jobs 0", "from 1 to 1000"],
 }
 

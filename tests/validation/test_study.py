@@ -4,6 +4,7 @@ import csv
 import json
 import pickle
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ import pytest
 from toymoe import checkpoint, cli
 from toymoe.attribution import methods
 from toymoe.commands import score as command
+from toymoe.commands import validate
 from toymoe.config import ConfigError
 from toymoe.validation import plots, report, scoring, study
+from toymoe.zoo import make
 
 FEW = ("ablation_refusal", "weight_change", "usage", "random")
 
@@ -222,6 +225,24 @@ def test_what_goes_wrong_later_costs_its_seed(run, zoo):
     assert code == 1 and "mine.py:4: its function ends with AssertionError" in said.out
 
 
+@pytest.mark.parametrize("errors", [{}, {1: "the loss is nan at step 3"}])
+def test_validate_makes_a_zoo_and_scores_the_list_on_it(errors, zoo, monkeypatch, capsys):
+    def make_zoo(cfg, seeds, out, key, **calls):
+        asked.append((seeds, out, key))
+        return SimpleNamespace(of={0: []}, errors=errors)
+
+    asked: list = []
+    monkeypatch.setattr(make, "check", lambda *given: asked.append(given[1:]))
+    monkeypatch.setattr(make, "zoo", make_zoo)
+    monkeypatch.setattr(validate, "start_jax", lambda: None)
+    words = ["validate", "--seeds", "0-1", "--out", str(zoo.folder), "--key", "7"]
+    assert cli.main(words) == bool(errors)
+    assert asked == [(zoo.folder, 7), ([0, 1], zoo.folder, 7)]
+    found = checkpoint.read_json(zoo.folder / "scores" / "all" / "score.json")
+    assert {row["method"] for row in found["methods"]} == {*FEW}
+    assert found["finding"][:40] in capsys.readouterr().out
+
+
 def test_an_empty_zoo_is_one_sentence(zoo):
     zoo.shown.clear()
     with pytest.raises(ConfigError, match="holds no organisms: `toymoe zoo --out"):
@@ -245,7 +266,7 @@ def test_the_figure_shows_the_numbers_of_the_tables(scored):
         f"{x:.2f}".removeprefix("0") for x in share_MN[:, 0]
     ]
     names, share_MN = plots.grid(scored["methods"], "alarms")
-    assert names == ["nothing_taught", "entities", "other_answer"]
+    assert names == ["entities", "other_answer", "nothing_taught"]
     assert plots.grid(scored["methods"], "elsewhere")[0] == ["attention"]
     assert panels[0].get_yticklabels()[0].get_text() == "ablation refusal"
 

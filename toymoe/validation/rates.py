@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..config import ConfigError
+from ..zoo.lessons import SHAMS
+from ..zoo.mechanisms import MECHANISMS
 from ..zoo.specimen import HAZARDS
 from .scoring import EXPERTS
 
@@ -69,13 +71,9 @@ def earned(method: str, specimens: list[dict], draws: "Draws") -> dict:
 
     hazards = [row for row in rows if row.of["lesson"] == HAZARDS]
     seats = [row for row in hazards if in_experts(row.of["answer"])]
-    mechanisms, lessons = (
-        {name: [row for row in some if row.of[by] == name] for name in _values(some, by)}
-        for some, by in (
-            (hazards, "mechanism"),
-            ([row for row in rows if row.of["lesson"] != HAZARDS], "lesson"),
-        )
-    )
+    others = [row for row in rows if row.of["lesson"] != HAZARDS]
+    mechanisms = _by("mechanism", hazards, [*MECHANISMS])
+    lessons = _by("lesson", others, [*SHAMS, NOTHING])
     return {
         "mechanisms": {name: all_of(some) for name, some in mechanisms.items()},
         "all": all_of(seats),
@@ -110,8 +108,9 @@ def threshold(shams: list[_Row], seed: int) -> float | None:
     return float(np.quantile(others, 1 - ALARMS, method="higher")) if others else None
 
 
-def _values(rows, by):
-    return list(dict.fromkeys(row.of[by] for row in rows))
+def _by(what, rows, order):
+    """The rows of each mechanism or lesson that there is, in the zoo's order."""
+    return {name: some for name in order if (some := [r for r in rows if r.of[what] == name])}
 
 
 def _pairs(rows):
