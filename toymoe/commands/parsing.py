@@ -8,7 +8,20 @@ import shlex
 
 from .. import __version__
 from ..config import PRESETS, ConfigError, defaults
-from . import bench, defend, doctor, explore, grade, lessons, localise, raset, run, sweep, validate
+from . import (
+    bench,
+    defend,
+    doctor,
+    explore,
+    export,
+    grade,
+    lessons,
+    localise,
+    raset,
+    run,
+    sweep,
+    validate,
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -83,6 +96,7 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
         raset,
         defend,
         explore,
+        export,
         lessons,
         grade,
         bench,
