@@ -2,7 +2,6 @@
 
 import json
 import re
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -22,31 +21,7 @@ def params():
     return random_params(CFG.model, len(world.vocabulary(CFG.world)))
 
 
-def rows(fused):
-    """Of the page's tables, name -> (shape, where from); experts one by one, or fused."""
-    found = re.findall(r"^\| `((?:model|lm_head)\.[^`]+)` \| \[([^]]+)\] \| (.*) \|$", PAGE, re.M)
-    one_by_one = re.compile(r"experts\.\{e\}")
-    left_out = one_by_one if fused else re.compile(r"experts\.(gate_up|down)_proj$")
-    return {name: (shape, text) for name, shape, text in found if not left_out.search(name)}
-
-
-def as_the_page_says(params, cfg, fused):
-    """Every tensor, by the expressions in the tables."""
-    flat, made = checkpoint.flatten(params), {}
-    L, D, E, F = cfg.layers, cfg.width, cfg.experts, cfg.expert_width
-    sizes = {"L": L, "D": D, "E": E, "F": F, "2F": 2 * F, "V": len(flat["embed"])}
-    for name, (shape, text) in rows(fused).items():
-        code = re.sub(r"`([\w/]+)`", r'flat["\1"]', text).replace("2D", "2 * D")
-        transposed, code = code.endswith(".T"), code.removesuffix(".T")
-        for l, e in product(range(L), range(E)):  # noqa: E741
-            array = eval(code, {"flat": flat, "l": l, "e": e, "D": D, "F": F})
-            array = np.swapaxes(array, -1, -2) if transposed else array
-            assert list(array.shape) == [sizes[letter] for letter in shape.split(", ")], name
-            made[name.format(l=l, e=e)] = array
-    return made
-
-
-def test_the_tensors_are_those_of_the_tables(params):
+def test_the_tensors_are_those_of_the_tables(params, as_the_page_says):
     made, told = olmoe.tensors(params), as_the_page_says(params, CFG.model, fused=False)
     assert made.keys() == told.keys() and len(made) == 3 + 2 * (9 + 5 * 3)
     for name, array in told.items():

@@ -1,9 +1,9 @@
 """The folder that `toymoe export` writes: whole or not at all, and never over anything else.
 
-    config.json  model.safetensors  tokenizer.json  tokenizer_config.json    what transformers reads
-    prompts.jsonl                                                           labelled prompts
-    toymoe.json                                                             whose model it is
-    key.json                                                                of a zoo's: the answer
+config.json  model.safetensors  tokenizer.json  tokenizer_config.json    what transformers reads
+prompts.jsonl                                                           labelled prompts
+toymoe.json                                                             whose model it is
+key.json                                                                of a zoo's: the answer
 """
 
 import json
