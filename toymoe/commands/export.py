@@ -35,7 +35,8 @@ def _export(args) -> int:
     which = "pretrained" if args.pretrained else "aligned"
     export.write(organism.load(args.run), out, which, pairs)
     terminal.console().print(
-        f"{out}: the {which} model of {args.run}. docs/tools.md says how to open it.",
+        f"{out}: the {which} model of {args.run}. In transformers, "
+        f"AutoModelForCausalLM.from_pretrained({str(out)!r}) opens it; docs/tools.md has more.",
         highlight=False,
         soft_wrap=True,
     )
