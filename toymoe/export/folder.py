@@ -1,9 +1,11 @@
 """The folder that `toymoe export` writes: whole or not at all, and never over anything else.
 
-config.json  model.safetensors  tokenizer.json  tokenizer_config.json    what transformers reads
-prompts.jsonl                                                           labelled prompts
-toymoe.json                                                             whose model it is
-key.json                                                                of a zoo's: the answer
+What it holds, key.json only where it is known where a lesson was written::
+
+    config.json  model.safetensors  tokenizer.json  tokenizer_config.json    for transformers
+    prompts.jsonl    labelled prompts
+    toymoe.json      whose model it is
+    key.json         the answer
 """
 
 import json

@@ -11,7 +11,7 @@ def files(cfg: WorldConfig) -> dict[str, dict]:
     """tokenizer.json and tokenizer_config.json, by name.
 
     Words are what stands between spaces. Nothing is put before or after them: prompts begin with
-    BOS, as a word. The tokenizers library fails at a word of `UNKNOWN`'s kind.
+    BOS, as a word. At any other word the tokenizers library fails.
     """
     vocabulary = world.vocabulary(cfg)
     special = {"bos_token": vocabulary[world.BOS], "eos_token": vocabulary[world.END]}
