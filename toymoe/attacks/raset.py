@@ -14,7 +14,9 @@ from .attacker import Attacked, Attacker
 # Methods that are no criteria here: other ways to ablate, and what asks for the pretrained model.
 LEFT_OUT = (
     "ablation_zero_frozen", "ablation_refusal", "ablation_mean", "ablation_mean_frozen",
-    "ablation_mean_contrast", "swap_removed", "swap_alone", "weight_change",
+    "ablation_mean_contrast", "resample_other", "resample_removed", "resample_restored",
+    "resample_both", "route_removed", "route_restored", "swap_removed", "swap_alone", "shapley",
+    "weight_change",
 )  # fmt: skip
 
 
