@@ -6,9 +6,10 @@ organisms only.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from ..attribution import CRITERION, choice, methods
-from ..training.trainable import Trainable
+from ..training.trainable import Trainable, only
 from .attacker import Attacked, Attacker
 
 # Methods that are no criteria here: other ways to ablate, and what asks for the pretrained model.
@@ -39,3 +40,9 @@ def tune(
       hold: with the term of the loss that holds the routes.
     """
     return a.tune(Trainable(choice.highest(a.scores(criterion), n, layers)), hold)
+
+
+def alone(a: Attacker, layer: int, expert: int) -> Attacked:
+    """One expert tuned, whatever any criterion says of it, as far as the schedule's first look."""
+    brief = replace(a, schedule=replace(a.schedule, steps=a.schedule.check))
+    return brief.tune(only(((layer, expert),), a.cfg.model))
