@@ -1,6 +1,8 @@
 """Methods, against slow averages, finite differences, formulas and planted seats."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -128,6 +130,13 @@ def test_a_row_is_all_it_takes(trained, monkeypatch):
 
 def test_the_methods_held_against_others_are_rows():
     assert {REFERENCE, CRITERION} <= set(methods.METHODS)
+
+
+def test_the_page_names_every_method_and_no_other():
+    page = (Path(__file__).parents[2] / "docs/methods.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`.*?) \|", page, re.M)
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted(methods.METHODS)
 
 
 def plant(e, layer, expert, strength):
