@@ -149,9 +149,10 @@ def alone(left_LE: np.ndarray, agreement: dict[str, float]) -> Figure:
     figure = style.new_figure(FIGURES["alone"].title, 14, max(1.6 + 0.27 * len(names), 3))
     chart, ranks = figure.subplots(1, 2, width_ratios=(3, 1))
     image = chart.imshow(left_LE, cmap="cividis", vmin=0, vmax=1, aspect="auto")
-    for (layer, expert), left in np.ndenumerate(left_LE):
-        shade = dict(color="black" if left > 0.5 else "white", fontsize=8)
-        chart.text(expert, layer, f"{left:.2f}", ha="center", va="center", **shade)
+    if left_LE.shape[1] <= 20:  # or they would overlap
+        for (layer, expert), left in np.ndenumerate(left_LE):
+            shade = dict(color="black" if left > 0.5 else "white", fontsize=8)
+            chart.text(expert, layer, f"{left:.2f}", ha="center", va="center", **shade)
     chart.set_yticks(range(len(left_LE)), [f"layer {layer}" for layer in range(len(left_LE))])
     chart.set_xticks(range(left_LE.shape[1]))
     style.tidy(chart, xlabel="the expert that is tuned")
