@@ -8,6 +8,7 @@ has a page for each room that the package docstring lists.
 import ast
 import html
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[2]
 PAGES = ("*.md", "docs/*.md", "docs/images/*", "lessons/*.md", "lessons/solutions/*.ipynb")
 PROGRAMS = ("commands", "cli", "signals", "start")  # the command line, which is no API
+OUTSIDE = re.compile(r'<(?:script|img|iframe|link)\b[^>]*\b(?:src|href)="?(https?:[^">\s]*)')
+LOG = logging.getLogger("mkdocs.hooks.toymoe")
 
 
 class Notebook(File):
@@ -30,7 +33,8 @@ class Notebook(File):
 
 
 def on_config(config):
-    config.nav.insert(-1, {"Reference": [{room: f"toymoe/{room}.md"} for room in rooms()]})
+    pages = [{"toymoe": "toymoe/index.md"}, *({room: f"toymoe/{room}.md"} for room in rooms())]
+    config.nav.insert(-1, {"Reference": pages})
     return config
 
 
@@ -40,8 +44,9 @@ def on_files(files: Files, config) -> Files:
         kind = Notebook if path.suffix == ".ipynb" else File
         where = path.relative_to(ROOT).as_posix()
         files.append(kind(where, str(ROOT), config.site_dir, config.use_directory_urls))
-    for room in rooms():
-        files.append(File.generated(config, f"toymoe/{room}.md", content=reference(room)))
+    for room in ("__init__", *rooms()):
+        where = f"toymoe/{room}.md".replace("__init__", "index")
+        files.append(File.generated(config, where, content=reference(room)))
     files.append(File.generated(config, "explorer.html", content=explorer()))
     return files
 
@@ -53,20 +58,29 @@ def on_page_read_source(page, config) -> str | None:
 
 def on_page_markdown(text: str, page, **_) -> str:
     """Markdown in <details> is Markdown; rooms lead to their reference, the picture to the page."""
+    if page.is_homepage:
+        page.meta["hide"] = ["navigation"]
     text = text.replace("<details>", '<details markdown="1">')
     text = re.sub(r"\]\(((?:\.\./)?toymoe/\w+)\)", r"](\1.md)", text)
     return re.sub(r"!\[[^]]*\]\(docs/images/explorer\.png\)", r"[\g<0>](explorer.html)", text)
 
 
 def on_page_content(text: str, **_) -> str:
-    """Formulas as MathML, which needs no script."""
+    """Formulas as MathML, which needs no script; docstrings announce what follows by ``::``."""
     kinds = {"span": "inline", "div": "block"}
-    return re.sub(
+    text = re.sub(
         r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>',
         lambda found: convert(html.unescape(found[2]).strip(), display=kinds[found[1]]),
         text,
         flags=re.S,
     )
+    return text.replace("::</p>", ":</p>")
+
+
+def on_post_page(output: str, page, **_) -> None:
+    """A page that loads something from elsewhere is a warning."""
+    if found := OUTSIDE.search(output):
+        LOG.warning("%s loads %s: the site needs no network.", page.file.src_uri, found[1])
 
 
 def rooms() -> list[str]:
@@ -78,16 +92,17 @@ def rooms() -> list[str]:
 def reference(room: str) -> str:
     """A page on which mkdocstrings writes what a room's modules define."""
     top = ROOT / "toymoe" / room
-    modules = sorted(top.rglob("*.py")) if top.is_dir() else [top.with_suffix(".py")]
-    return "\n".join([f"# toymoe.{room}\n", *map(_module, modules)])
+    first, *rest = sorted(top.rglob("*.py")) if top.is_dir() else [top.with_suffix(".py")]
+    return "\n".join([_module(first, 1), *(_module(path, 2) for path in rest)])
 
 
-def _module(path: Path) -> str:
+def _module(path: Path, level: int) -> str:
     name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     body = ast.parse(path.read_text("utf-8")).body
     defined = [x.name for x in body if isinstance(x, ast.FunctionDef | ast.ClassDef)]
-    public = [name for name in defined if not name.startswith("_")]
-    return f"::: {name}\n    options:\n      members: {json.dumps(public)}\n"
+    public = [x for x in defined if not x.startswith("_")]
+    options = {"members": public, "heading_level": level}
+    return f"::: {name}\n    options: {json.dumps(options)}\n"
 
 
 def explorer() -> str:
@@ -112,7 +127,7 @@ def markdown(book: dict) -> str:
 def _output(output: dict) -> str:
     if "image/png" in (data := output.get("data", {})):
         return f"![](data:image/png;base64,{''.join(data['image/png']).strip()})"
-    return _fence("text", "".join(output.get("text") or data["text/plain"]))
+    return _fence("{.text .output}", "".join(output.get("text") or data["text/plain"]))
 
 
 def _fence(language: str, text: str) -> str:

@@ -178,6 +178,9 @@ def test_many_seeds_keep_what_the_failing_one_cannot_give(run, quick, tmp_path, 
         rows = list(csv.DictReader(file))
     assert rows[0]["error"] == "" and rows[1]["error"] != "" and rows[1]["raset.4.refusal"] == ""
     assert (out / "raset-summary.csv").is_file() and (out / "raset" / "raset.html").is_file()
+    before = (out / "raset.csv").read_bytes()
+    assert cli.main(["raset", str(out), "--jobs", "2"]) == 1  # a process finds the same damage
+    assert "1 of 2 seeds" in capsys.readouterr().out and (out / "raset.csv").read_bytes() == before
 
 
 BAD = {
