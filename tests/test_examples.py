@@ -29,6 +29,7 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 ELSEWHERE = {"docs/parameters.md": "model/test_olmoe.py"}  # its Python needs torch
 CHEAP = ("lessons",)  # commands that are run as they stand
 OTHERS = ("--xla_", "--requeue", "--exercises")  # options of XLA, SLURM and lessons.build
+STANDING = ("…", "name=value")  # for any setting
 
 # Why no test runs a page's shell blocks, in their order.
 NOT_RUN = {
@@ -162,14 +163,14 @@ def spans(page: str) -> list[str]:
 
 
 def read(words: list[str]) -> None:
-    """Raise a ConfigError if the command line would; `…` and capitals stand for anything."""
+    """Raise a ConfigError if the command line would; `…` stands for anything."""
     if len(words) == 1:  # its name alone
         words = [*words, "--help"]
     with suppress(SystemExit):  # of --help
         args = parsing.parse(words)
-        pairs = getattr(args, "set", [])
-        args.set = [pair for pair in pairs if "…" not in pair]
+        pairs = [pair for pair in getattr(args, "set", []) if pair not in STANDING]
         assert {pair.partition("=")[0] for pair in pairs} <= defaults().keys(), words
+        args.set = [pair for pair in pairs if "…" not in pair]
         if hasattr(args, "preset"):
             common.config_of(args)
         if not re.search(r"[…$]", seeds := getattr(args, "seeds", None) or "…"):

@@ -60,7 +60,7 @@ def on_page_markdown(text: str, page, **_) -> str:
     """Markdown in <details> is Markdown; rooms lead to their reference, the picture to the page."""
     if page.is_homepage:
         page.meta["hide"] = ["navigation"]
-    text = text.replace("<details>", '<details markdown="1">')
+    text = re.sub("^<details>", '<details markdown="1">', text, flags=re.M)
     text = re.sub(r"\]\(((?:\.\./)?toymoe/\w+)\)", r"](\1.md)", text)
     return re.sub(r"!\[[^]]*\]\(docs/images/explorer\.png\)", r"[\g<0>](explorer.html)", text)
 
