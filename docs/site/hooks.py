@@ -1,8 +1,8 @@
 """What mkdocs is told beyond mkdocs.yml: where the pages lie, and what is made while it builds.
 
 Pages keep the paths that they have in the repository, so that their links are the same in both. The
-explorer is written by ``toymoe explore``, notebooks are shown as they are, executed; the reference
-has a page for each room that the package docstring lists.
+explorer is written by ``toymoe explore``, notebooks are shown as they were executed, and the
+reference has a page for each room that the package docstring lists.
 """
 
 import ast
