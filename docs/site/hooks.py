@@ -21,7 +21,10 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[2]
 PAGES = ("*.md", "docs/*.md", "docs/images/*", "lessons/*.md", "lessons/solutions/*.ipynb")
 PROGRAMS = ("commands", "cli", "signals", "start")  # the command line, which is no API
-OUTSIDE = re.compile(r'<(?:script|img|iframe|link)\b[^>]*\b(?:src|href)="?(https?:[^">\s]*)')
+OUTSIDE = re.compile(  # links that name the site's own address load nothing
+    r'<(?:script|img|iframe|link(?! rel="?(?:canonical|next|prev)\b))\b[^>]*'
+    r'\b(?:src|href)="?(https?:[^">\s]*)'
+)
 LOG = logging.getLogger("mkdocs.hooks.toymoe")
 
 
