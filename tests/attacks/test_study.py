@@ -13,7 +13,7 @@ from toymoe import checkpoint, cli
 from toymoe.attacks import catalogue, evaluation, raset, report, study, tuning
 from toymoe.attribution import CRITERION, methods
 from toymoe.organism import stored
-from toymoe.runs import sweep
+from toymoe.runs import crew, sweep
 
 FAST = tuning.Schedule(steps=2, check=2, batch=4)
 
@@ -174,7 +174,9 @@ def test_the_run_s_report_gains_one_section(run, small_run, quick, tmp_path):
     assert kept == before
 
 
-def test_many_seeds_keep_what_the_failing_one_cannot_give(run, quick, tmp_path, capsys):
+def test_many_seeds_keep_what_the_failing_one_cannot_give(
+    run, quick, tmp_path, capsys, monkeypatch
+):
     out = tmp_path / "many"
     out.mkdir()
     cfg = stored.config(run)
@@ -190,6 +192,18 @@ def test_many_seeds_keep_what_the_failing_one_cannot_give(run, quick, tmp_path, 
         rows = list(csv.DictReader(file))
     assert rows[0]["error"] == "" and rows[1]["error"] != "" and rows[1]["raset.4.refusal"] == ""
     assert (out / "raset-summary.csv").is_file() and (out / "raset" / "raset.html").is_file()
+
+    # Begun anew, the damaged one goes to a process, which says the same of it.
+    shutil.rmtree(out / "seed-1" / "raset", ignore_errors=True)
+    before, submit, given = (out / "raset.csv").read_bytes(), crew.Processes.submit, []
+
+    def spied(self, function, work, folder, seed, *rest):
+        given.append(seed)
+        return submit(self, function, work, folder, seed, *rest)
+
+    monkeypatch.setattr(crew.Processes, "submit", spied)
+    assert cli.main(["raset", str(out), "--jobs", "2"]) == 1 and given == [1]
+    assert "1 of 2 seeds" in capsys.readouterr().out and (out / "raset.csv").read_bytes() == before
 
 
 BAD = {
