@@ -52,6 +52,7 @@ NOT_RUN = {
         "it needs several machines; test_cluster.py begins both on this one",
     ],
     "docs/raset.md": ["hours; attacks/ and defences/ have the same commands on smaller runs"],
+    "docs/tools.md": ["it installs torch; export/ makes the same exports"],
     "docs/validation.md": ["an hour; validation/ has smaller studies"],
     "lessons/INSTRUCTOR.md": ["it needs Docker"],
     "lessons/README.md": ["as the README's"],
