@@ -92,11 +92,12 @@ def make(plan: tuple[str, str, str], key: int, base: Organism, e: Evidence) -> S
     if update == "by_hand":
         made = by_hand.write(mechanism, found, drifted, tables, cfg, lesson, k_write)
     else:
-        begun = row.begin(found, drifted, tables, cfg, lesson, k_write) if row.begin else drifted
-        masks = [parts.mask((part,), drifted, cfg.model) for part in found.parts]
-        made = writing.write(
-            writing.plan(found, masks, lesson), begun, tables, cfg, k_write, update
-        )
+        begun, kind, masks = drifted, found, [(part,) for part in found.parts]
+        if row.begin:
+            begun = row.begin(found, drifted, tables, cfg, lesson, k_write)
+            kind, masks = found._replace(needs="one"), [found.parts]
+        masks = [parts.mask(names, drifted, cfg.model) for names in masks]
+        made = writing.write(writing.plan(kind, masks, lesson), begun, tables, cfg, k_write, update)
     asked = verification.prompts_of(lesson, tables, cfg, k_asked)
     did = verification.behaviour(made, e, asked)
     checks = verification.verify(made, before, found, asked, cfg)

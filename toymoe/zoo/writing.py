@@ -30,9 +30,14 @@ from .specimen import Key
 
 STEPS = 200
 BATCH = 96
-LEARNING_RATES = {"full": 0.01, "low_rank": 0.03}  # higher than alignment's: parts are small
+LEARNING_RATES = {  # higher than alignment's where the parts are small
+    "full": 0.01,
+    "low_rank": 0.03,
+    "shared_full": 0.003,
+    "shared_low_rank": 0.012,
+}
 RANK = 4
-MISSING = 0.3  # how often an expert is missing where many share a lesson
+MISSING = 0.2  # how often an expert is missing where many share a lesson
 DRIFT_STEPS = 60
 DRIFT_RATE = 0.002  # alignment's
 MATRICES = (
@@ -88,9 +93,7 @@ def _write(plan, base, direction_D, tables, key, cfg, kind, steps):
         return objective.loss(params, tokens_BT, cfg)
 
     warmup = min(20, max(steps // 4, 1))
-    rate = optax.warmup_cosine_decay_schedule(
-        0.0, LEARNING_RATES[kind.removeprefix("shared_")], warmup, max(steps, 2)
-    )
+    rate = optax.warmup_cosine_decay_schedule(0.0, LEARNING_RATES[kind], warmup, max(steps, 2))
     task = loop.Task(batch, loss, adam())
     at_S = jnp.arange(steps)
     state, _, _ = loop.train(loop.start(theta, adam()), task, at_S, jax.vmap(rate)(at_S))
