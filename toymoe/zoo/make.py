@@ -209,6 +209,22 @@ def rows(made: jobs.Made) -> list[dict]:
     return [row for found in made.of.values() for row in found]
 
 
+def summary(found: list[dict]) -> list[tuple[str, ...]]:
+    """A row for each mechanism and lesson: how many are kept, and medians of those."""
+    made = []
+    for mechanism in mechanisms.MECHANISMS:
+        for lesson in lessons.LESSONS:
+            of = [r for r in found if (r["mechanism"], r["lesson"]) == (mechanism, lesson)]
+            kept = [row for row in of if row["holds"]]
+            numbers = (
+                f"{np.median([row[name] for row in kept]):.2f}" if kept else "–"
+                for name in ("whole", "right", "set_back", "rest_set_back")
+            )
+            words = (name.replace("_", " ") for name in (mechanism, lesson))
+            made.append((*words, f"{len(kept)} of {len(of)}", *numbers))
+    return made
+
+
 def _made(cfg, out, key, seed, watch):
     (run := out / f"seed-{seed}").mkdir(exist_ok=True)
     make_seed(dataclasses.replace(cfg, seed=seed), run, key, watch)
