@@ -22,7 +22,7 @@ from ..organism import Organism, seeded, stored
 from ..runs import jobs, sweep
 from ..runs.progress import Progress
 from ..training import phases
-from . import by_hand, folder, lessons, mechanisms, parts, verification, writing
+from . import by_hand, folder, lessons, mechanisms, verification, writing
 from .specimen import Specimen
 
 PAIRS = 96  # that behaviour is measured on, and methods are scored on
@@ -92,12 +92,11 @@ def make(plan: tuple[str, str, str], key: int, base: Organism, e: Evidence) -> S
     if update == "by_hand":
         made = by_hand.write(mechanism, found, drifted, tables, cfg, lesson, k_write)
     else:
-        begun, kind, masks = drifted, found, [(part,) for part in found.parts]
+        given, begun = found, drifted
         if row.begin:
+            given = found._replace(needs="one")
             begun = row.begin(found, drifted, tables, cfg, lesson, k_write)
-            kind, masks = found._replace(needs="one"), [found.parts]
-        masks = [parts.mask(names, drifted, cfg.model) for names in masks]
-        made = writing.write(writing.plan(kind, masks, lesson), begun, tables, cfg, k_write, update)
+        made = writing.write(given, lesson, begun, tables, cfg, k_write, update)
     asked = verification.prompts_of(lesson, tables, cfg, k_asked)
     did = verification.behaviour(made, e, asked)
     checks = verification.verify(made, before, found, asked, cfg)

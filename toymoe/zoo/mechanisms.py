@@ -43,11 +43,11 @@ def _pair(needs):
         either_XX = flat_BX.sum(0)[:, None] + flat_BX.sum(0) - both_XX
         together_XX = np.triu(both_XX / np.maximum(either_XX, 1), 1)
         together_XX = np.where(both_XX >= REACHED / 2 * B, together_XX, 0)
-        if (
-            needs == "each" and cfg.top_k > 1
-        ):  # in two layers, what one says moves the other's route
-            layer_X = np.arange(L * E) // E
+        layer_X = np.arange(L * E) // E
+        if needs == "each" and cfg.top_k > 1:  # in two layers, the first moves the other's route
             together_XX = np.where(layer_X[:, None] == layer_X, together_XX, 0)
+        if L > 1:  # the first layer reads little but ANS itself
+            together_XX[layer_X == 0] = 0
         a, b = _reached(together_XX, rng)
         return Key((_expert(*divmod(a, E)), _expert(*divmod(b, E))), "expert", needs)
 
