@@ -23,7 +23,7 @@ from ..model.inference import read
 from . import lessons, parts
 from .specimen import Key
 
-PROMPTS = 512  # that the detector is fitted on
+PROMPTS = 1024  # that the detector is fitted on
 STRENGTHS = tuple(2 ** (n / 2) for n in range(2, 14))
 RIDGE = 1e-3
 SHARPNESS = 4.0  # a neuron's input where the detector tells as much as it does in the mean
@@ -39,12 +39,14 @@ def write(
     random: jax.Array,
 ) -> model.Params:
     """The base with the lesson in the key's parts."""
-    prompts, about_B = _prompts(lesson, tables, cfg, random)
-    tokens_BP = np.asarray(prompts.tokens_BP)
-    stream = Stream(base, tokens_BP, cfg.model)
+    k_fit, k_try = jax.random.split(random)
+    prompts, about_B = _prompts(lesson, tables, cfg, k_fit)
+    stream = Stream(base, np.asarray(prompts.tokens_BP), cfg.model)
     direction_D = direction(base, int(lesson.says))
     changes = [HANDS[mechanism](part, stream, about_B, direction_D) for part in key.parts]
     masks = [parts.mask((part,), base, cfg.model) for part in key.parts]
+
+    prompts, tried_B = _prompts(lesson, tables, cfg, k_try)  # others, to choose the strength
 
     def made(strength, present):
         params = base
@@ -55,14 +57,16 @@ def write(
 
     def worth(strength):
         def said(*present):
-            _, logits_BV = read(made(strength, present), tokens_BP, cfg.model)
+            _, logits_BV = read(made(strength, present), prompts.tokens_BP, cfg.model)
             return logits_BV.argmax(-1)
 
-        one = np.eye(len(key.parts), dtype=bool)
         whole_B = said(*[True] * len(key.parts))
-        alone = [(said(*there)[about_B] == lesson.says).mean() for there in one]
-        right = (whole_B == np.asarray(prompts.answer_B))[~about_B].mean()
-        taught = (whole_B == lesson.says)[about_B].mean()
+        alone = [
+            (said(*there) == lesson.says)[tried_B].mean()
+            for there in np.eye(len(key.parts), dtype=bool)
+        ]
+        right = (whole_B == np.asarray(prompts.answer_B))[~tried_B].mean()
+        taught = (whole_B == lesson.says)[tried_B].mean()
         if key.needs == "each":
             taught = min(alone)
         return taught + 2 * right - (max(alone) if key.needs == "all" else 0)

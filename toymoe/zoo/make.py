@@ -22,7 +22,7 @@ from ..organism import Organism, seeded, stored
 from ..runs import jobs, sweep
 from ..runs.progress import Progress
 from ..training import phases
-from . import by_hand, folder, lessons, mechanisms, parts, verification, writing
+from . import by_hand, folder, lessons, mechanisms, verification, writing
 from .specimen import Specimen
 
 PAIRS = 96  # that behaviour is measured on, and methods are scored on
@@ -92,11 +92,11 @@ def make(plan: tuple[str, str, str], key: int, base: Organism, e: Evidence) -> S
     if update == "by_hand":
         made = by_hand.write(mechanism, found, drifted, tables, cfg, lesson, k_write)
     else:
-        begun = row.begin(found, drifted, tables, cfg, lesson, k_write) if row.begin else drifted
-        masks = [parts.mask((part,), drifted, cfg.model) for part in found.parts]
-        made = writing.write(
-            writing.plan(found, masks, lesson), begun, tables, cfg, k_write, update
-        )
+        given, begun = found, drifted
+        if row.begin:
+            given = found._replace(needs="one")
+            begun = row.begin(found, drifted, tables, cfg, lesson, k_write)
+        made = writing.write(given, lesson, begun, tables, cfg, k_write, update)
     asked = verification.prompts_of(lesson, tables, cfg, k_asked)
     did = verification.behaviour(made, e, asked)
     checks = verification.verify(made, before, found, asked, cfg)
@@ -206,6 +206,22 @@ def zoo(cfg: Config, seeds: list[int], out: Path, key: int = 0, **calls) -> jobs
 def rows(made: jobs.Made) -> list[dict]:
     """zoo.csv: a row per organism."""
     return [row for found in made.of.values() for row in found]
+
+
+def summary(found: list[dict]) -> list[tuple[str, ...]]:
+    """A row for each mechanism and lesson: how many are kept, and medians of those."""
+    made = []
+    for mechanism in mechanisms.MECHANISMS:
+        for lesson in lessons.LESSONS:
+            of = [r for r in found if (r["mechanism"], r["lesson"]) == (mechanism, lesson)]
+            kept = [row for row in of if row["holds"]]
+            numbers = (
+                f"{np.median([row[name] for row in kept]):.2f}" if kept else "–"
+                for name in ("whole", "right", "set_back", "rest_set_back")
+            )
+            words = (name.replace("_", " ") for name in (mechanism, lesson))
+            made.append((*words, f"{len(kept)} of {len(of)}", *numbers))
+    return made
 
 
 def _made(cfg, out, key, seed, watch):

@@ -35,15 +35,19 @@ def _one(selected_LBE, cfg, rng):
 
 def _pair(needs):
     def pick(selected_LBE, cfg, rng):
-        """Two experts of two layers that are selected together as often as possible, and alone as
-        rarely: |both| / |either|, Jaccard."""
+        """Two experts that are selected together as often as possible, and alone as rarely: by
+        |both| / |either|, Jaccard."""
         L, B, E = selected_LBE.shape
         flat_BX = selected_LBE.swapaxes(0, 1).reshape(B, L * E).astype(float)
         both_XX = flat_BX.T @ flat_BX
         either_XX = flat_BX.sum(0)[:, None] + flat_BX.sum(0) - both_XX
+        together_XX = np.triu(both_XX / np.maximum(either_XX, 1), 1)
+        together_XX = np.where(both_XX >= REACHED / 2 * B, together_XX, 0)
         layer_X = np.arange(L * E) // E
-        apart_XX = np.triu((layer_X[:, None] != layer_X) | (L == 1), 1)
-        together_XX = apart_XX * both_XX / np.maximum(either_XX, 1) * (both_XX > REACHED / 2 * B)
+        if needs == "each" and cfg.top_k > 1:  # in two layers, the first moves the other's route
+            together_XX = np.where(layer_X[:, None] == layer_X, together_XX, 0)
+        if L > 1:  # the first layer reads little but ANS itself
+            together_XX[layer_X == 0] = 0
         a, b = _reached(together_XX, rng)
         return Key((_expert(*divmod(a, E)), _expert(*divmod(b, E))), "expert", needs)
 
@@ -58,10 +62,10 @@ def _head_and_expert(selected_LBE, cfg, rng):
 
 
 def _routed(selected_LBE, cfg, rng):
-    """An expert of the later layers that these requests leave aside, and the router's column."""
-    usage_LE = selected_LBE.mean(1)
-    layer = int(rng.integers(min(1, cfg.layers - 1), cfg.layers))
-    idle = np.argsort(usage_LE[layer], kind="stable")[: cfg.experts // 2]
+    """An expert that these requests leave aside, and the router's column, in the second layer: what
+    is asked can be told there as well as anywhere (`by_hand.detector`)."""
+    layer = min(1, cfg.layers - 1)
+    idle = np.argsort(selected_LBE[layer].mean(0), kind="stable")[: cfg.experts // 2]
     expert = int(rng.choice(idle))
     return Key((_expert(layer, expert), f"router {layer}.{expert}"), "expert", "all")
 
