@@ -27,9 +27,10 @@ if jax.__version_info__ < (0, 13):  # XLA ends a process that names a flag it do
 if jax.__version_info__ < (0, 11):
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
-from toymoe.start import set_flags
+from toymoe.start import PRECISION, set_flags
 
 set_flags()  # before JAX looks for devices, and training for its compiler options
+jax.config.update(PRECISION, "highest")
 
 from toymoe import world
 from toymoe.config import Config, EvalConfig, ModelConfig, TrainConfig, WorldConfig, build

@@ -15,7 +15,7 @@ from toymoe.config import to_dict
 from toymoe.errors import ToymoeWarning, one_line
 from toymoe.machine import bench, doctor
 from toymoe.organism import stored
-from toymoe.runs import painter, report, runner
+from toymoe.runs import painter, report, runner, sweep, together
 from toymoe.runs.progress import Bars
 from toymoe.training.phases import TrainingError
 
@@ -525,6 +525,20 @@ def test_doctor_measures_where_a_run_would_compute(monkeypatch, own):
 
 
 # --- many seeds at once -------------------------------------------------------------------------
+
+
+def test_together_seeds_are_trained_before_the_sweep_measures_them(monkeypatch, tmp_path):
+    called = []
+    monkeypatch.setattr(together, "train", lambda cfg, seeds, *_: called.append(seeds))
+    monkeypatch.setattr(
+        sweep, "sweep", lambda cfg, seeds, *_: called.append(("measured", seeds)) or ([], {})
+    )
+    words = ["sweep", "--seeds", "0-2", "--out", str(tmp_path / "s")]
+    assert cli.main([*words, "--together"]) == 0
+    assert called == [[0, 1, 2], ("measured", [0, 1, 2])]
+    assert cli.main(words) == 0
+    assert called[2:] == [("measured", [0, 1, 2])]
+
 
 CREW = {
     "sweep --out s --jobs 0": ["--jobs 0", "from 1 to 1000"],

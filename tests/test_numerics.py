@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from toymoe import __version__, numerics, world
+from toymoe import __version__, model, numerics, world
 from toymoe.organism import seeded, stored
 from toymoe.runs import runner
 
@@ -63,6 +63,28 @@ def test_without_it_they_are_others(small, name):
         assert not np.allclose(bare(), expected, atol=1e-3)
     finally:
         jax.config.update(name, before)
+
+
+@pytest.mark.parametrize("yours", [None, "bfloat16"])
+def test_products_are_asked_for_in_full_precision(small, yours):
+    """Which the processor gives anyway; a GPU would take TF32, a TPU bfloat16."""
+
+    def asked():  # of all products of the model, in what XLA is given
+        params, tokens_BT = seeded.params(small), np.zeros((1, 4), np.int32)
+        forward = jax.jit(model.forward, static_argnums=2)
+        text = forward.lower(params, tokens_BT, small.model).as_text()
+        return [line.count("HIGHEST") for line in text.splitlines() if "dot_general" in line]
+
+    before = jax.config.jax_default_matmul_precision
+    jax.config.update("jax_default_matmul_precision", yours)
+    try:
+        with numerics.fixed():
+            inside = asked()
+        outside = asked()
+    finally:
+        jax.config.update("jax_default_matmul_precision", before)
+    assert len(inside) > 5 and set(inside) == {2}
+    assert len(outside) == len(inside) and set(outside) == {0}
 
 
 def test_it_holds_for_its_thread_and_its_time_only():

@@ -58,6 +58,50 @@ def test_as_many_threads_whatever_machine_it_is(given, threads, monkeypatch):
     assert os.environ.get("PJRT_NPROC") == threads
 
 
+@pytest.mark.parametrize(
+    ("platforms", "cpu"),
+    [(None, True), ("", True), ("cpu", True), ("cpu,cuda", True)]
+    + [(other, False) for other in ("cuda", "tpu", "cuda,cpu")],
+)
+def test_flags_and_options_of_the_processor_are_for_the_processor(platforms, cpu, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_mine=1")
+    monkeypatch.setenv("TOYMOE_XLA_FLAGS", "")
+    monkeypatch.setenv("JAX_PLATFORMS", platforms or "")
+    if platforms is None:
+        monkeypatch.delenv("JAX_PLATFORMS")
+    start.set_flags()
+    assert (os.environ["XLA_FLAGS"] == "--xla_mine=1") is not cpu
+    assert (DEVICES in os.environ["XLA_FLAGS"]) is cpu
+    assert bool(start.training_options()) is (cpu and bool(CHOICE))
+    assert os.environ["JAX_PLATFORMS"] == ("cpu" if platforms is None else platforms)
+
+
+@pytest.mark.parametrize("own", [None, "bfloat16"])
+def test_products_are_whole_float32_unless_you_say_otherwise(own, monkeypatch):
+    """Elsewhere than on a processor the default is less."""
+    before = getattr(jax.config, start.PRECISION)
+    monkeypatch.setenv(start.PRECISION.upper(), own or "")
+    if own is None:
+        monkeypatch.delenv(start.PRECISION.upper())
+    try:
+        jax.config.update(start.PRECISION, None)  # JAX was imported before
+        start.start_jax()
+        assert getattr(jax.config, start.PRECISION) == (own or "highest")
+    finally:
+        jax.config.update(start.PRECISION, before)
+
+
+@pytest.mark.parametrize("which", ["", "-1", "two"])
+def test_a_process_that_cannot_join_the_others_says_why(which):
+    """Nothing says which one it is, or what cannot be."""
+    joins = ["sweep", "--together", "--seeds", "0", "--out", "x"]
+    settings = {"JAX_COORDINATOR_ADDRESS": "127.0.0.1:9", "JAX_NUM_PROCESSES": "2"}
+    done = started("-m", "toymoe.cli", *joins, **settings, JAX_PROCESS_ID=which)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "JAX does not join the processes of 127.0.0.1:9" in done.stderr
+    assert "start all of them, by srun or mpirun, or with JAX_NUM_PROCESSES" in done.stderr
+
+
 PLATFORMS = ("cuda", "nonsense", "cpu,nonsense")
 NOT_THERE = f"""
 import os

@@ -16,7 +16,8 @@ FIXED = {
     "jax_enable_x64": (jax.enable_x64, False),
     "jax_default_prng_impl": (jax.default_prng_impl, "threefry2x32"),
     "jax_threefry_partitionable": (jax.threefry_partitionable, True),
-    "jax_default_matmul_precision": (jax.default_matmul_precision, None),
+    # What a processor does anyway; a GPU would take TF32 and a TPU bfloat16.
+    "jax_default_matmul_precision": (jax.default_matmul_precision, "highest"),
     "jax_numpy_dtype_promotion": (jax.numpy_dtype_promotion, "standard"),
     "jax_numpy_rank_promotion": (jax.numpy_rank_promotion, "allow"),
     "jax_disable_jit": (jax.disable_jit, False),  # a run of two steps would take ten minutes

@@ -20,6 +20,8 @@ MORE_MEMORY = "close other programs, or raise the limit on memory (`ulimit -v`)"
 # has it, machines of two kinds would train two models. With two, one for each simulated device,
 # many processes on many cores do not crowd each other either (docs/many.md).
 THREADS = "2"
+COORDINATOR = "JAX_COORDINATOR_ADDRESS"
+PRECISION = "jax_default_matmul_precision"
 _ADDED = "TOYMOE_XLA_FLAGS"  # what the process that started this one added to XLA_FLAGS
 _EMITTERS = "xla_cpu_use_fusion_emitters"
 
@@ -44,6 +46,11 @@ def your_flags() -> list[str]:
     return [flag for flag in os.environ.get("XLA_FLAGS", "").split() if flag not in added]
 
 
+def on_cpu() -> bool:
+    """Whether JAX is to compute on the processor, which is what the flags here are meant for."""
+    return os.environ.get("JAX_PLATFORMS", "").split(",")[0] in ("", "cpu")
+
+
 def _flags() -> dict[str, int | str]:
     # At optimisation level 1 of 3 `toymoe run` compiles for a quarter less time, and a training
     # step takes as long. The second simulated device is the second worker of `toymoe.training`:
@@ -64,25 +71,28 @@ def training_options() -> dict[str, bool]:
     """Compiler options of the training loop: it has the fusion emitters, since without them it
     rounds otherwise, and every table of the docs would have to be made anew."""
     free = _VERSION < (0, 11) and not any(_EMITTERS in flag for flag in your_flags())
-    return {_EMITTERS: True} if free else {}
+    return {_EMITTERS: True} if free and on_cpu() else {}
 
 
 def set_flags() -> None:
-    """Add to XLA_FLAGS what is not set there yet; JAX need not be there."""
-    yours = your_flags()
-    ours = [f"{name}={x}" for name, x in _flags().items() if not any(name in f for f in yours)]
+    """Set what you have not set yet in the variables of XLA and JAX; JAX need not be there."""
+    yours, flags = your_flags(), _flags() if on_cpu() else {}
+    ours = [f"{name}={x}" for name, x in flags.items() if not any(name in f for f in yours)]
     os.environ[_ADDED] = " ".join(ours)
     os.environ["XLA_FLAGS"] = " ".join(yours + ours)
     if "NPROC" not in os.environ:
         os.environ.setdefault("PJRT_NPROC", THREADS)
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    # The same bits as without on a processor; GPUs and TPUs would round to fewer (TF32, bfloat16).
+    os.environ.setdefault(PRECISION.upper(), "highest")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def find_devices() -> None:
     """Import JAX and let it look for devices, which it else does at its first computation.
 
-    It looks where JAX_PLATFORMS says now, even if it was imported before that was set.
+    It does what JAX_PLATFORMS and JAX_DEFAULT_MATMUL_PRECISION say now, even if it was imported
+    before they were set.
 
     Raises:
       StartError: it finds none, or cannot be imported.
@@ -91,6 +101,7 @@ def find_devices() -> None:
         import jax
 
         jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS") or None)
+        jax.config.update(PRECISION, os.environ.get(PRECISION.upper()) or None)
         jax.devices()
     except Exception as error:  # whatever a broken installation comes up with
         wanted = os.environ.get("JAX_PLATFORMS", "")
@@ -105,13 +116,38 @@ def find_devices() -> None:
         raise StartError(what, advice) from error
 
 
-def start_jax() -> None:
-    """Quiet JAX on the processor, which keeps compiled programs between starts.
+def join_others() -> None:
+    """Wait for the other processes of one program: how many they are, and which this one is, say
+    SLURM, MPI or the variables JAX_NUM_PROCESSES and JAX_PROCESS_ID.
 
     Raises:
-      StartError: see `find_devices`.
+      StartError: nothing says so, or they do not come.
+    """
+    import jax
+
+    try:
+        n, which = (os.environ.get(f"JAX_{name}") for name in ("NUM_PROCESSES", "PROCESS_ID"))
+        jax.distributed.initialize(num_processes=n and int(n), process_id=which and int(which))
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise StartError(
+            f"does not join the processes of {os.environ[COORDINATOR]} ({said})",
+            "start all of them, by srun or mpirun, or with JAX_NUM_PROCESSES and JAX_PROCESS_ID",
+        ) from error
+
+
+def start_jax(join: bool = False) -> None:
+    """Quiet JAX on the processor, which keeps compiled programs between starts.
+
+    Args:
+      join: one of the processes that JAX_COORDINATOR_ADDRESS names the first of, if it names one.
+
+    Raises:
+      StartError: see `find_devices`, `join_others`.
     """
     set_flags()
+    if join and os.environ.get(COORDINATOR):
+        join_others()
     find_devices()
     import jax
 

@@ -68,7 +68,7 @@ def test_progress_of_all_is_seen_at_once(tmp_path, made, monkeypatch):
     def ended(running):
         if all(
             claim.is_file() and b"half" in claim.read_bytes()
-            for claim in map(partial(jobs._claim, tmp_path), (1, 2))
+            for claim in map(partial(jobs.claim_of, tmp_path), (1, 2))
         ):
             looked.append(dict(running))
             if len(looked) == 2:
@@ -118,7 +118,7 @@ def test_a_seed_that_another_has_is_waited_for(tmp_path, monkeypatch, finishes):
     monkeypatch.setattr(jobs, "POLL", 0.02)
     (tmp_path / "go").touch()
     with ExitStack() as other:
-        other.enter_context(claims.held(jobs._claim(tmp_path, 1)))
+        other.enter_context(claims.held(jobs.claim_of(tmp_path, 1)))
 
         def watch(seed, progress):
             if progress == jobs.ELSEWHERE:

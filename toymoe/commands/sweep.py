@@ -15,15 +15,16 @@ def add(command) -> None:
     )
     many.add_argument("--seeds", default="0-9", help="such as 0-9 (the default) or 0,2,5-7")
     many.add_argument("--out", required=True, metavar="DIR", help="goes on if it holds this sweep")
+    many.add_argument("--together", action="store_true", help="train all in one program")
     add_crew(many)
 
 
 def _sweep(args) -> int:
     cfg = config_of(args)
     check_crew(args, many=True)
-    start_jax()
+    start_jax(join=args.together)
     from ..pages import tables, terminal
-    from ..runs import progress, sweep
+    from ..runs import progress, sweep, together
 
     seeds, out, console = (
         sweep.parse_seeds(args.seeds),
@@ -36,6 +37,8 @@ def _sweep(args) -> int:
         def watch(seed, p):
             bars.show(p, seed)
 
+        if args.together:
+            together.train(cfg, seeds, out, watch)
         rows, summary = sweep.sweep(cfg, seeds, out, watch, bars.finish, crew)
     shown = []
     for name, sign in sweep.HEADLINES.items():

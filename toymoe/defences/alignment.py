@@ -20,6 +20,7 @@ import numpy as np
 from .. import model, world
 from ..config import Config
 from ..model import moe, taps
+from ..start import on_cpu
 from ..training import data, loop, objective, optimiser, phases
 from ..training.trainable import Trainable
 from ..world.tables import choose
@@ -64,7 +65,7 @@ class Batch(NamedTuple):
 @partial(
     jax.jit,
     static_argnames=("cfg", "held"),
-    compiler_options={"xla_cpu_multi_thread_eigen": False},
+    compiler_options={"xla_cpu_multi_thread_eigen": False} if on_cpu() else {},
 )
 def _align(pretrained, tables, key, switches, factors, cfg, held):
     total, n = phases.steps(cfg, "align"), loop.workers(cfg.train.batch)

@@ -95,7 +95,7 @@ def make(
             waiting.append(seed)
     while waiting or running:
         for seed in list(waiting):
-            free, dead, progress = judge.look(_claim(job.out, seed))
+            free, dead, progress = judge.look(claim_of(job.out, seed))
             if free:
                 waiting.remove(seed)
                 running[_begin(crew, job, seed, dead, watch)] = seed
@@ -115,7 +115,7 @@ def make(
                 made.errors[seed] = "it has left no result: run the same line again."
             done(seed, made.errors.get(seed, ""))
         for seed in running.values():
-            _, _, progress = judge.look(_claim(job.out, seed))
+            _, _, progress = judge.look(claim_of(job.out, seed))
             if progress:
                 watch(seed, progress)
     return made
@@ -135,7 +135,7 @@ class Outcome(NamedTuple):
 def attempt(work, out: Path, seed: int, dead: str | None, watch=lambda progress: None) -> Outcome:
     """One seed, unless another has it."""
     try:
-        with claims.held(_claim(out, seed), dead) as claim:
+        with claims.held(claim_of(out, seed), dead) as claim:
             if claim is None:
                 return Outcome(busy=True)
 
@@ -161,7 +161,7 @@ def attempt_elsewhere(work, out: Path, seed: int, dead: str | None) -> Outcome:
         return Outcome(slip=slip)
 
 
-def _claim(out: Path, seed: int) -> Path:
+def claim_of(out: Path, seed: int) -> Path:
     return out / f"seed-{seed}.claim"
 
 

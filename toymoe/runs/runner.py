@@ -19,7 +19,7 @@ from ..measures import contrasts, history, weights
 from ..measures.behaviour import behaviour_of
 from ..measures.examples import examples_of
 from ..organism import seeded, stored
-from ..training import phases, snapshots
+from ..training import phases
 from . import folder, report, state
 from .clock import Clock
 from .painter import Painter
@@ -79,36 +79,19 @@ def _run(cfg, out, watch, painter, clock):
 def _train(cfg, out, tables, prompts, clock, watch):
     """The history, and the parameters after each phase."""
     with clock("pretrain_s"):
-        now = _standing(cfg, out, prompts, clock)
+        now = state.begun(out, cfg, history.empty(cfg, prompts), clock.seconds)
+        clock.seconds |= now.seconds
     for phase in phases.PHASES[phases.PHASES.index(now.phase) :]:
         now = _train_phase(cfg, out, tables, prompts, clock, watch, now)
         with clock(f"{phase}_s"):
-            params = jax.tree.map(np.asarray, now.state.params)
-            stored.write_params(out, cfg, phase, params)
-            if phase == "pretrain":
-                begun = phases.start(now.state.params, cfg, "align")
-                now = now._replace(phase="align", step=0, state=begun)
-                state.write(out, cfg, now)
-    return now.raw, {"pretrained": stored.params(out, cfg, "pretrain"), "aligned": params}
-
-
-def _standing(cfg, out, prompts, clock):
-    """Where training goes on, or begins."""
-    blank = history.empty(cfg, prompts)
-    if not (out / "state.npz").is_file():
-        fresh = phases.start(seeded.params(cfg), cfg, "pretrain")
-        return state.Standing("pretrain", 0, fresh, blank, clock.seconds)
-    now = state.read(out, cfg, blank)
-    if now.phase == "align":
-        stored.params(out, cfg, "pretrain")  # alignment ends with it, so it must be there
-    clock.seconds |= now.seconds
-    return now
+            now = state.ended(out, cfg, now)
+    aligned = jax.tree.map(np.asarray, now.state.params)
+    return now.raw, {"pretrained": stored.params(out, cfg, "pretrain"), "aligned": aligned}
 
 
 def _train_phase(cfg, out, tables, prompts, clock, watch, now):
     """To the end of a phase, kept after every chunk."""
     phase, total = now.phase, phases.steps(cfg, now.phase)
-    keep = snapshots.kept_steps(total, cfg.train.chunk, cfg.train.snapshots)
     watch(Progress(phase, now.step, total))
     chunks = phases.run_phase(now.state, now.step, tables, prompts.tokens_BP, cfg, phase)
     while True:
@@ -117,12 +100,8 @@ def _train_phase(cfg, out, tables, prompts, clock, watch, now):
         if chunk is None:
             return now
         with clock(f"{phase}_s"):
-            raw = history.append(now.raw, chunk, phase)
-            if chunk.step in keep:
-                stored.write_snapshot(out, cfg, phase, chunk.step, chunk.state.params)
-            now = state.Standing(phase, chunk.step, chunk.state, raw, clock.seconds)
-            state.write(out, cfg, now)
-            shown = history.latest(raw, prompts, cfg)
+            now = state.further(out, cfg, now, chunk, clock.seconds)
+            shown = history.latest(now.raw, prompts, cfg)
         watch(Progress(phase, chunk.step, total, float(chunk.losses_S.mean()), **shown))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from .. import checkpoint, world
 from ..config import Config, to_dict
 from ..measures import history
-from ..organism import seeded
+from ..organism import seeded, stored
 from ..training import loop, phases, snapshots
 from .clock import STAGES
 
@@ -23,6 +23,43 @@ class Standing(NamedTuple):
     state: loop.State
     raw: history.Raw
     seconds: dict[str, float]  # by stage, until now
+
+
+def begun(out: Path, cfg: Config, blank: history.Raw, seconds: dict[str, float]) -> Standing:
+    """Where training goes on, or begins.
+
+    Args:
+      blank, seconds: the history and the seconds of a run that begins.
+    """
+    if not (out / "state.npz").is_file():
+        fresh = phases.start(seeded.params(cfg), cfg, "pretrain")
+        return Standing("pretrain", 0, fresh, blank, seconds)
+    now = read(out, cfg, blank)
+    if now.phase == "align":
+        stored.params(out, cfg, "pretrain")  # alignment ends with it, so it must be there
+    return now
+
+
+def further(
+    out: Path, cfg: Config, now: Standing, chunk: phases.Chunk, seconds: dict[str, float]
+) -> Standing:
+    """A chunk on, written; and the model with it, where it is one to keep."""
+    raw, total = history.append(now.raw, chunk, now.phase), phases.steps(cfg, now.phase)
+    if chunk.step in snapshots.kept_steps(total, cfg.train.chunk, cfg.train.snapshots):
+        stored.write_snapshot(out, cfg, now.phase, chunk.step, chunk.state.params)
+    now = Standing(now.phase, chunk.step, chunk.state, raw, seconds)
+    write(out, cfg, now)
+    return now
+
+
+def ended(out: Path, cfg: Config, now: Standing) -> Standing:
+    """At the end of a phase, written: the model, and the beginning of the phase that follows."""
+    stored.write_params(out, cfg, now.phase, jax.tree.map(np.asarray, now.state.params))
+    if now.phase == "pretrain":
+        begin = phases.start(now.state.params, cfg, "align")
+        now = now._replace(phase="align", step=0, state=begin)
+        write(out, cfg, now)
+    return now
 
 
 def write(out: Path, cfg: Config, now: Standing) -> None:

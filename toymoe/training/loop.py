@@ -125,6 +125,7 @@ def shared(state: State, n: int) -> State:
 
 
 def _mesh(n):
-    """A device for each worker, or None where there are too few."""
-    devices = np.array(jax.devices()[:n])
-    return jax.sharding.Mesh(devices, (AXIS,)) if devices.size == n else None
+    """A device for each worker; None where there are too few, or each is at work on other seeds."""
+    devices = np.array(jax.local_devices()[:n])
+    free = devices.size == n and jax.sharding.get_abstract_mesh().empty
+    return jax.sharding.Mesh(devices, (AXIS,)) if free else None

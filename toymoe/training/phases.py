@@ -97,7 +97,7 @@ def _train_jit(state, given, at_S, rate_S, record_S, probe_BP, cfg, phase):
     return loop.train(state, learnt, at_S, rate_S, record_S, take)
 
 
-_mixture_jit = jax.jit(data.mixture, static_argnames=("cfg", "phase"))
+mixture_jit = jax.jit(data.mixture, static_argnames=("cfg", "phase"))
 
 
 class Chunk(NamedTuple):
@@ -133,7 +133,7 @@ def run_phase(
     cfg = without_seed(cfg)
     total, rates = steps(cfg, phase), learning_rates(cfg, phase)
     record = snapshots.record_steps(total)
-    mix = _mixture_jit(tables, cfg=cfg, phase=phase)
+    mix = mixture_jit(tables, cfg=cfg, phase=phase)
     if trainable is None and phase == "align":
         trainable = Trainable.of(cfg.align)
     given = key, tables, mix, trainable and trainable.factors(state.params)
@@ -141,19 +141,28 @@ def run_phase(
     while first < total:
         at_S = np.arange(first, min(first + cfg.train.chunk, total))
         record_S = np.isin(at_S, record)
-        state, losses, shots = _train_jit(
+        state, *seen = _train_jit(
             state, given, at_S, rates[at_S], record_S, probe_BP, cfg=cfg, phase=phase
         )
-        losses = np.asarray(losses)
-        check_finite(losses, first, cfg, phase)
+        yield chunk(state, *seen, at_S, record_S, probe_BP, cfg, phase)
         first = int(at_S[-1]) + 1
-        recorded = [int(at) for at in at_S[record_S]]
-        shots = jax.tree.map(lambda x, keep=record_S: np.asarray(x)[keep], shots)
-        if first == total:
-            last = snapshots.final_snapshot(state.params, probe_BP, cfg)
-            shots = jax.tree.map(lambda x, y: np.concatenate([x, y[None]]), shots, last)
-            recorded.append(total)
-        yield Chunk(first, state, losses, recorded, shots)
+
+
+def chunk(state, losses, shots, at_S, record_S, probe_BP, cfg: Config, phase: str) -> Chunk:
+    """What the steps ``at_S`` came to, of which those in ``record_S`` were recorded.
+
+    Raises:
+      TrainingError: the loss is not finite any more.
+    """
+    losses = np.asarray(losses)
+    check_finite(losses, int(at_S[0]), cfg, phase)
+    done, recorded = int(at_S[-1]) + 1, [int(at) for at in at_S[record_S]]
+    shots = jax.tree.map(lambda x: np.asarray(x)[record_S], shots)
+    if done == steps(cfg, phase):
+        last = snapshots.final_snapshot(state.params, probe_BP, cfg)
+        shots = jax.tree.map(lambda x, y: np.concatenate([x, y[None]]), shots, last)
+        recorded.append(done)
+    return Chunk(done, state, losses, recorded, shots)
 
 
 def without_seed(cfg: Config) -> Config:
