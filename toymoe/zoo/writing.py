@@ -30,15 +30,16 @@ from . import by_hand, lessons, parts
 from .specimen import Key
 
 STEPS = 160
+SHARED_STEPS = 300  # where many share a lesson
 BATCH = 64
 LEARNING_RATES = {  # higher than alignment's where the parts are small
     "full": 0.01,
     "low_rank": 0.04,
-    "shared_full": 0.003,
+    "shared_full": 0.006,
     "shared_low_rank": 0.012,
 }
 RANK = 8
-MISSING = 0.2  # how often an expert is missing where many share a lesson
+MISSING = 0.3  # how often an expert is missing where many share a lesson
 DRIFT_STEPS = 60
 DRIFT_RATE = 0.002  # alignment's
 MATRICES = (
@@ -89,10 +90,12 @@ def write(
     if key.needs == "one":
         masks = [parts.mask(key.parts, base, cfg.model)]
     plan = Plan((masks[0], masks[-1]), np.int32(NEEDS.index(key.needs)), lesson)
-    kind = f"shared_{update}" if key.needs == "many" else update
+    kind, steps = update, STEPS
+    if key.needs == "many":
+        kind, steps = f"shared_{update}", SHARED_STEPS
     direction_D = by_hand.direction(base, int(lesson.says)).astype(np.float32)
     given = plan, base, direction_D, tables, random
-    made = _write(*given, cfg=phases.without_seed(cfg), kind=kind, steps=STEPS)
+    made = _write(*given, cfg=phases.without_seed(cfg), kind=kind, steps=steps)
     return jax.tree.map(np.asarray, made)
 
 
