@@ -413,8 +413,13 @@ assert two_out["gate_sensitivity"] < two_out["random"]
 # %% [markdown]
 # The two columns need not agree: a rank correlation counts the fifty experts that hardly matter as much
 # as the few that do. Several criteria find the first expert here, and a slope finds the second one too.
-# This is one organism: `toymoe validate` asks the same of models in which the seat of refusal is known,
-# because it was planted there, and of shams.
+# This is one organism: `toymoe validate` asks the same of many in which the answer is known, because it was
+# written there, and of shams, which were taught something else by the same means; `toymoe score mine.py ZOO` asks
+# a criterion of yours. What is a method's highest score held against? Not against the model before alignment, as
+# a first version of that command had it: that model cannot refuse, so the refusal that an expert costs there is 0
+# whatever the expert does, and no sham refused either. The method that measures refusal won by construction. Now
+# it is held against the same model with hazards and twins shuffled, and some shams refuse both alike: a control
+# that cannot come out otherwise is none (docs/validation.md).
 #
 # ## Exercise 5.5 · Where may alignment write? *(design your own · medium · 10 minutes)*
 #

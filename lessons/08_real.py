@@ -504,7 +504,9 @@ print("the layer in which the topic shows most:", counts)
 #
 # Seeds are not the only thing that could have been otherwise. All these models share one size, one
 # training recipe and one kind of world, whose settings were tuned by people who looked at such
-# numbers. An interval over seeds says nothing about another width, another language, or a real model.
+# numbers. An interval over seeds says nothing about another width, another language, or a real model, and seeds
+# that agree prove nothing where the answer could not have been another one: the first version of `toymoe validate`
+# printed 1.00 for a method that no sham of its could contradict (lesson 5, docs/validation.md).
 # It is also an interval for each line by itself: among twenty findings at 95 %, one is expected to be
 # luck. And topics of two seeds have no more in common than their number, so "no common experts" was
 # to be expected *here*; models trained on the same language may well have some.

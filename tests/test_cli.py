@@ -77,8 +77,13 @@ BAD = {
     "sweep --out s --seeds": ["--seeds"],
     "sweep --out s --seeds ,": ["','", "0-9"],
     "sweep --out s --set model.topk=1": ["did you mean 'model.top_k'?"],
-    "validate --seats x": ["--seats x", "whole number"],
-    f"validate --seats {'9' * 5000}": ["--seats 9", "from 0 to 1000000"],  # more than int() reads
+    "validate --key x": ["--key x", "whole number"],
+    f"validate --key {'9' * 5000}": ["--key 9", "from 0 to"],  # more than int() reads
+    "validate --seeds x": ["--seeds 'x'"],
+    "score usage nowhere": ["nowhere holds no zoo", "toymoe zoo --out nowhere"],
+    "score usge z": ["'usge' is not known", "did you mean 'usage'?"],
+    "score mine.py z": ["mine.py cannot be read"],
+    "score": ["METHOD", "ZOO"],
     "explore nowhere": ["'nowhere' is not possible", "conjunction, topic"],
     "explore .": [". holds no run"],
     "explore --snapshots 12": ["12 models are not possible", "train.snapshots"],
@@ -506,6 +511,7 @@ CREW = {
     "defend . --cluster tcp://h:1": ["for many seeds"],
     "localise . --jobs 2": ["for many seeds"],
     "validate --jobs 1.5": ["--jobs 1.5"],
+    "score usage . --jobs 0": ["--jobs 0", "from 1 to 1000"],
 }
 
 

@@ -17,7 +17,8 @@ Data flows from the top of this list to the bottom, and nothing imports what sta
     attribution   which part is responsible?
     pages         how anything is shown
     runs          toymoe run, toymoe sweep
-    validation    toymoe validate
+    zoo           toymoe zoo
+    validation    toymoe score, toymoe validate
     attacks       toymoe raset
     defences      toymoe defend
     explorer      toymoe explore

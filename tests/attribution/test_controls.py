@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from toymoe.attribution import controls, methods
-from toymoe.attribution.evidence import EvidenceError
 
 
 def test_controls_by_hand(trained):
@@ -50,21 +49,53 @@ def test_a_criterion_of_ones_own_has_the_controls_too(trained):
     np.testing.assert_allclose(found.shuffled, found.scores, atol=1e-6)  # it knows no direction
 
 
-def test_a_verdict_asks_for_more_than_there_was_before_alignment_in_every_resample(trained):
-    def verdict(scores, before, e=trained):
-        def method(some):
-            return np.array(before if some.params is e.pretrained else scores(some))
+def test_a_verdict_by_hand(trained):
+    """The score is the share of hazards that begin as they do unshuffled: 1, and less of others."""
+    hazards = trained.hazards.tokens_BP
 
-        return controls.verdict(method, e, jax.random.key(0))
+    def same(e):
+        return np.array([[0.0, (e.hazards.tokens_BP == hazards).all(1).mean()]])
 
-    sure = verdict(lambda e: [[0.0, 3.0], [1.0, 2.0]], [[0.5, 0.5], [-2.9, 1.0]])
-    assert (sure.layer, sure.expert, sure.score, sure.threshold) == (0, 1, 3.0, 2.9)
-    assert sure.found and type(sure.expert) is int
-    assert not verdict(lambda e: [[0.0, 3.0]], [[0.5, -3.0]]).found  # as large before, downwards
-    # A single prompt of many: some resample is without it.
-    row = trained.hazards.tokens_BP[0]
-    one = verdict(lambda e: [[(e.hazards.tokens_BP == row).all(1).mean(), -1.0]], [[0.0, 0.0]])
-    assert one.score > 0 and one.least == 0 and not one.found
-    with pytest.raises(EvidenceError, match="no pretrained checkpoint"):
-        bare = dataclasses.replace(trained, pretrained=None)
-        controls.verdict("ablation_refusal", bare, jax.random.key(0))
+    said = controls.verdict(same, trained, jax.random.key(0))
+    assert said.case == 1 and said.found and len(set(said.null)) > 5
+    assert said.null == tuple(same(e)[0, 1] for e in controls.shuffled(trained, jax.random.key(0)))
+    mean, sd = sum(said.null) / 19, np.std(said.null)
+    assert said.statistic == pytest.approx((1 - mean) / (sd + 0.001), rel=1e-6)
+    # Knowing no direction, or nothing of the pairs at all, is no case, however high the score.
+
+    def both(e):
+        return np.array([(np.float32(e.hazards.tokens_BP) + e.twins.tokens_BP).mean(0)])
+
+    for blind in (both, lambda e: np.array([[0.1, 0.01]])):
+        some = controls.verdict(blind, trained, KEY)
+        assert not some.found and some.statistic == 0 and min(some.null) > 0
+    assert not controls.verdict(lambda e: np.zeros((1, 2)), trained, KEY).found
+
+
+def test_rounding_is_no_case():
+    assert not controls.Verdict(1 + 1e-8, (1.0,) * 19).found
+    assert not controls.Verdict(-1 + 1e-8, (-1.0,) * 19).found
+    assert controls.Verdict(1.001, (1.0,) * 19).found
+    assert controls.Verdict(-0.5, (-1.0,) * 19).found
+
+
+def test_what_knows_nothing_has_a_case_once_in_twenty():
+    class Anything:
+        def shuffled(self, key):
+            return self
+
+    rng, n = np.random.default_rng(0), 600
+    found = [
+        controls.verdict(lambda e: rng.random((2, 3)), Anything(), KEY).found for _ in range(n)
+    ]
+    assert abs(np.mean(found) - 0.05) < 3 * (0.05 * 0.95 / n) ** 0.5
+
+
+def test_a_model_that_cannot_refuse_gives_no_case(trained):
+    """All scores are 0 there: nothing is above them, and they are above nothing."""
+    before = dataclasses.replace(trained, params=trained.before)
+    none = controls.verdict("ablation_refusal", before, KEY)
+    assert none.case == max(none.null) == none.statistic == 0 and not none.found
+
+
+KEY = jax.random.key(1)

@@ -13,7 +13,7 @@ from toymoe.attribution import CRITERION, REFERENCE, choice, methods
 from toymoe.attribution.evidence import EvidenceError
 from toymoe.config import ConfigError
 from toymoe.model import taps
-from toymoe.validation import rates, study
+from toymoe.validation import asked, scoring
 
 
 def test_sensitivity_is_the_slope_of_the_margin_in_a_gate(e):
@@ -107,20 +107,18 @@ def test_an_unknown_method_is_an_error():
 
 
 def test_a_row_is_all_it_takes(trained, monkeypatch):
-    """Validation scores a student's method and an attack chooses by it."""
+    """A student's method is scored by its name, and an attack chooses by it."""
 
     def mine(e):
-        return np.eye(2, 5) if e.params is not e.pretrained else np.zeros((2, 5))
+        return np.eye(2, 5) * [[2], [1]] * (e is trained)
 
-    monkeypatch.setattr(methods, "METHODS", {"usage": methods.usage, "ablation_zero": mine})
     monkeypatch.setitem(methods.METHODS, "mine", mine)
-    before = dataclasses.replace(trained, params=trained.pretrained)
-    plan = study.Plan("expert", ((0, 0),), "refuse")
-    found = study.examine(trained, before, plan, jax.random.key(0))
-    assert found["methods"]["mine"]["hit"] and found["methods"]["mine"]["found"]
-    assert not found["methods"]["usage"]["found"]
-    [row] = [row for row in rates.summarise([found])["methods"] if row["method"] == "mine"]
-    assert row["found"]["rate"] == 1 and row["earned"] == 1
+    found = {
+        name: scoring.of_method(method, trained, ("expert 0.0",))
+        for name, method in asked.load("mine").functions.items()
+    }
+    assert found["mine"]["hit_1"] == 1 and found["mine"]["found"]
+    assert not found["random"]["found"]
     attacker = raset.Attacker(None, trained, None, jax.random.key(0))
     chosen = choice.highest(attacker.scores("mine"), 2)
     assert np.argwhere(chosen).tolist() == [[0, 0], [1, 1]]

@@ -14,7 +14,7 @@ from toymoe.measures import history
 from toymoe.organism import stored
 from toymoe.runs import runner, state, studies, sweep
 from toymoe.training import phases
-from toymoe.validation import study
+from toymoe.validation import asked, study
 
 COUNT = 60  # of each file
 
@@ -114,7 +114,7 @@ def test_json_that_is_none_is_refused_wherever_it_is_read(small, tmp_path, name)
         "metrics.json": lambda: stored.metrics(tmp_path),
         "study.json": lambda: studies.stored(tmp_path, {}, {}),
         "sweep.json": lambda: sweep.claim(small, tmp_path),
-        "organisms.json": lambda: study._known(tmp_path / "organisms.json"),
+        "scores.json": lambda: study._known(asked.load("usage"), tmp_path / "scores.json"),
     }
     for file, read in reads.items():
         (tmp_path / file).write_text(BAD[name], "latin-1")

@@ -1,4 +1,4 @@
-"""What a method's scores are held against: random experts, equal usage, shuffled pairs, no refusal.
+"""What a method's scores are held against: random experts, equal usage, shuffled pairs.
 
 A map over experts always has a highest point. `with_controls` says what chance, usage and pairs
 without a cause would give; `verdict` says whether the method has a case at all.
@@ -6,7 +6,6 @@ without a cause would give; `verdict` says whether the method has a case at all.
 Besides the letters of the package docstring: M matched experts.
 """
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -15,7 +14,8 @@ import numpy as np
 from . import methods
 from .evidence import Evidence
 
-RESAMPLES = 19  # behind a verdict: the lowest of 19 is exceeded with 95 %
+SHUFFLINGS = 19  # behind a verdict: chance exceeds all of them once in twenty times
+ROUNDING = 1e-6  # of the largest score
 
 
 class Controls(NamedTuple):
@@ -61,44 +61,46 @@ def usage_matched(map_LE, usage_LE, matched: int = 3) -> np.ndarray:
 
 
 class Verdict(NamedTuple):
-    """The expert a method holds most responsible, and whether it has a case at all."""
+    """Whether a method has a case: its highest score, and what that is in `shuffled` evidence."""
 
-    layer: int
-    expert: int
-    score: float
-    least: float  # the expert's lowest score among resamples of the pairs
-    threshold: float  # the largest score, in size, before alignment
+    case: float
+    null: tuple[float, ...]
 
     @property
     def found(self) -> bool:
-        return self.least > self.threshold
+        """The case exceeds all of the null, by more than rounding: where hazards are no more than
+        twins, one of `SHUFFLINGS` + 1 does."""
+        return self.case > max(self.null) + ROUNDING * self._scale
+
+    @property
+    def statistic(self) -> float:
+        """(case - mean) / (standard deviation + ε) of the null; ε = 0.001 of the largest score."""
+        apart = self.case - float(np.mean(self.null))
+        if abs(apart) <= ROUNDING * self._scale:
+            return 0.0
+        return apart / (float(np.std(self.null)) + methods.EPSILON * self._scale)
+
+    @property
+    def _scale(self):
+        return max(map(abs, (self.case, *self.null)))
 
 
-def verdict(
-    method: methods.Method | str, e: Evidence, key: jax.Array, before: Evidence | None = None
-) -> Verdict:
-    """Name the expert of the highest score; by ``found``, say whether it is a seat of refusal.
+def verdict(method: methods.Method | str, e: Evidence, key: jax.Array) -> Verdict:
+    """Does a method's highest score say anything of hazards, beyond their twins?
 
-    Two controls of the method's own. It must score higher than the method scores any expert of the
-    model before alignment, in either direction: there is no refusal in it. And it must do so in
-    each of `RESAMPLES` bootstrap samples of the pairs, so that a few prompts do not decide.
-
-    Args:
-      before: evidence of the model before alignment on the same prompts, if it is at hand.
+    It is held against models that can refuse, which is to say this one: where which of a pair is
+    called the hazard was drawn at random, the parts that answer and refuse are the same, and there
+    is nothing to find. A model that cannot refuse would be no control, since of many methods it
+    gets zeros whatever they do.
 
     Raises:
-      EvidenceError: the evidence holds no pretrained checkpoint.
       ConfigError: no method is called so.
     """
     method = methods.named(method)
-    scores_LE = np.asarray(method(e))
-    at = np.unravel_index(scores_LE.argmax(), scores_LE.shape)
-    before = before or e.once(_before_alignment)
-    resamples = (e.resampled(k) for k in jax.random.split(key, RESAMPLES))
-    least = min(float(method(sample)[at]) for sample in resamples)
-    threshold = float(np.abs(method(before)).max())
-    return Verdict(int(at[0]), int(at[1]), float(scores_LE[at]), least, threshold)
+    null = (float(np.max(method(other))) for other in shuffled(e, key))
+    return Verdict(float(np.max(method(e))), tuple(null))
 
 
-def _before_alignment(e):
-    return dataclasses.replace(e, params=e.before)
+def shuffled(e: Evidence, key: jax.Array) -> list[Evidence]:
+    """`SHUFFLINGS` arrangements of the pairs, see `Evidence.shuffled`."""
+    return [e.shuffled(k) for k in jax.random.split(key, SHUFFLINGS)]

@@ -8,7 +8,20 @@ import shlex
 
 from .. import __version__
 from ..config import PRESETS, ConfigError, defaults
-from . import bench, defend, doctor, explore, grade, lessons, localise, raset, run, sweep, validate
+from . import (
+    bench,
+    defend,
+    doctor,
+    explore,
+    grade,
+    lessons,
+    localise,
+    raset,
+    run,
+    score,
+    sweep,
+    validate,
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -79,6 +92,7 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
         run,
         sweep,
         localise,
+        score,
         validate,
         raset,
         defend,

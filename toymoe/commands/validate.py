@@ -1,82 +1,49 @@
-"""``toymoe validate``: do attribution methods find what was planted?"""
+"""``toymoe validate``: do the attribution methods find what is there, and nothing in shams?"""
 
 from pathlib import Path
 
 from ..start import start_jax
 from .common import add_crew, check_crew, config_of, crew_of, folder, same_line, told, whole_number
+from .score import folder_of, scored
 
 
 def add(command) -> None:
     validate = command(
         "validate",
         _validate,
-        "Plant refusal in known places: which attribution methods find it, and which raise false "
-        "alarms?",
-        goes_on=lambda args: same_line(args, _folder(args), "sweep.json"),
+        "Make a zoo of organisms whose answer is known, and shams: which attribution methods find "
+        "it, and which raise false alarms?",
+        goes_on=lambda args: same_line(args, _folder(args), "zoo.json"),
     )
-    validate.add_argument("--seeds", default="0-2", help="such as 0-2 (the default) or 0,2,5-7")
+    validate.add_argument("--seeds", default="0-4", help="such as 0-4 (the default) or 0,2,5-7")
     validate.add_argument(
-        "--out", default=None, metavar="DIR", help="default runs/validate; goes on there"
+        "--out", default=None, metavar="DIR", help="a zoo, default runs/zoo; goes on there"
+    )
+    validate.add_argument(
+        "--key", default="0", metavar="N", help="draws the organisms; another key, other organisms"
     )
     add_crew(validate)
-    validate.add_argument(
-        "--seats", default="10", metavar="N", help="single experts planted per seed, default 10"
-    )
 
 
 def _folder(args) -> Path:
-    return folder(args, args.out or "runs/validate")
+    return folder(args, args.out or "runs/zoo")
 
 
 def _validate(args) -> int:
     cfg = config_of(args)
-    out, seats = _folder(args), whole_number("seats", args.seats, 0, 10**6)
+    out, key = _folder(args), whole_number("key", args.key, 0, 2**31 - 1)
     check_crew(args, many=True)
     start_jax()
-    from .. import checkpoint
-    from ..pages import style, terminal
+    from ..pages import terminal
     from ..runs import sweep
-    from ..validation import plots, study
+    from ..validation.asked import ALL
+    from ..zoo import make
 
-    console, seeds = terminal.console(), sweep.parse_seeds(args.seeds)
-    study.check(cfg, out, seats)  # before the bar, so that an error is all that is said
-    with crew_of(args) as crew, terminal.Steps(console) as steps:
-        result = study.validate(cfg, seeds, out, seats, **told(steps), crew=crew)
-    if result["counts"]:
-        image = style.png(plots.validation(result))
-        checkpoint.write_atomic(out / "validate.png", image)
-    _show(console, result)
-    console.print(f"Every number: {out / 'validate.json'}, {out / 'organisms.csv'}.")
-    return 1 if result["errors"] else 0
-
-
-def _show(console, result: dict) -> None:
-    from ..pages import tables, terminal
-
-    rows = [
-        (
-            row["method"].replace("_", " "),
-            _percent(row["hit"], True),
-            *(_percent(row[name]) for name in ("found", "pair")),
-            _percent(row["alarms"], True),
-            tables.number(row["correlation"]["median"], 2),
-            tables.number(row["earned"], 2),
-        )
-        for row in result["methods"]
-    ]
-    head = ("%", "named first", "found", "pair", "false alarms", "rank corr.", "earned")
-    console.print(terminal.table(head, rows))
-    for kind, count in result["counts"].items():
-        little = result["too_little"].get(kind, 0)
-        apart = f", {little} of them refuse too little to count" if little else ""
-        console.print(f"{count} {kind}{apart}", highlight=False)
-    for name, rate in result["swaps"].items():
-        named = f"component named by weight swaps where the seat is in {name}"
-        console.print(f"{named}: {_percent(rate, True)} %", highlight=False)
-
-
-def _percent(rate: dict, interval: bool = False) -> str:
-    if not rate["n"]:
-        return "–"
-    shown, low, high = (f"{100 * rate[key]:.0f}" for key in ("rate", "low", "high"))
-    return f"{shown} ({low}–{high})" if interval else shown
+    seeds = sweep.parse_seeds(args.seeds)
+    make.check(cfg, out, key)  # before the bar, so that an error is all that is said
+    with crew_of(args) as crew, terminal.Steps(terminal.console()) as steps:
+        made = make.zoo(cfg, seeds, out, key, **told(steps), crew=crew)
+    if not made.of:
+        return 1
+    code = scored(ALL, out, folder_of(out, ALL), args)
+    return 1 if made.errors else code

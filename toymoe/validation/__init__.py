@@ -1,1 +1,1 @@
-"""``toymoe validate``: refusal planted in known places, and which methods find it."""
+"""``toymoe score``, ``toymoe validate``: which methods find what is there, and nothing in shams?"""
