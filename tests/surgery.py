@@ -36,3 +36,34 @@ def with_expert(params, layer, expert, theirs):
     for name, leaf in experts.items():
         leaf[layer, expert] = 0 if theirs is None else theirs[name][layer, expert]
     return params | {"layers": params["layers"] | {"experts": experts}}
+
+
+# --- experts that say what the test wants -------------------------------------------------------
+
+
+def into_experts(params, cfg, tokens_BT, layer):
+    """What the experts of a layer read, [B, T, D]."""
+    x_BTD = forward(params, tokens_BT, cfg, record=("resid_mid",)).record["resid_mid"][layer]
+    return np.asarray(model.rms_norm(x_BTD, params["layers"]["moe_norm"][layer]))
+
+
+def reader(params, e, layer):
+    """A direction on which the experts of a layer read +1 of each hazard at ANS and -1 of twins."""
+    read = [into_experts(params, e.cfg, p.tokens_BP, layer)[:, -1] for p in (e.hazards, e.twins)]
+    sign_B = np.repeat([1.0, -1.0], len(read[0]))
+    return np.linalg.lstsq(np.concatenate(read), sign_B, rcond=None)[0]
+
+
+def speaker(params, layer, expert, gate_D, up_D, out_D):
+    """The parameters with one expert that says silu(gate · h) (up · h) times ``out_D``."""
+    experts = {k: np.array(v) for k, v in params["layers"]["experts"].items()}
+    F = experts["down"].shape[2]
+    experts["gate_up"][layer, expert] = np.repeat([gate_D, up_D], F, 0).T
+    experts["down"][layer, expert] = np.asarray(out_D) / F
+    return params | {"layers": params["layers"] | {"experts": experts}}
+
+
+def toward_refusal(params, e):
+    """From the right answers to REFUSE, in the residual stream, [D]."""
+    unembed_DV = np.asarray(params["unembed"])
+    return unembed_DV[:, world.REFUSE] - unembed_DV[:, np.unique(e.hazards.answer_B)].mean(1)

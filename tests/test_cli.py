@@ -92,6 +92,11 @@ BAD = {
     "explore --out .": [". is a folder", "explorer.html"],
     "explore --out no/x.html": ["create the folder no first"],
     "explore --tuned": ["'--tuned' is not known"],
+    "export conjunction": ["DIR"],
+    "export nowhere out": ["'nowhere' is not possible", "conjunction, topic"],
+    "export . out": [". holds no run"],
+    "export topic out --pairs 0": ["--pairs 0", "from 1 to 100000"],
+    "export topic out --pretraind": ["did you mean '--pretrained'?"],
     "bench --jsn": ["did you mean '--json'?"],
     "bench --set model.width=3": ["model.width = 3"],
     "doctor --set world.topics=3": ["'--set' is not known"],
@@ -323,6 +328,24 @@ def test_explore_writes_a_page_in_the_runs_folder_and_replaces_no_other(
     assert "not a page of the explorer" in refused(capsys, ["explore", "a [b]"])
     assert out.read_text() == "mine"
     assert "not finished" in refused(capsys, ["explore", str(begun["align"])])
+
+
+def test_export_writes_a_new_folder_and_replaces_nothing(capsys, tmp_path, small_run, begun):
+    argv = ["export", str(small_run.out), "a [b]", "--pairs", "5"]
+    assert cli.main(argv) == 0
+    said = capsys.readouterr()
+    assert said.err == "" and said.out.startswith("a [b]: the aligned model of ")
+    written = {p: p.read_bytes() for p in (tmp_path / "a [b]").iterdir()}
+    assert len(written) == 6
+    assert "a [b] exists already and is not empty" in refused(capsys, argv)
+    assert "is a file" in refused(capsys, ["export", "topic", "a [b]/config.json"])
+    assert "not finished" in refused(capsys, ["export", str(begun["align"]), "c"])
+    assert {p: p.read_bytes() for p in (tmp_path / "a [b]").iterdir()} == written
+    assert [p.name for p in tmp_path.iterdir()] == ["a [b]"]
+    assert cli.main(["export", "--pretrained", *argv[1:2], "c", *argv[3:]]) == 0
+    assert "c: the pretrained model of" in capsys.readouterr().out
+    other = {p.name for p in (tmp_path / "c").iterdir() if p.read_bytes() not in written.values()}
+    assert other == {"model.safetensors", "toymoe.json"}
 
 
 def test_a_page_is_named_where_there_is_one(capsys, tmp_path, monkeypatch, small):

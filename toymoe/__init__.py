@@ -14,6 +14,7 @@ Data flows from the top of this list to the bottom, and nothing imports what sta
     training      pretrain, then align
     measures      each quantity defined once
     organism      a trained model with its world
+    export        toymoe export
     attribution   which part is responsible?
     pages         how anything is shown
     runs          toymoe run, toymoe sweep

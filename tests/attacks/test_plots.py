@@ -157,3 +157,15 @@ def test_routes_keep_the_order_of_the_untouched_model():
     images = [axes.images[0].get_array() for axes in figure.axes if axes.images]
     np.testing.assert_allclose(images[0][0], [0.9, 0.1, 0.0])
     np.testing.assert_allclose(images[1][0], [0.1, 0.9, 0.0])
+
+
+def test_the_map_of_single_experts_holds_its_numbers_and_ranks_the_criteria():
+    left_LE = np.array([[0.9, 0.05, 1.0], [0.6, 0.7, 0.8]])
+    figure = plots.alone(left_LE, {"usage": 0.1, "mine": 0.9, "random": -0.2})
+    chart, ranks = figure.axes[:2]
+    np.testing.assert_array_equal(chart.images[0].get_array(), left_LE)
+    written = {text.get_position(): text.get_text() for text in chart.texts}
+    assert written[1, 0] == "0.05" and written[2, 1] == "0.80" and len(written) == 6
+    names = [text.get_text() for text in ranks.get_yticklabels()]
+    assert names == ["random", "usage", "mine"]
+    assert list(ranks.lines[0].get_xdata()) == [-0.2, 0.1, 0.9]

@@ -13,7 +13,7 @@ from toymoe import checkpoint, cli
 from toymoe.attacks import catalogue, evaluation, raset, report, study, tuning
 from toymoe.attribution import CRITERION, methods
 from toymoe.organism import stored
-from toymoe.runs import sweep
+from toymoe.runs import crew, sweep
 
 FAST = tuning.Schedule(steps=2, check=2, batch=4)
 
@@ -57,6 +57,7 @@ def test_a_seed_s_row_names_method_budget_quantity_and_gap():
             {"method": "random_experts", "budget": 8, "jaccard": [1.0, 0.5]} | other,
         ],
         "criteria": {"ablation_zero": [[1, 2, 3]], "usage": [[3, 2, 1]]},
+        "alone": [0.2, 0.5, 0.9],
     }
     row = study.seed_row(made)
     assert row["raset.8.refusal"] == 0.1 and row["raset.8.jaccard.1"] == 0.95
@@ -64,6 +65,7 @@ def test_a_seed_s_row_names_method_budget_quantity_and_gap():
     assert row["random_experts.8.gap.jaccard_worst"] == pytest.approx(-0.45)
     assert "raset.8.gap.refusal" not in row
     assert row["criteria.usage"] == -1 and row["criteria.ablation_zero"] == 1
+    assert row["alone.usage"] == 1 and row["alone.ablation_zero"] == -1
 
 
 # --- the command --------------------------------------------------------------------------------
@@ -97,6 +99,11 @@ def quick(monkeypatch):
     monkeypatch.setattr(study, "finished", partial(study.finished, schedule=FAST))
 
 
+def amid_experts(progress):
+    if (progress.stage, progress.done) == ("each expert alone", 2):
+        raise KeyboardInterrupt
+
+
 def test_one_run_cut_off_goes_on_and_ends_the_same(run, quick, monkeypatch):
     whole = study.study(run)
     shutil.rmtree(run / "raset")
@@ -110,7 +117,11 @@ def test_one_run_cut_off_goes_on_and_ends_the_same(run, quick, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         study.study(run, watch=stop)
     left = json.loads((run / "raset" / "study.json").read_bytes())
-    assert 0 < len(left["rows"]) < len(whole["rows"])
+    assert 0 < len(left["rows"]) < len(whole["rows"]) and not left["alone"]
+    with pytest.raises(KeyboardInterrupt):
+        study.study(run, watch=amid_experts)
+    left = json.loads((run / "raset" / "study.json").read_bytes())
+    assert left["alone"] == whole["alone"][:2]
     again = study.study(run)
     assert again == json.loads(json.dumps(whole))
     stages = []
@@ -141,10 +152,11 @@ def test_the_command_writes_table_figures_and_page(run, quick, capsys):
         rows = list(csv.DictReader(file))
     assert {"method", "budget", "share", "refusal", "jaccard.0", "js.1"} <= rows[0].keys()
     page = (run / "raset" / "raset.html").read_text()
-    assert page.count("data:image/png;base64,") == 3 and "our reading" in page
+    assert page.count("data:image/png;base64,") == 4 and "our reading" in page
     assert {p.name for p in (run / "raset" / "figures").iterdir()} == {
         "pareto.png",
         "criteria.png",
+        "alone.png",
         "routes.png",
     }
 
@@ -162,7 +174,9 @@ def test_the_run_s_report_gains_one_section(run, small_run, quick, tmp_path):
     assert kept == before
 
 
-def test_many_seeds_keep_what_the_failing_one_cannot_give(run, quick, tmp_path, capsys):
+def test_many_seeds_keep_what_the_failing_one_cannot_give(
+    run, quick, tmp_path, capsys, monkeypatch
+):
     out = tmp_path / "many"
     out.mkdir()
     cfg = stored.config(run)
@@ -178,6 +192,18 @@ def test_many_seeds_keep_what_the_failing_one_cannot_give(run, quick, tmp_path, 
         rows = list(csv.DictReader(file))
     assert rows[0]["error"] == "" and rows[1]["error"] != "" and rows[1]["raset.4.refusal"] == ""
     assert (out / "raset-summary.csv").is_file() and (out / "raset" / "raset.html").is_file()
+
+    # Begun anew, the damaged one goes to a process, which says the same of it.
+    shutil.rmtree(out / "seed-1" / "raset", ignore_errors=True)
+    before, submit, given = (out / "raset.csv").read_bytes(), crew.Processes.submit, []
+
+    def spied(self, function, work, folder, seed, *rest):
+        given.append(seed)
+        return submit(self, function, work, folder, seed, *rest)
+
+    monkeypatch.setattr(crew.Processes, "submit", spied)
+    assert cli.main(["raset", str(out), "--jobs", "2"]) == 1 and given == [1]
+    assert "1 of 2 seeds" in capsys.readouterr().out and (out / "raset.csv").read_bytes() == before
 
 
 BAD = {

@@ -39,6 +39,8 @@ def test_what_is_rearranged_is_what_would_be_computed_anew(how, trained):
     anew = Evidence(made.params, made.cfg, made.hazards, made.twins, pretrained=made.pretrained)
     changed = 0
     for name, method in methods.METHODS.items():
+        if name == "resample_other":
+            continue  # keeps the prompts that were drawn
         if how == "resampled" and name.startswith("ablation_mean"):
             continue  # keeps the means of all pairs
         np.testing.assert_allclose(method(made), method(anew), atol=1e-4, err_msg=name)

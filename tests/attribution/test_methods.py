@@ -1,15 +1,17 @@
 """Methods, against slow averages, finite differences, formulas and planted seats."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from surgery import N, forward, said
+from surgery import N, forward, into_experts, reader, said, speaker, toward_refusal
 
 from toymoe import world
 from toymoe.attacks import raset
-from toymoe.attribution import CRITERION, REFERENCE, choice, methods
+from toymoe.attribution import CRITERION, REFERENCE, choice, methods, removal
 from toymoe.attribution.evidence import EvidenceError
 from toymoe.config import ConfigError
 from toymoe.model import taps
@@ -128,6 +130,13 @@ def test_the_methods_held_against_others_are_rows():
     assert {REFERENCE, CRITERION} <= set(methods.METHODS)
 
 
+def test_the_page_names_every_method_and_no_other():
+    page = (Path(__file__).parents[2] / "docs/methods.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`.*?) \|", page, re.M)
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted(methods.METHODS)
+
+
 def plant(e, layer, expert, strength):
     """A model without refusal in which one expert, where selected, says REFUSE."""
     experts = {k: np.array(v) for k, v in e.pretrained["layers"]["experts"].items()}
@@ -155,13 +164,61 @@ def test_methods_find_a_planted_expert_and_nothing_where_nothing_is(trained):
     assert np.flatnonzero(changed).tolist() == [np.ravel_multi_index(seat, (2, 5))]
 
 
+def test_what_is_said_and_what_is_selected_are_told_apart(trained):
+    """A seat that reads hazards, selected alike on hazards and twins; and one that says REFUSE
+    always, which the router picks on hazards alone."""
+    layers, seat = trained.pretrained["layers"], (1, 3)
+    router = np.array(layers["router"])
+    router[1] = 0
+    flat = trained.pretrained | {"layers": layers | {"router": router}}
+    every = dataclasses.replace(trained.cfg, top_k=trained.cfg.experts)
+    e = dataclasses.replace(trained, params=flat, cfg=every)
+    hazard_D, refusal_D = reader(flat, e, 1), 10 * toward_refusal(flat, e)
+    says = dataclasses.replace(e, params=speaker(flat, *seat, 5 * hazard_D, hazard_D, refusal_D))
+
+    hazard_D = reader(trained.pretrained, trained, 1)
+    read = [into_experts(flat, trained.cfg, p.tokens_BP, 1)[:, -1] for p in both(trained)]
+    always_D = np.linalg.lstsq(np.concatenate(read), np.ones(2 * N), rcond=None)[0]
+    router = np.array(layers["router"])
+    router[1, :, seat[1]] = 20 * hazard_D
+    picked = trained.pretrained | {"layers": layers | {"router": router}}
+    picked = speaker(picked, *seat, 3 * always_D, always_D, refusal_D)
+    routed = dataclasses.replace(trained, params=picked)
+
+    found = {
+        name: (methods.METHODS[name](says), methods.METHODS[name](routed))
+        for name in (
+            "resample_removed", "resample_restored", "resample_both", "resample_other",
+            "attribution_patching", "route_removed", "route_restored",
+        )
+    }  # fmt: skip
+    for name, (of_said, of_routed) in found.items():
+        of_seat, of_other = (of_routed, of_said) if "route" in name else (of_said, of_routed)
+        assert np.unravel_index(of_seat.argmax(), (2, 5)) == seat, name
+        if name != "resample_other":  # which draws prompts that are selected otherwise, too
+            assert of_other[seat] < 0.2 * of_seat[seat], name
+    both_ways = found["resample_removed"][0] + found["resample_restored"][0]
+    np.testing.assert_allclose(found["resample_both"][0], both_ways, atol=1e-5)
+
+
+def both(e):
+    return e.hazards, e.twins
+
+
+def test_an_expert_set_back_is_one_thing_under_two_programs(trained):
+    for way, name in (("set_back", "swap_removed"), ("silenced", "ablation_zero")):
+        scores = methods.METHODS[name](trained)
+        np.testing.assert_allclose(removal.alone(trained, way), scores, atol=1e-4)
+        assert scores.std() > 0.01
+
+
 def test_every_method_scores_every_expert(trained):
     bare = dataclasses.replace(trained, pretrained=None)
     for name, method in methods.METHODS.items():
         scores = method(trained)
         assert scores.shape == (2, 5) and np.isfinite(scores).all() and scores.std() > 0, name
         np.testing.assert_array_equal(method(trained), scores)
-        if name in ("swap_removed", "swap_alone", "weight_change"):
+        if name in ("swap_removed", "swap_alone", "shapley", "weight_change"):
             with pytest.raises(EvidenceError, match="no pretrained checkpoint"):
                 method(bare)
     free, frozen = (methods.METHODS[f"ablation_zero{x}"](trained) for x in ("", "_frozen"))

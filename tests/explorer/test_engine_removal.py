@@ -10,7 +10,7 @@ from explorer.engine import Engine, text_of
 
 from toymoe import organism, world
 from toymoe.attacks import steering
-from toymoe.attribution import ablation, choice, evidence, removal
+from toymoe.attribution import ablation, choice, evidence, removal, without
 from toymoe.model import taps, transformer
 
 pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("optimised")]
@@ -67,7 +67,7 @@ def each_alone(e, way):
     """Margin and prediction of every prompt without every expert, [X, B] of hazards and twins."""
     shape = e.cfg.layers, e.cfg.experts
     one_XLE = np.eye(np.prod(shape), dtype=bool).reshape(-1, *shape)
-    return [removal._answers(e, prompts, one_XLE, way) for prompts in (e.hazards, e.twins)]
+    return [without.answers(e, prompts, one_XLE, way) for prompts in (e.hazards, e.twins)]
 
 
 SWEEP = "return finish(sweep_steps(params, before, cfg, pairs[kind], way))"
@@ -158,8 +158,8 @@ def test_several_experts_at_once(page, way):
     e = shipped()
     shape = e.cfg.layers, e.cfg.experts
     out_LE = choice.highest(removal.alone(e, way), 8, leave=e.cfg.top_k)
-    theirs = removal._answers(e, e.hazards, out_LE[None], way)
-    twins = removal._answers(e, e.twins, out_LE[None], way)
+    theirs = without.answers(e, e.hazards, out_LE[None], way)
+    twins = without.answers(e, e.twins, out_LE[None], way)
     mine = begun(page, e).run(MANY, experts=np.argwhere(out_LE).tolist(), way=way)
     np.testing.assert_allclose(mine["hazards"]["margin"], theirs.margin_B[0], atol=CLOSE)
     np.testing.assert_array_equal(mine["hazards"]["predicted"], theirs.predicted_B[0])

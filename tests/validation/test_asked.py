@@ -115,7 +115,7 @@ NAMES = ["seed-0/a", "seed-0/b", "seed-1/a"]
 SCORES = [[1, 2, 3], [4, 5, 6]]
 
 
-@pytest.mark.parametrize("given", [SCORES, ["expert 1.2"]])
+@pytest.mark.parametrize("given", [SCORES, ["expert 1.2"], []])
 def test_scores_and_names_of_all_specimens(given, tmp_path):
     text = json.dumps(dict.fromkeys(NAMES, given))
     made = asked.load(written(tmp_path, text, "mine.json"))
@@ -138,6 +138,7 @@ BAD_JSON = {
     json.dumps(dict.fromkeys(NAMES, SCORES) | {"seed-0/b": ["expert 9.9"]}): "seed-0/b: part "
     "'expert 9.9' does not exist",
     json.dumps(dict.fromkeys(NAMES, SCORES) | {"seed-0/b": ["experts"]}): "scores and names",
+    json.dumps(dict.fromkeys(NAMES, SCORES) | {"seed-0/b": []}): "scores and names",
 }
 
 

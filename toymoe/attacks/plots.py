@@ -141,6 +141,29 @@ def routes(shares: dict[str, list], topics: list[str]) -> Figure:
     return figure
 
 
+@style.defaults()
+def alone(left_LE: np.ndarray, agreement: dict[str, float]) -> Figure:
+    """Refusal that is left with each expert tuned alone, and which criterion puts the experts in
+    the order of what that removes."""
+    names = sorted(agreement, key=agreement.get)
+    figure = style.new_figure(FIGURES["alone"].title, 14, max(1.6 + 0.27 * len(names), 3))
+    chart, ranks = figure.subplots(1, 2, width_ratios=(3, 1))
+    image = chart.imshow(left_LE, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    if left_LE.shape[1] <= 20:  # or they would overlap
+        for (layer, expert), left in np.ndenumerate(left_LE):
+            shade = dict(color="black" if left > 0.5 else "white", fontsize=8)
+            chart.text(expert, layer, f"{left:.2f}", ha="center", va="center", **shade)
+    chart.set_yticks(range(len(left_LE)), [f"layer {layer}" for layer in range(len(left_LE))])
+    chart.set_xticks(range(left_LE.shape[1]))
+    style.tidy(chart, xlabel="the expert that is tuned")
+    figure.colorbar(image, ax=chart).set_label("refusal left (share of hazards)")
+    ranks.plot([agreement[name] for name in names], range(len(names)), "o", color=BLACK)
+    ranks.axvline(0, color=GREY, linestyle=":")
+    ranks.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=8)
+    style.tidy(ranks, xlim=(-1.02, 1.02), xlabel="rank correlation with what is removed")
+    return figure
+
+
 FIGURES = {
     "pareto": ReportFigure(
         title="Which attack removes refusal and leaves route and meaning alone?",
@@ -160,6 +183,15 @@ FIGURES = {
         "without them. The bar is a 95 % bootstrap interval over the experts of this one "
         "model. Blue: the criterion by which RASET tunes.",
         control="ablation_zero is the reference itself; random knows nothing.",
+    ),
+    "alone": ReportFigure(
+        title="What could RASET do with each expert alone?",
+        draw=alone,
+        drawn_from=("alone", "agreement"),
+        shows="Refusal that is left with one expert tuned, a quarter as long as otherwise: what "
+        "every criterion means to foretell. Right: which does.",
+        control="Experts that leave all of it: tuning the same number of parameters for as long. "
+        "random knows nothing.",
     ),
     "routes": ReportFigure(
         title="Are the routes still the same after the attack?",

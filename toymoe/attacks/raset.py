@@ -6,15 +6,18 @@ organisms only.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from ..attribution import CRITERION, choice, methods
-from ..training.trainable import Trainable
+from ..training.trainable import Trainable, only
 from .attacker import Attacked, Attacker
 
 # Methods that are no criteria here: other ways to ablate, and what asks for the pretrained model.
 LEFT_OUT = (
     "ablation_zero_frozen", "ablation_refusal", "ablation_mean", "ablation_mean_frozen",
-    "ablation_mean_contrast", "swap_removed", "swap_alone", "weight_change",
+    "ablation_mean_contrast", "resample_other", "resample_removed", "resample_restored",
+    "resample_both", "route_removed", "route_restored", "swap_removed", "swap_alone", "shapley",
+    "weight_change",
 )  # fmt: skip
 
 
@@ -37,3 +40,9 @@ def tune(
       hold: with the term of the loss that holds the routes.
     """
     return a.tune(Trainable(choice.highest(a.scores(criterion), n, layers)), hold)
+
+
+def alone(a: Attacker, layer: int, expert: int) -> Attacked:
+    """One expert tuned, whatever any criterion says of it, as far as the schedule's first look."""
+    brief = replace(a, schedule=replace(a.schedule, steps=a.schedule.check))
+    return brief.tune(only(((layer, expert),), a.cfg.model))

@@ -3,6 +3,8 @@
 from html import escape
 from pathlib import Path
 
+import numpy as np
+
 from .. import checkpoint
 from ..attribution import CRITERION
 from ..config import from_dict
@@ -90,6 +92,8 @@ def write(made: dict, folder: Path) -> Path:
     the run beside it; returns the page's path."""
     studies.write_rows(folder / "table.csv", made["rows"])
     numbers = {"correlations": study.rank_correlations(made["criteria"]), "routes": made["routes"]}
+    shape = np.shape(made["criteria"][CRITERION])
+    numbers |= {"alone": np.reshape(made["alone"], shape), "agreement": study.removed_alone(made)}
     images = _images(numbers | _of_attacks(made, made["rows"]), folder / "figures")
     page = _page(f"seed {made['belongs']['config']['seed']}", table(made["rows"]), images, folder)
     into_report(made, images["pareto"], folder.parent / "report.html")

@@ -17,6 +17,7 @@ from .. import __version__, checkpoint, numerics
 from ..attribution import REFERENCE
 from ..attribution.methods import rank_correlation
 from ..config import Config, to_dict
+from ..measures import behaviour
 from ..organism import Organism, stored
 from ..runs import studies, sweep
 from ..runs.progress import Progress
@@ -39,7 +40,8 @@ def study(
     Returns:
       ``rows``, a dict each of method, budget, share of parameters and the numbers of
       `evaluation.evaluate`; ``criteria``, each one's scores [L, E]; ``routes``,
-      `evaluation.topic_shares` of some attacks.
+      `evaluation.topic_shares` of some attacks; ``alone``, the refusal that is left with each
+      expert tuned alone, layer by layer.
 
     Raises:
       ConfigError, CheckpointError: not a finished run, or damaged.
@@ -47,7 +49,7 @@ def study(
     organism = stored.load(out)
     folder, cfg = out / "raset", organism.cfg
     made, plan = _stored(folder, organism, schedule), catalogue.plan(cfg)
-    left = _left(made, cfg)
+    left, experts = _left(made, cfg), _experts(cfg)
     if _is_whole(made, cfg):
         return made
     watch(Progress("evidence", 0, 1))
@@ -72,6 +74,17 @@ def study(
                 shares = evaluation.topic_shares(gates, mixed.topic_B, cfg.world.topics)
                 made["routes"][attack.name] = np.round(shares, 4).tolist()
             checkpoint.write_json(folder / "study.json", made)
+    hazards, done = tests.prompts["hazardous"], len(made["alone"])
+
+    def refused(at):
+        said_B = raset.alone(a, *at).predictor(hazards.tokens_BP).predicted_B
+        return behaviour.rates(said_B, hazards)["refusal"]
+
+    with studies.ahead([partial(refused, at) for at in experts[done:]]) as results:
+        for at in range(done, len(experts)):
+            watch(Progress("each expert alone", at, len(experts)))
+            made["alone"].append(next(results))
+            checkpoint.write_json(folder / "study.json", made)
     watch(Progress("done", len(plan), len(plan)))
     return made
 
@@ -90,7 +103,12 @@ def finished(out: Path, schedule: tuning.Schedule = tuning.DEFAULT) -> dict | No
 
 
 def _is_whole(made, cfg):
-    return not _left(made, cfg) and {*raset.studied()} <= made["criteria"].keys()
+    measured = not _left(made, cfg) and len(made["alone"]) == len(_experts(cfg))
+    return measured and {*raset.studied()} <= made["criteria"].keys()
+
+
+def _experts(cfg):
+    return [*np.ndindex(cfg.model.layers, cfg.model.experts)]
 
 
 def _left(made, cfg):
@@ -107,7 +125,7 @@ def _stored(folder: Path, organism: Organism, schedule) -> dict:
         "config": to_dict(organism.cfg),
         "topics": names(organism.cfg.world),
     }
-    return studies.stored(folder, belongs, {"rows": [], "criteria": {}, "routes": {}})
+    return studies.stored(folder, belongs, {"rows": [], "criteria": {}, "routes": {}, "alone": []})
 
 
 # --- what a study says --------------------------------------------------------------------------
@@ -132,6 +150,12 @@ def rank_correlations(scores: dict[str, list], resamples: int = 1000) -> dict[st
     return found
 
 
+def removed_alone(made: dict) -> dict[str, float]:
+    """Rank correlation of every criterion with what tuning each expert alone removes."""
+    removed = -np.array(made["alone"])
+    return {name: rank_correlation(values, removed) for name, values in made["criteria"].items()}
+
+
 def seed_row(made: dict) -> dict:
     """One study as numbers named ``method.budget.quantity``, for `toymoe.runs.sweep.summarise`,
     with the gap of every method to RASET at the same budget as ``….gap.…``."""
@@ -151,7 +175,7 @@ def seed_row(made: dict) -> dict:
     measured = made["criteria"][REFERENCE]
     for name, values in made["criteria"].items():
         row[f"criteria.{name}"] = rank_correlation(values, measured)
-    return row
+    return row | {f"alone.{name}": rho for name, rho in removed_alone(made).items()}
 
 
 GAPS = (

@@ -1,5 +1,8 @@
 """What each expert does: the model with that one expert silenced, averaged out or exchanged.
 
+Exchanged for what it said before alignment, or for what it says, or how it is selected, in another
+run: the twin's, or any other prompt's.
+
 Every (layer, expert) is tried, with the routes of later layers *free* (they follow from the changed
 residual stream) and *frozen* (those of the unchanged run). The difference went through the route.
 The fall of refusal on hazards always comes with the fall of answer accuracy on their twins: an
@@ -17,7 +20,8 @@ from .. import model, world
 from ..model import moe
 from .evidence import Answers, Evidence, EvidenceError, answers_from, by_chunks
 
-VALUES = ("zero", "mean", "pretrained")
+RUNS = ("twin", "other", "route")  # values that another run has
+VALUES = ("zero", "mean", "pretrained", *RUNS)
 
 
 class Effect(NamedTuple):
@@ -44,7 +48,15 @@ def ablate(e: Evidence, value: str = "zero") -> Ablation:
     Args:
       value: what the expert says instead: "zero"; "mean", its mean output over all tokens of the
         evidence that selected it; "pretrained", what it said before alignment (its weights
-        patched). Its gate stays.
+        patched); "twin", what it says at the same position in the run of the other of the pair,
+        and "other", in that of a prompt drawn at random from the evidence (resample ablation,
+        Chan et al. 2022, "Causal scrubbing"). Its gate stays. "route": it stays, and its selection
+        and gate are those of the other of the pair (an interchange, arXiv 2106.02997), all other
+        experts' their own.
+
+    Margins are those of the two runs' right answers (`refusal_logit_diff`). A pair exchanges in
+    both directions: ``margin`` is what hazards lose by their twins' values, ``-twin_margin`` what
+    twins gain by their hazards'.
 
     Raises:
       EvidenceError: another value; "pretrained", and there is no pretrained checkpoint.
@@ -91,14 +103,39 @@ def _losses(e, value):
 
 def _answers(e, prompts, value):
     """`Answers` of the unchanged run [B], and route free and frozen [L, E, B]."""
-    params, other = e.params, None
+    return _sweep(*change(e, prompts, value), cfg=e.cfg)
+
+
+class Run(NamedTuple):
+    """Another run to take something from: an expert's selection and gate, or what it says."""
+
+    route: bool
+
+
+def change(e: Evidence, prompts: world.Prompts, value: str) -> tuple:
+    """What a value means: the parameters, what stands in for each expert (None, means [L, E, D],
+    other ``layers/experts``, a `Run`), and the prompts: their tokens [B, T], those of the other run
+    (else the same), the right answers of both [B, 2]."""
+    params, other, source = e.params, None, prompts
     if value == "mean":
         other = e.once(mean_outputs)
     if value == "pretrained":
         other = e.before["layers"]["experts"]
     if value == "alone":
         params, other = e.before, e.params["layers"]["experts"]
-    return _sweep(params, other, prompts.tokens_BP, prompts.answer_B, cfg=e.cfg)
+    if value in RUNS:
+        other = Run(value == "route")
+        source = _drawn(e, prompts) if value == "other" else e.other(prompts)
+    answers_B2 = np.stack([prompts.answer_B, source.answer_B], 1)
+    return params, other, (prompts.tokens_BP, source.tokens_BP, answers_B2)
+
+
+def _drawn(e, prompts):
+    """For each prompt another one of the evidence, hazard or twin, never itself."""
+    B = len(prompts.answer_B)
+    own_B = np.arange(B) + B * (prompts is not e.hazards)
+    row_B = (own_B + np.random.default_rng(0).integers(1, 2 * B, 2 * B)[own_B]) % (2 * B)
+    return world.Prompts(*(np.concatenate(x)[row_B] for x in zip(e.hazards, e.twins, strict=True)))
 
 
 @partial(jax.jit, static_argnames="cfg")
@@ -131,26 +168,27 @@ def _outputs(params, index, out, experts):
 
 
 @partial(jax.jit, static_argnames="cfg")
-def _sweep(params, other, tokens_BT, answer_B, cfg):
-    """See `_answers`; ``other``: None for zero, means [L, E, D], or ``layers/experts``.
+def _sweep(params, other, prompts, cfg):
+    """See `_answers` and `change`.
 
     The layers up to the ablated expert's are those of the unchanged run, computed once.
     """
 
     def some(chunk):
-        tokens_BT, answer_B = chunk
+        tokens_BT, source_BT, answers_B2 = chunk
         taken = ("resid_mid", "resid_post")
         out = model.forward(params, tokens_BT, cfg, grouped=True, record=taken)
+        source = source_of(params, other, source_BT, cfg)
         layers = []
         for index in range(cfg.layers):
-            x_BTD, experts_BTA = out.record["resid_post"][index], out.routes.experts_LBTA[index]
-            lost_BTAD = _lost(params, other, index, out)
+            x_BTD = out.record["resid_post"][index]
+            at_BTA, lost_BTAD = lost(params, other, index, out, source)
 
-            def without(case, x_BTD=x_BTD, at=experts_BTA, lost=lost_BTAD, index=index):
+            def without(case, x_BTD=x_BTD, at_BTA=at_BTA, lost_BTAD=lost_BTAD, index=index):
                 expert, frozen = case % cfg.experts, case >= cfg.experts
-                x_BTD = x_BTD - jnp.where((at == expert)[..., None], lost, 0).sum(2)
+                x_BTD = x_BTD - jnp.where((at_BTA == expert)[..., None], lost_BTAD, 0).sum(2)
                 logits_BV = model.resume(params, x_BTD, cfg, index + 1, out.routes, frozen)
-                return answers_from(logits_BV, answer_B)
+                return answers_from(logits_BV, answers_B2)
 
             # After the last layer there is no route to freeze.
             routes = 1 if index == cfg.layers - 1 else 2
@@ -160,16 +198,37 @@ def _sweep(params, other, tokens_BT, answer_B, cfg):
             Answers(*(jnp.stack([layer[field][which] for layer in layers]) for field in range(2)))
             for which in range(2)
         )
-        return answers_from(out.logits_BTV[:, -1], answer_B), free, frozen
+        return answers_from(out.logits_BTV[:, -1], answers_B2), free, frozen
 
-    return by_chunks(some, (tokens_BT, answer_B))
+    return by_chunks(some, prompts)
 
 
-def _lost(params, other, index, out):
-    """What each selected expert's contribution would lose, [B, T, A, D]; see `_sweep`."""
-    lost_BTAD = _outputs(params, index, out, params["layers"]["experts"])
+def source_of(params, other, source_BT, cfg):
+    """The other run, where one is needed; see `change`."""
+    if isinstance(other, Run):
+        return model.forward(params, source_BT, cfg, grouped=True, record=("resid_mid",))
+    return None
+
+
+def lost(params, other, index, out, source):
+    """What the residual stream after a layer loses with an expert changed, see `change`: experts
+    [B, T, A], and what each costs [B, T, A, D]. An expert that stands at a token more than once
+    costs the sum."""
+    experts, at_BTA = params["layers"]["experts"], out.routes.experts_LBTA[index]
+    said_BTAD = _outputs(params, index, out, experts)
+    if isinstance(other, Run):
+        # Its words there at the gate here, or its words here at the gate there: one program.
+        def here(a, b):
+            return jax.tree.map(partial(jnp.where, other.route), a, b)
+
+        mid = {"resid_mid": here(out.record["resid_mid"], source.record["resid_mid"])}
+        routes = here(source.routes, out.routes)
+        put_BTAD = _outputs(params, index, model.Output(None, routes, mid), experts)
+        own, put = (r.gates_LBTA[index][..., None] for r in (out.routes, routes))
+        at_BTA = jnp.concatenate([at_BTA, routes.experts_LBTA[index]], -1)
+        return at_BTA, jnp.concatenate([said_BTAD * own, -put_BTAD * put], 2)
     if isinstance(other, dict):
-        lost_BTAD -= _outputs(params, index, out, other)
+        said_BTAD -= _outputs(params, index, out, other)
     elif other is not None:
-        lost_BTAD -= other[index][out.routes.experts_LBTA[index]]
-    return lost_BTAD * out.routes.gates_LBTA[index][..., None]
+        said_BTAD -= other[index][at_BTA]
+    return at_BTA, said_BTAD * out.routes.gates_LBTA[index][..., None]

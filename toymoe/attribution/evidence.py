@@ -111,6 +111,12 @@ class Evidence:
         """
         return self.once(_each, function, *args)
 
+    def other(self, prompts: world.Prompts) -> world.Prompts:
+        """The other of each pair: the twins of the hazards, the hazards of the twins; for functions
+        that `each` calls. A pair stays a pair in shuffled and resampled evidence, so what was
+        computed of it serves there too."""
+        return self.twins if prompts is self.hazards else self.hazards
+
     @property
     def before(self) -> model.Params:
         """The pretrained checkpoint.
@@ -232,8 +238,14 @@ def _pairs(k_prompts, k_twins, tables, cfg, n):
 
 
 def refusal_logit_diff(logits_BV, answer_B):
-    """The refusal margin, logit(REFUSE) - logit(right answer), in nats: [B]."""
-    return logits_BV[:, world.REFUSE] - logits_BV[np.arange(len(answer_B)), answer_B]
+    """The refusal margin, logit(REFUSE) - logit(right answer), in nats: [B].
+
+    Where two runs are mixed each brings its right answer, and ``answer_B`` is [B, 2]: the larger
+    of the two logits counts, so that the margin is one function of the logits for both.
+    """
+    B = len(answer_B)
+    right_BX = logits_BV[np.arange(B)[:, None], answer_B.reshape(B, -1)]
+    return logits_BV[:, world.REFUSE] - right_BX.max(-1)
 
 
 def answers(params: model.Params, cfg: ModelConfig, prompts: world.Prompts) -> Answers:

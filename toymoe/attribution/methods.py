@@ -21,7 +21,7 @@ import numpy as np
 from .. import model
 from ..config import ConfigError
 from ..model import taps
-from . import ablation, direct_logit_attribution
+from . import ablation, attribution_patching, coalitions, direct_logit_attribution
 from .evidence import Evidence, by_chunks, refusal_logit_diff
 
 Method = Callable[[Evidence], np.ndarray]  # scores [L, E]
@@ -157,6 +157,13 @@ def ablation_contrast(e: Evidence, value: str) -> np.ndarray:
     return effect.margin - effect.twin_margin
 
 
+def restored(e: Evidence, value: str) -> np.ndarray:
+    """Refusal margin that twins gain by what the expert says, or how it is selected, in the run of
+    their hazard (`ablation.RUNS`). It finds what suffices, where the loss of hazards by the run of
+    their twin finds what is needed (Heimersheim & Nanda, arXiv 2404.15255)."""
+    return -ablation.ablate(e, value).free.twin_margin
+
+
 def weight_change(e: Evidence) -> np.ndarray:
     """How far alignment moved the expert's two matrices: Frobenius norm of the change."""
     mine, before = (p["layers"]["experts"] for p in (e.params, e.before))
@@ -190,8 +197,17 @@ METHODS: dict[str, Method] = {
     "ablation_mean": lambda e: ablation.ablate(e, "mean").free.margin,
     "ablation_mean_frozen": lambda e: ablation.ablate(e, "mean").frozen.margin,
     "ablation_mean_contrast": lambda e: ablation_contrast(e, "mean"),
+    "resample_other": lambda e: ablation.ablate(e, "other").free.margin,
+    "resample_removed": lambda e: ablation.ablate(e, "twin").free.margin,
+    "resample_restored": lambda e: restored(e, "twin"),
+    "resample_both": lambda e: ablation_contrast(e, "twin"),  # the sum of these two
+    "attribution_patching": attribution_patching.estimate,  # of resample_removed
+    "route_removed": lambda e: ablation.ablate(e, "route").free.margin,
+    "route_restored": lambda e: restored(e, "route"),
+    # Set back to its weights before alignment; its own weights in the model before alignment.
     "swap_removed": lambda e: ablation.ablate(e, "pretrained").free.margin,
     "swap_alone": lambda e: -ablation.align_alone(e).free.margin,
+    "shapley": coalitions.shapley,
     "weight_change": weight_change,
     "random": random,
 }

@@ -23,9 +23,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import model, world
+from .. import model
 from ..model import taps
-from .evidence import Evidence, by_chunks
+from .evidence import Evidence, by_chunks, refusal_logit_diff
 
 CHUNK = 64
 
@@ -125,9 +125,7 @@ def _patch(params, into_BT, from_BT, answers_B2, cfg, names, over, first):
                 else:
                     edits[tap] = taps.replace(where, source.record[tap])
             out = model.forward_unchecked(params, into_BT, cfg, False, taps.Edits(**edits))
-            logits_BV = out.logits_BTV[:, -1]
-            right_B = jnp.take_along_axis(logits_BV, answers_B2, 1).max(-1)
-            return logits_BV[:, world.REFUSE] - right_B
+            return refusal_logit_diff(out.logits_BTV[:, -1], answers_B2)
 
         margins_XB = jax.lax.map(patched, jnp.arange(places + 1))
         return margins_XB[-1], margins_XB[:-1]

@@ -1,28 +1,24 @@
 """How few experts carry refusal? Experts taken out one after another, the most important first.
 
 Experts are ranked on some pairs and taken out on others, so that a ranking is never judged by the
-prompts that made it. Three ways to take an expert out, which ask three things:
+prompts that made it. Three ways to take an expert out (`without`), which ask three things:
 
-    set_back   its weights as before alignment: is this where alignment wrote refusal?
-    silenced   its output zero, the route as it was: does the model need it in order to refuse?
-    masked     its router logit so low that others are chosen in its stead: is it the route?
+    set_back   is this where alignment wrote refusal?
+    silenced   does the model need it in order to refuse?
+    masked     is it the route?
 
 Each is held against as many random experts, and experts of the same layers that are used as much.
 
 Besides the letters of the package docstring: M how many experts are out, see `counts`.
 """
 
-from functools import partial
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from .. import model, world
 from ..config import ConfigError
-from ..model import taps
-from . import choice, methods
-from .evidence import Answers, Evidence, answers_from
+from . import choice, methods, without
+from .evidence import Evidence
 
 DRAWS = 3  # of random experts, and of experts used as much
 WAYS = ("set_back", "silenced")
@@ -73,11 +69,15 @@ def curves(ranked: Evidence, measured: Evidence, key: jax.Array) -> dict:
 
 
 def alone(e: Evidence, way: str) -> np.ndarray:
-    """The refusal margin that each expert costs alone, mean over hazards, nats: [L, E]."""
+    """The refusal margin that each expert costs alone, mean over hazards, nats: [L, E].
+
+    ``set_back`` is what `methods.METHODS` calls swap_removed, and ``silenced`` its ablation_zero,
+    measured by the program that takes out many.
+    """
     shape = e.cfg.layers, e.cfg.experts
     one_XLE = np.eye(np.prod(shape), dtype=bool).reshape(-1, *shape)
     none_1LE = np.zeros((1, *shape), bool)
-    margin_MB = _answers(e, e.hazards, np.concatenate([none_1LE, one_XLE]), way).margin_B
+    margin_MB = without.answers(e, e.hazards, np.concatenate([none_1LE, one_XLE]), way).margin_B
     return (margin_MB[0] - margin_MB[1:]).mean(-1).reshape(shape)
 
 
@@ -135,14 +135,7 @@ def set_back(params: model.Params, before: model.Params, experts) -> model.Param
                 f"{shape[1]} experts, numbered from 0."
             )
         out_LE[layer, expert] = True
-    return jax.tree.map(np.asarray, _exchanged(params, before["layers"]["experts"], out_LE))
-
-
-def _exchanged(params, others, out_LE):
-    """The parameters with the experts of the mask taken from others."""
-    layers = params["layers"]
-    experts = jax.tree.map(partial(jnp.where, out_LE[:, :, None, None]), others, layers["experts"])
-    return params | {"layers": layers | {"experts": experts}}
+    return jax.tree.map(np.asarray, without.exchanged(params, before["layers"]["experts"], out_LE))
 
 
 # --- masks --------------------------------------------------------------------------------------
@@ -166,7 +159,7 @@ def _nested(scores_LE, count_M):
 
 
 def _left(e, out_MLE, count_M, way):
-    hazards, twins = (_answers(e, prompts, out_MLE, way) for prompts in (e.hazards, e.twins))
+    hazards, twins = (without.answers(e, prompts, out_MLE, way) for prompts in (e.hazards, e.twins))
     right_MB = hazards.predicted_B == np.asarray(e.hazards.answer_B)
     refusal_M = (hazards.predicted_B == world.REFUSE).mean(-1)
     return {
@@ -178,7 +171,7 @@ def _left(e, out_MLE, count_M, way):
 
 
 def _controls(e, draws, count_M, way):
-    said = (_answers(e, e.hazards, out_MLE, way) for out_MLE in draws)
+    said = (without.answers(e, e.hazards, out_MLE, way) for out_MLE in draws)
     refusal_DM = np.array([(x.predicted_B == world.REFUSE).mean(-1) for x in said])
     found = [m50(refusal_M, count_M) for refusal_M in refusal_DM]
     middle = np.median([np.inf if m is None else m for m in found])
@@ -186,36 +179,3 @@ def _controls(e, draws, count_M, way):
         "refusal": refusal_DM.mean(0).tolist(),
         "m50": float(middle) if np.isfinite(middle) else None,
     }
-
-
-def _answers(e: Evidence, prompts: world.Prompts, out_MLE, way: str) -> Answers:
-    """What a model says to some prompts without some experts, [M, B]."""
-    mine = e.params["layers"]["experts"]
-    other = mine
-    if way == "set_back":
-        other = e.before["layers"]["experts"]
-    if way == "silenced":
-        other = jax.tree.map(np.zeros_like, mine)
-    size = len(counts(out_MLE[0].size))  # at a time, so that one program serves all
-    said = [
-        _sweep(
-            e.params, other, some, way == "masked", prompts.tokens_BP, prompts.answer_B, cfg=e.cfg
-        )
-        for some in np.resize(out_MLE, (-(-len(out_MLE) // size), size, *out_MLE.shape[1:]))
-    ]
-    return jax.tree.map(lambda *x: np.concatenate(x)[: len(out_MLE)], *said)
-
-
-@partial(jax.jit, static_argnames="cfg")
-def _sweep(params, other, out_MLE, masked, tokens_BT, answer_B, cfg):
-    """One program for all three ways: ``other`` is what stands in for the experts' weights, and
-    ``masked`` closes them instead."""
-
-    def without(out_LE):
-        changed = _exchanged(params, other, out_LE & ~masked)
-        closed_L11E = (out_LE & masked)[:, None, None]
-        edits = taps.Edits(router_logits=taps.replace(closed_L11E, taps.CLOSED))
-        out = model.forward_unchecked(changed, tokens_BT, cfg, True, edits)
-        return answers_from(out.logits_BTV[:, -1], answer_B)
-
-    return jax.lax.map(without, out_MLE)

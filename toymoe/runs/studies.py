@@ -37,7 +37,7 @@ def stored(folder: Path, belongs: dict, blank: dict) -> dict:
     if path.is_file():
         found = checkpoint.read_json(path, "delete it and run again")
         if found.get("belongs") == json.loads(json.dumps(belongs)):
-            return found
+            return blank | found
     return {"belongs": belongs} | blank
 
 

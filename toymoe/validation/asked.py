@@ -127,11 +127,7 @@ def require_all(asked: Asked, specimens: list[str], cfg: ModelConfig) -> None:
             f"{asked.name} scores {len(specimens) - len(missing)} of the {len(specimens)} "
             f"specimens: add {missing[0]!r} and the others ({len(missing)} in all)."
         )
-    kinds = {
-        type(checked(asked.given[name], cfg, f"{asked.name}, {name}"))
-        for name in specimens
-        if asked.given[name] != []
-    }
+    kinds = {type(checked(asked.given[name], cfg, f"{asked.name}, {name}")) for name in specimens}
     if len(kinds) > 1:
         raise ConfigError(f"{asked.name} has scores and names: give one of the two throughout.")
 
