@@ -41,13 +41,14 @@ def _pair(needs):
         flat_BX = selected_LBE.swapaxes(0, 1).reshape(B, L * E).astype(float)
         both_XX = flat_BX.T @ flat_BX
         either_XX = flat_BX.sum(0)[:, None] + flat_BX.sum(0) - both_XX
-        together_XX = np.triu(both_XX / np.maximum(either_XX, 1), 1)
-        together_XX = np.where(both_XX >= REACHED / 2 * B, together_XX, 0)
-        if (
-            needs == "each" and cfg.top_k > 1
-        ):  # in two layers, what one says moves the other's route
-            layer_X = np.arange(L * E) // E
-            together_XX = np.where(layer_X[:, None] == layer_X, together_XX, 0)
+        together_XX = both_XX / np.maximum(either_XX, 1)
+        layer_X = np.arange(L * E) // E
+        able_XX = both_XX >= REACHED / 2 * B
+        if needs == "each" and cfg.top_k > 1:
+            # Of one layer: in two, what one says moves the route to the other.
+            able_XX &= layer_X[:, None] == layer_X
+        two_XX = np.triu(np.ones_like(able_XX), 1)  # of two experts, each pair once
+        together_XX = np.where(two_XX, np.where(able_XX, together_XX, 0), -1)
         a, b = _reached(together_XX, rng)
         return Key((_expert(*divmod(a, E)), _expert(*divmod(b, E))), "expert", needs)
 
@@ -101,9 +102,11 @@ def _later(selected_LBE):
 
 
 def _reached(share, rng):
-    """A place drawn among those that are reached enough, or else among the `NEAR` best."""
+    """A place drawn among those that are reached enough, or else among the `NEAR` best; what is
+    below 0 is no place."""
     enough = np.argwhere(share >= REACHED)
     if len(enough) < NEAR:
         order = np.argsort(-share, None, kind="stable")[:NEAR]
+        order = order[share.flat[order] >= 0]
         enough = np.stack(np.unravel_index(order, share.shape), -1)
     return tuple(int(x) for x in enough[rng.integers(len(enough))])
