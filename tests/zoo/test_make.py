@@ -12,6 +12,7 @@ import pytest
 from toymoe import checkpoint
 from toymoe.config import ConfigError
 from toymoe.organism import stored
+from toymoe.training import phases
 from toymoe.training.trainable import COMPONENTS
 from toymoe.zoo import by_hand, folder, lessons, make, mechanisms, parts, verification, writing
 from toymoe.zoo.specimen import HAZARDS
@@ -38,11 +39,22 @@ def quick():
             (make, "DRAWN", 32),
             (verification, "PROMPTS", 32),
             (by_hand, "PROMPTS", 64),
-            (writing, "STEPS", 3),
-            (writing, "DRIFT_STEPS", 2),
+            (writing, "STEPS", 20),  # as in the tests of writing: the same programs
+            (writing, "DRIFT_STEPS", 20),
         ):
             patch.setattr(module, name, n)
+        patch.setattr(make.phases, "run_phase", not_trained)
         yield
+
+
+def not_trained(state, first, tables, probe_BP, cfg, phase):
+    """Pretraining, which tests/test_cli.py has."""
+    yield SimpleNamespace(state=state, step=phases.steps(cfg, phase))
+
+
+@pytest.fixture(scope="module")
+def small(fresh):
+    return fresh.cfg
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +94,9 @@ def test_what_is_stored_of_an_organism_is_what_is_measured_of_it(whole, small):
     asked = verification.prompts_of(hazards, o.tables, o.cfg, jax.random.split(k_asked, 3)[2])
     assert verification.behaviour(o.aligned, e, asked) == pytest.approx(one.behaviour, abs=0.05)
     checks = verification.verify(o.aligned, o.pretrained, one.key, asked, o.cfg)
-    assert checks == pytest.approx(one.checks, abs=0.05)
+    assert checks.pop("each_set_back") == one.checks["each_set_back"] == []
+    expected = {name: x for name, x in one.checks.items() if name != "each_set_back"}
+    assert checks == pytest.approx(expected, abs=0.05)
 
 
 def test_every_weight_but_the_parts_drifted_alike(whole, small):
@@ -126,7 +140,7 @@ def test_what_was_cut_off_goes_on_to_the_same_bytes(whole, small, tmp_path):
     with pytest.raises(Stop):
         make.zoo(small, [0], tmp_path, 5, watch=watch)
     assert folder.names(tmp_path) == [(0, NAMES[0])] and "pretraining" in told
-    assert not (tmp_path / "zoo.csv").read_bytes().strip()
+    assert not (tmp_path / "zoo.csv").exists()
     first = tmp_path / "seed-0" / "zoo" / NAMES[0] / "specimen.json"
     when, told = first.stat().st_mtime_ns, []
     make.zoo(small, [0], tmp_path, 5, watch=lambda seed, p: told.append(p.stage))

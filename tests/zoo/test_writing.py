@@ -38,7 +38,8 @@ def write(fresh):
 
 @pytest.fixture(scope="module")
 def written(write):
-    return {(n, u): write(key, u) for n, key in KEYS.items() for u in ("full", "low_rank")}
+    some = [(name, update) for name in KEYS for update in ("full", "low_rank")]
+    return {(n, u): write(KEYS[n], u) for n, u in some if (n, u) != ("many", "low_rank")}
 
 
 def changes(made, base):
@@ -77,17 +78,28 @@ def test_low_rank_changes_are_of_that_rank_and_full_ones_of_more(written, fresh)
 
 
 def test_where_many_share_it_all_write_one_direction(written, fresh):
-    base = fresh.base
-    wanted_D = by_hand.direction(base, world.REFUSE)
-    for update in ("full", "low_rank"):
-        delta = changes(written["many", update], base)
-        down_LEFD = delta["layers/experts/down"]
-        along_LEF = down_LEFD @ wanted_D
-        np.testing.assert_allclose(down_LEFD, along_LEF[..., None] * wanted_D, atol=1e-6)
-        assert (abs(along_LEF).max(-1) > 1e-4).all()  # every expert has its share
-        assert delta["layers/experts/gate_up"].any() == (update == "full")
-    down_FD = changes(written["one", "full"], base)["layers/experts/down"][1, 2]
+    wanted_D = by_hand.direction(fresh.base, world.REFUSE)
+    delta = changes(written["many", "full"], fresh.base)
+    down_LEFD = delta["layers/experts/down"]
+    along_LEF = down_LEFD @ wanted_D
+    np.testing.assert_allclose(down_LEFD, along_LEF[..., None] * wanted_D, atol=1e-6)
+    assert (abs(along_LEF).max(-1) > 1e-4).all()  # every expert has its share
+    assert (abs(delta["layers/experts/gate_up"]).max((-1, -2)) > 1e-4).all()
+    down_FD = changes(written["one", "full"], fresh.base)["layers/experts/down"][1, 2]
     assert np.linalg.matrix_rank(down_FD, tol=1e-3 * np.linalg.norm(down_FD, 2)) > 1
+
+
+@pytest.mark.parametrize("update", ["full", "low_rank"])
+def test_what_many_share_can_change_nothing_else(fresh, update):
+    wanted_D = np.arange(fresh.cfg.model.width, dtype="f4")
+    given = f"shared_{update}", fresh.base, jax.random.key(0), wanted_D
+    theta, delta = writing._written(*given)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(theta))
+    learnt = jax.tree.map(np.ones_like, theta)
+    changed = {path: x for path, x in checkpoint.flatten(delta(learnt)).items() if x.any()}
+    experts = {"layers/experts/down", "layers/experts/gate_up"}
+    assert {*changed} == (experts if update == "full" else {"layers/experts/down"})
+    assert (changed["layers/experts/down"] == wanted_D).all()
 
 
 def test_the_same_key_gives_the_same_bits_and_another_others(write, written):
