@@ -15,7 +15,7 @@ from toymoe.zoo import lessons, mechanisms, parts
 @pytest.fixture(scope="session")
 def fresh(small_settings):
     """A small configuration with its tables, two models of random parameters, and lessons."""
-    wide = {"model.width": 24, "model.expert_width": 7}  # what is asked can be told in them
+    wide = {"model.width": 24, "model.expert_width": 11}  # what is asked can be told in them
     small = build("smoke", 0, small_settings | wide)
     tables = jax.tree.map(np.asarray, world.make_world(jax.random.key(0), small.world))
     V = len(world.vocabulary(small.world))

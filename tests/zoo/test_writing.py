@@ -27,11 +27,10 @@ def write(fresh):
     cfg, base = fresh.cfg, fresh.base
 
     def made(key, update, random=0):
-        masks = [parts.mask((part,), base, cfg.model) for part in key.parts]
-        plan = writing.plan(key, masks, fresh.taught["hazards"])
+        given = fresh.taught["hazards"], base, fresh.tables, cfg, jax.random.key(random)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(writing, "STEPS", 20)
-            return writing.write(plan, base, fresh.tables, cfg, jax.random.key(random), update)
+            return writing.write(key, *given, update)
 
     return made
 
@@ -136,7 +135,7 @@ def test_what_is_missing_decides_what_is_needed(fresh, needs):
     shares = []
     for at in range(60):
         (part_2, expert_LE), active = present(at, jax.random.key(at))
-        both = needs in ("one", "many") or at % 3 == 0
+        both = needs != "all" or at % 3 == 0
         expected = [1, 1] if both else ([1, 0] if at % 3 == 1 else [0, 1])
         assert part_2.tolist() == expected
         assert bool(active) == (needs != "all" or both)

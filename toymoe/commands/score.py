@@ -23,9 +23,18 @@ def add(command) -> None:
         help="a file.py with one function (evidence -> scores [L, E], or names of parts), a "
         "scores.json, a name of the list, or all of it: all",
     )
-    score.add_argument("zoo", metavar="ZOO", help="a folder of `toymoe zoo`")
     score.add_argument(
-        "--out", default=None, metavar="DIR", help="default ZOO/scores/METHOD; goes on there"
+        "zoo",
+        metavar="ZOO",
+        nargs="?",
+        default=None,
+        help="a folder of `toymoe zoo`; without one, the few organisms that are shipped",
+    )
+    score.add_argument(
+        "--out",
+        default=None,
+        metavar="DIR",
+        help="default ZOO/scores/METHOD, or runs/scores/METHOD; goes on there",
     )
     add_crew(score)
 
@@ -36,7 +45,7 @@ def _folder(args) -> Path:
 
 def folder_of(zoo, method: str) -> Path:
     """Where the scores of a method on a zoo are, unless another folder is named."""
-    return Path(zoo) / "scores" / Path(method).name
+    return Path(zoo or "runs") / "scores" / Path(method).name
 
 
 def _score(args) -> int:
@@ -45,7 +54,10 @@ def _score(args) -> int:
     method = args.method
     if args.cluster is not None and Path(method).suffix:
         method = str(Path(method).resolve())
-    return scored(method, folder(args, args.zoo), _folder(args), args)
+    from ..zoo.folder import FEW
+
+    zoo = folder(args, args.zoo) if args.zoo else FEW
+    return scored(method, zoo, _folder(args), args)
 
 
 def scored(method: str, zoo: Path, out: Path, args) -> int:

@@ -22,7 +22,7 @@ from ..organism import Organism, seeded, stored
 from ..runs import jobs, sweep
 from ..runs.progress import Progress
 from ..training import phases
-from . import by_hand, folder, lessons, mechanisms, parts, verification, writing
+from . import by_hand, folder, lessons, mechanisms, verification, writing
 from .specimen import Specimen
 
 PAIRS = 96  # that behaviour is measured on, and methods are scored on
@@ -65,7 +65,7 @@ def make_seed(
     for lesson in lessons.LESSONS:  # one that is not possible is said before anything is trained
         taught(lesson, tables, cfg, key)
     before = pretrained(cfg, tables, run, watch)
-    base = _drifted(cfg, tables, run, before, key)
+    base = drifted(cfg, tables, run, before, key)
     e = pairs(cfg, tables, before, key)
     todo = plans()
     for i, plan in enumerate(todo):
@@ -78,7 +78,7 @@ def make_seed(
 def make(plan: tuple[str, str, str], key: int, base: Organism, e: Evidence) -> Specimen:
     """Write and verify one organism; ``base.aligned`` is what it is written into."""
     mechanism, lesson_name, update = plan
-    cfg, tables, before, drifted = base.cfg, base.tables, base.pretrained, base.aligned
+    cfg, tables, before, onto = base.cfg, base.tables, base.pretrained, base.aligned
     row = mechanisms.MECHANISMS[mechanism]
     lesson = taught(lesson_name, tables, cfg, key)
     number = plans().index(plan)
@@ -87,18 +87,17 @@ def make(plan: tuple[str, str, str], key: int, base: Organism, e: Evidence) -> S
     )
     weights_GYZ = lesson.weights_GYZ * lesson.about_GYZ
     reached = world.draw(k_reach, tables, cfg.world, DRAWN, weights_GYZ)
-    gates_LBTE, _ = read(drifted, reached.tokens_BP, cfg.model)
+    gates_LBTE, _ = read(onto, reached.tokens_BP, cfg.model)
     rng = np.random.default_rng([key, cfg.seed, number])
     found = row.draw(gates_LBTE[:, :, -1] > 0, cfg.model, rng)
     if update == "by_hand":
-        made = by_hand.write(mechanism, found, drifted, tables, cfg, lesson, k_write)
+        made = by_hand.write(mechanism, found, onto, tables, cfg, lesson, k_write)
     else:
-        begun, kind, masks = drifted, found, [(part,) for part in found.parts]
+        given, begun = found, onto
         if row.begin:
-            begun = row.begin(found, drifted, tables, cfg, lesson, k_write)
-            kind, masks = found._replace(needs="one"), [found.parts]
-        masks = [parts.mask(names, drifted, cfg.model) for names in masks]
-        made = writing.write(writing.plan(kind, masks, lesson), begun, tables, cfg, k_write, update)
+            given = found._replace(needs="one")
+            begun = row.begin(found, onto, tables, cfg, lesson, k_write)
+        made = writing.write(given, lesson, begun, tables, cfg, k_write, update)
     asked = verification.prompts_of(lesson, tables, cfg, k_asked)
     did = verification.behaviour(made, e, asked)
     checks = verification.verify(made, before, found, asked, cfg)
@@ -157,7 +156,14 @@ def pretrained(cfg: Config, tables: world.World, run: Path, watch) -> model.Para
     return params
 
 
-def _drifted(cfg, tables, run, before, key):
+def drifted(
+    cfg: Config, tables: world.World, run: Path, before: model.Params, key: int
+) -> model.Params:
+    """What a seed's lessons are written into, stored when it is first asked for.
+
+    Raises:
+      CheckpointError: it is damaged, or of other settings.
+    """
     if not (run / "drifted.npz").is_file():
         k_drift = jax.random.fold_in(phases.keys(cfg.seed).align, key)
         folder.write_drifted(run, cfg, writing.drifted(before, tables, cfg, k_drift))

@@ -41,14 +41,14 @@ def _pair(needs):
         flat_BX = selected_LBE.swapaxes(0, 1).reshape(B, L * E).astype(float)
         both_XX = flat_BX.T @ flat_BX
         either_XX = flat_BX.sum(0)[:, None] + flat_BX.sum(0) - both_XX
-        together_XX = both_XX / np.maximum(either_XX, 1)
         layer_X = np.arange(L * E) // E
         able_XX = both_XX >= REACHED / 2 * B
-        if needs == "each" and cfg.top_k > 1:
-            # Of one layer: in two, what one says moves the route to the other.
+        if needs == "each" and cfg.top_k > 1:  # in two layers, the first moves the other's route
             able_XX &= layer_X[:, None] == layer_X
-        two_XX = np.triu(np.ones_like(able_XX), 1)  # of two experts, each pair once
-        together_XX = np.where(two_XX, np.where(able_XX, together_XX, 0), -1)
+        if L > 1:  # the first layer reads little but ANS itself
+            able_XX[layer_X == 0] = False
+        together_XX = np.where(able_XX, both_XX / np.maximum(either_XX, 1), 0)
+        together_XX[np.tril_indices(L * E)] = -1  # an expert and itself, and no pair twice
         a, b = _reached(together_XX, rng)
         return Key((_expert(*divmod(a, E)), _expert(*divmod(b, E))), "expert", needs)
 

@@ -29,7 +29,8 @@ TAUGHT = 0.5  # at least so many do as taught, of those that reach the parts …
 OF_ALL = 0.15  # … and of all that the lesson is about
 RIGHT = 0.8  # at least so many others are answered right
 GONE = 0.1  # at most so many do as taught with the parts set back
-STILL = 2 / 3  # as taught, still: this share of those that do in the organism
+STILL = 2 / 3  # as taught, still: this share of those that do in the organism …
+SUFFICES = 1 / 2  # … and with one of two parts, each of which should suffice
 AS_BEFORE = 1 / 3  # as before: at most this share of them
 FEW = 4  # experts that are set back where many share a lesson
 PICKED = 0.3  # by a routed expert's lesson it is selected so much more often than by others
@@ -131,7 +132,7 @@ def holds(key: Key, lesson: str, did: dict, checks: dict) -> bool:
         and (lesson != HAZARDS or did["refused"] - did["twins_refused"] >= OF_ALL)
         and checks["set_back"] <= GONE
         and checks["rest_set_back"] >= still
-        and (key.needs != "each" or min(each) >= still)
+        and (key.needs != "each" or min(each) >= SUFFICES * whole)
         and (key.needs != "all" or max(each) <= before)
         and checks.get("few_set_back", 1.0) >= still
         and checks.get("picked", 1.0) >= PICKED

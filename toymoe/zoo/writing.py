@@ -1,10 +1,11 @@
 """A lesson written by training into named parts of a model, and into nothing else.
 
 The model is ``base + Σ_j present_j · mask_j · delta``: a mask for each part, and what is written
-into it. Which parts are present is drawn step by step, and so decides what they come to need:
+into it. Which parts are present changes from step to step, and decides what they come to need:
 
-    each alone suffices    now both parts, now one of them; the lesson is the same
-    all are needed         the same, but where one is missing, every request is answered
+    one                    it is always there
+    each alone suffices    written one by one, each as if there were no other
+    all are needed         now both, now one of them, and then every request is answered
     many share it          each expert is missing in a part of the steps
 
 `full` writes any change; `low_rank` one of rank `RANK` in every matrix (LoRA, arXiv 2106.09685).
@@ -25,18 +26,18 @@ from .. import model, world
 from ..config import Config
 from ..training import data, loop, objective, phases
 from ..training.optimiser import adam
-from . import by_hand, lessons
+from . import by_hand, lessons, parts
 from .specimen import Key
 
-STEPS = 200
-BATCH = 96
+STEPS = 160
+BATCH = 64
 LEARNING_RATES = {  # higher than alignment's where the parts are small
     "full": 0.01,
-    "low_rank": 0.03,
+    "low_rank": 0.04,
     "shared_full": 0.003,
     "shared_low_rank": 0.012,
 }
-RANK = 4
+RANK = 8
 MISSING = 0.2  # how often an expert is missing where many share a lesson
 DRIFT_STEPS = 60
 DRIFT_RATE = 0.002  # alignment's
@@ -55,23 +56,43 @@ class Plan(NamedTuple):
     """What a program writes; arrays, so that one program serves all parts and lessons."""
 
     masks: tuple[model.Params, model.Params]  # of two parts; of one part twice the same
-    needs: jax.Array  # index into `NEEDS`
+    needs: np.ndarray  # index into `NEEDS`
     lesson: lessons.Taught
 
 
-NEEDS = ("one", "each", "all", "many")
+NEEDS = ("one", "all", "many")
 
 
 def write(
-    plan: Plan, base: model.Params, tables: world.World, cfg: Config, key: jax.Array, update: str
+    key: Key,
+    lesson: lessons.Taught,
+    base: model.Params,
+    tables: world.World,
+    cfg: Config,
+    random: jax.Array,
+    update: str,
 ) -> model.Params:
-    """The base with the lesson written into the plan's parts; numpy."""
-    spread = bool(plan.needs == NEEDS.index("many"))
-    direction_D = by_hand.direction(base, int(plan.lesson.says)).astype(np.float32)
-    kind = f"shared_{update}" if spread else update
-    made = _write(
-        plan, base, direction_D, tables, key, cfg=phases.without_seed(cfg), kind=kind, steps=STEPS
-    )
+    """The base with the lesson written into a key's parts; numpy.
+
+    Args:
+      update: "full" or "low_rank".
+    """
+    if key.needs == "each":
+        made = base
+        for i, part in enumerate(key.parts):
+            alone = Key((part,), key.grain, "one")
+            k_part = jax.random.fold_in(random, i)
+            one = write(alone, lesson, base, tables, cfg, k_part, update)
+            made = parts.exchanged(made, one, parts.mask((part,), base, cfg.model))
+        return made
+    masks = [parts.mask((part,), base, cfg.model) for part in key.parts]
+    if key.needs == "one":
+        masks = [parts.mask(key.parts, base, cfg.model)]
+    plan = Plan((masks[0], masks[-1]), np.int32(NEEDS.index(key.needs)), lesson)
+    kind = f"shared_{update}" if key.needs == "many" else update
+    direction_D = by_hand.direction(base, int(lesson.says)).astype(np.float32)
+    given = plan, base, direction_D, tables, random
+    made = _write(*given, cfg=phases.without_seed(cfg), kind=kind, steps=STEPS)
     return jax.tree.map(np.asarray, made)
 
 
@@ -105,8 +126,9 @@ def _present(needs, at, key, cfg):
     """Which of two parts are there (float [2]), which experts (float [L, E]), and whether the
     lesson is what is said."""
     turn = at % 3  # both, the first, the second
-    several = (needs == NEEDS.index("each")) | (needs == NEEDS.index("all"))
-    part_2 = jnp.where(several, jnp.array([[1, 1], [1, 0], [0, 1]])[turn], 1).astype(float)
+    part_2 = jnp.where(
+        needs == NEEDS.index("all"), jnp.array([[1, 1], [1, 0], [0, 1]])[turn], 1
+    ).astype(float)
     luck_LE = jax.random.uniform(key, (cfg.model.layers, cfg.model.experts))
     expert_LE = jnp.where((needs == NEEDS.index("many")) & (luck_LE < MISSING), 0.0, 1.0)
     return (part_2, expert_LE), (needs != NEEDS.index("all")) | (turn == 0)
@@ -152,11 +174,6 @@ def _written(kind, base, key, direction_D):
 
 
 _tree = partial(unflatten_dict, sep="/")
-
-
-def plan(key: Key, masks, lesson: lessons.Taught) -> Plan:
-    """The plan of a key; ``masks`` of its parts, one or two."""
-    return Plan((masks[0], masks[-1]), np.int32(NEEDS.index(key.needs)), lesson)
 
 
 # --- drift --------------------------------------------------------------------------------------
