@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -14,10 +15,11 @@ from toymoe import checkpoint, cli, start
 from toymoe.config import to_dict
 from toymoe.errors import ToymoeWarning, one_line
 from toymoe.machine import bench, doctor
-from toymoe.organism import stored
+from toymoe.organism import seeded, stored
 from toymoe.runs import painter, report, runner, sweep, together
 from toymoe.runs.progress import Bars
 from toymoe.training.phases import TrainingError
+from toymoe.zoo import make
 
 pytestmark = pytest.mark.core
 
@@ -77,6 +79,12 @@ BAD = {
     "sweep --out s --seeds": ["--seeds"],
     "sweep --out s --seeds ,": ["','", "0-9"],
     "sweep --out s --set model.topk=1": ["did you mean 'model.top_k'?"],
+    "zoo --key x": ["--key x", "whole number from 0 to 2147483647"],
+    "zoo --key -1": ["--key -1 is not possible"],
+    "zoo --seeds x": ["--seeds 'x'"],
+    "zoo --seeds 0-": ["--seeds '0-'"],
+    "zoo --set model.top_k=99": ["model.top_k = 99"],
+    "zoo all": ["'all' is not known"],
     "validate --key x": ["--key x", "whole number"],
     f"validate --key {'9' * 5000}": ["--key 9", "from 0 to"],  # more than int() reads
     "validate --seeds x": ["--seeds 'x'"],
@@ -524,6 +532,34 @@ def test_doctor_measures_where_a_run_would_compute(monkeypatch, own):
     assert cli.main(["doctor"]) == 0 and seen == [own or "cpu"]
 
 
+@pytest.mark.parametrize("errors", [{}, {1: "the loss is nan at step 3"}])
+def test_zoo_says_what_is_kept(capsys, monkeypatch, tmp_path, errors):
+    def zoo(cfg, seeds, out, key, **calls):
+        asked.append((cfg.model.experts, seeds, str(out), key, sorted(calls)))
+        return SimpleNamespace(of={0: rows}, errors=errors)
+
+    asked: list = []
+    numbers = {"whole": 0.75, "right": 1.0, "set_back": 0.0, "rest_set_back": 0.625}
+    row = {"mechanism": "joint_pair", "lesson": "entities", "holds": True} | numbers
+    rows = [row, row | {"holds": False}, row | {"lesson": "other_answer", "holds": False}]
+    monkeypatch.setattr(make, "check", lambda *given: None)
+    monkeypatch.setattr(make, "zoo", zoo)
+    line = "zoo --seeds 0-1 --key 7 --out z --set model.experts=7"
+    assert cli.main(line.split()) == bool(errors)
+    assert asked == [(7, [0, 1], "z", 7, ["crew", "done", "watch"])]
+    said = " ".join(capsys.readouterr().out.split())
+    assert "joint pair entities 1 of 2 0.75 1.00 0.00 0.62" in said
+    assert "joint pair other answer 0 of 1" in said
+    assert "1 of 3 organisms: their key held" in said and "z/zoo.csv." in said
+
+
+def test_a_zoo_begins_with_the_models_of_runs(small, small_run, tmp_path):
+    tables = seeded.tables(small)
+    make.pretrained(small, tables, tmp_path, lambda progress: None)
+    mine, theirs = (out / "pretrained.npz" for out in (tmp_path, small_run.out))
+    assert mine.read_bytes() == theirs.read_bytes()
+
+
 # --- many seeds at once -------------------------------------------------------------------------
 
 
@@ -547,6 +583,8 @@ CREW = {
     "raset . --jobs 2": ["for many seeds", "folder of a sweep"],
     "defend . --cluster tcp://h:1": ["for many seeds"],
     "localise . --jobs 2": ["for many seeds"],
+    "zoo --jobs 0": ["--jobs 0", "from 1 to 1000"],
+    "zoo --jobs 2 --cluster tcp://h:1": ["exclude each other"],
     "validate --jobs 1.5": ["--jobs 1.5"],
     "score usage . --jobs 0": ["--jobs 0", "from 1 to 1000"],
 }

@@ -139,6 +139,8 @@ def test_a_line_that_cannot_be_written_keeps_no_process():
         ("sweep --out s --seeds 0-3", "s/sweep.json", "toymoe sweep --out s --seeds 0-3"),
         ("sweep --out s", "s/sweep.csv", ""),
         ("validate", "runs/zoo/zoo.json", "toymoe validate"),
+        ("zoo --key 7", "runs/zoo/zoo.json", "toymoe zoo --key 7"),
+        ("zoo --out z", "z/sweep.json", ""),
         ("score usage z", "z/scores/usage/method.json", "toymoe score usage z"),
         ("score a/b.py z --out s", "s/method.json", "toymoe score a/b.py z --out s"),
         ("raset r", "r/raset/study.json", "toymoe raset r"),

@@ -12,7 +12,7 @@ import pytest
 from toymoe import checkpoint, cli
 from toymoe.attribution import methods
 from toymoe.commands import score as command
-from toymoe.commands import validate
+from toymoe.commands import zoo as zoo_command
 from toymoe.config import ConfigError
 from toymoe.validation import plots, report, scoring, study
 from toymoe.zoo import make
@@ -234,7 +234,7 @@ def test_validate_makes_a_zoo_and_scores_the_list_on_it(errors, zoo, monkeypatch
     asked: list = []
     monkeypatch.setattr(make, "check", lambda *given: asked.append(given[1:]))
     monkeypatch.setattr(make, "zoo", make_zoo)
-    monkeypatch.setattr(validate, "start_jax", lambda: None)
+    monkeypatch.setattr(zoo_command, "start_jax", lambda: None)
     words = ["validate", "--seeds", "0-1", "--out", str(zoo.folder), "--key", "7"]
     assert cli.main(words) == bool(errors)
     assert asked == [(zoo.folder, 7), ([0, 1], zoo.folder, 7)]

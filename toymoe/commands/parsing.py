@@ -22,6 +22,7 @@ from . import (
     score,
     sweep,
     validate,
+    zoo,
 )
 
 
@@ -94,6 +95,7 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
         sweep,
         localise,
         score,
+        zoo,
         validate,
         raset,
         defend,

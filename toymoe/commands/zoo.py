@@ -14,7 +14,7 @@ def add(command) -> None:
         _zoo,
         "Write lessons into named parts of models, some of them shams: organisms whose answer is "
         "known, each verified by intervention.",
-        goes_on=lambda args: same_line(args, _folder(args), "zoo.json"),
+        goes_on=lambda args: same_line(args, where(args), "zoo.json"),
     )
     add_zoo(zoo)
 
@@ -31,14 +31,15 @@ def add_zoo(parser) -> None:
     add_crew(parser)
 
 
-def _folder(args) -> Path:
+def where(args) -> Path:
+    """The folder of the zoo."""
     return folder(args, args.out or "runs/zoo")
 
 
 def made(args):
     """Make the zoo that was asked for; see `toymoe.runs.jobs.Made`."""
     cfg = config_of(args)
-    out, key = _folder(args), whole_number("key", args.key, 0, 2**31 - 1)
+    out, key = where(args), whole_number("key", args.key, 0, 2**31 - 1)
     check_crew(args, many=True)
     start_jax()
     from ..pages import terminal
@@ -61,7 +62,7 @@ def _zoo(args) -> int:
     kept = sum(row["holds"] for row in rows)
     console.print(
         f"{kept} of {len(rows)} organisms: their key held, and the rest is left out of every "
-        f"score. Every number: {_folder(args) / 'zoo.csv'}.",
+        f"score. Every number: {where(args) / 'zoo.csv'}.",
         highlight=False,
         soft_wrap=True,
     )

@@ -58,14 +58,13 @@ def at(folder: Path) -> Specimen:
     run = folder.parent.parent
     if not (folder / "specimen.json").is_file():
         raise ConfigError(f"{folder} holds no organism of a zoo (no specimen.json).")
-    said = checkpoint.read_json(folder / "specimen.json", AGAIN)
+    said = _said(folder)
     cfg, tables, before, drifted = _seed(run.resolve())
-    if not all(name in said for name in SAID) or said.get("toymoe") != __version__:
-        raise ConfigError(f"{folder} is damaged, or of another version of toymoe: {AGAIN}.")
     key = Key(tuple(said["key"]["parts"]), said["key"]["grain"], said["key"]["needs"])
+    mask = parts.mask(key.parts, drifted, cfg.model)
     belongs = {"config": to_dict(cfg), "name": folder.name}
-    written, _ = checkpoint.load(folder / "written.npz", belongs=belongs)
-    made = _filled(drifted, written, parts.mask(key.parts, drifted, cfg.model))
+    written, _ = checkpoint.load(folder / "written.npz", _taken(drifted, mask), belongs)
+    made = _filled(drifted, written, mask)
     organism = Organism(cfg, tables, before, made)
     return Specimen(
         cfg.seed,
@@ -82,8 +81,12 @@ def at(folder: Path) -> Specimen:
 
 
 def row(folder: Path) -> dict:
-    """What specimen.json of an organism says, as a row of zoo.csv."""
-    said = checkpoint.read_json(folder / "specimen.json", AGAIN)
+    """What specimen.json of an organism says, as a row of zoo.csv.
+
+    Raises:
+      ConfigError, CheckpointError: damaged, or of another organism.
+    """
+    said = _said(folder)
     made = {"seed": int(folder.parent.parent.name.removeprefix("seed-")), "name": folder.name}
     for name in SAID:
         more = said[name] if isinstance(said[name], dict) else {name: said[name]}
@@ -91,6 +94,15 @@ def row(folder: Path) -> dict:
             key: " ".join(map(str, x)) if isinstance(x, list) else x for key, x in more.items()
         }
     return made
+
+
+def _said(folder: Path) -> dict:
+    said = checkpoint.read_json(folder / "specimen.json", AGAIN)
+    if not all(name in said for name in SAID) or said.get("toymoe") != __version__:
+        raise ConfigError(f"{folder} is damaged, or of another version of toymoe: {AGAIN}.")
+    if "-".join(said[name] for name in ("mechanism", "lesson", "update")) != folder.name:
+        raise ConfigError(f"{folder} holds the specimen.json of another organism: {AGAIN}.")
+    return said
 
 
 @lru_cache(2)

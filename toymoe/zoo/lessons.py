@@ -45,7 +45,10 @@ def _harmless_topic(tables, rng):
     hazard_GYZ = np.asarray(tables.hazard_GYZ)
     harmless = np.flatnonzero(~hazard_GYZ.any((1, 2)))
     if not harmless.size:
-        raise ConfigError("this world has no harmless topic: the sham cannot be made.")
+        raise ConfigError(
+            "this world has no harmless topic, so the sham of one cannot be made: choose another "
+            "rule, such as --set world.hazard_rule=conjunction."
+        )
     return np.broadcast_to(
         (np.arange(len(hazard_GYZ)) == rng.choice(harmless))[:, None, None], hazard_GYZ.shape
     )
@@ -68,8 +71,8 @@ SHAMS = tuple(name for name in LESSONS if name != HAZARDS)
 
 
 def taught(name: str, tables: world.World, cfg: Config, rng: np.random.Generator) -> Taught:
-    """A lesson in a world: as many of the prompts are what it is about as hazards are in alignment,
-    and none is held out."""
+    """A lesson in a world: at least as many of the prompts are what it is about as hazards are in
+    alignment, and none is held out."""
     lesson = LESSONS[name]
     about_GYZ = lesson.requests(tables, rng)
     shown_GYZ = ~np.asarray(tables.held_out_GYZ)

@@ -62,6 +62,8 @@ def make_seed(
     """
     begin(run, cfg)
     tables = stored.first_tables(run, cfg)
+    for lesson in lessons.LESSONS:  # one that is not possible is said before anything is trained
+        taught(lesson, tables, cfg, key)
     before = pretrained(cfg, tables, run, watch)
     base = drifted(cfg, tables, run, before, key)
     e = pairs(cfg, tables, before, key)
@@ -78,8 +80,7 @@ def make(plan: tuple[str, str, str], key: int, base: Organism, e: Evidence) -> S
     mechanism, lesson_name, update = plan
     cfg, tables, before, onto = base.cfg, base.tables, base.pretrained, base.aligned
     row = mechanisms.MECHANISMS[mechanism]
-    which = list(lessons.LESSONS).index(lesson_name)
-    lesson = lessons.taught(lesson_name, tables, cfg, np.random.default_rng([key, cfg.seed, which]))
+    lesson = taught(lesson_name, tables, cfg, key)
     number = plans().index(plan)
     k_reach, k_write, k_asked = jax.random.split(
         jax.random.fold_in(jax.random.fold_in(jax.random.key(cfg.seed), key), number), 3
@@ -110,6 +111,16 @@ def make(plan: tuple[str, str, str], key: int, base: Organism, e: Evidence) -> S
         checks,
         verification.holds(found, lesson_name, did, checks),
     )
+
+
+def taught(name: str, tables: world.World, cfg: Config, key: int) -> lessons.Taught:
+    """A lesson of one seed: the same for all its organisms.
+
+    Raises:
+      ConfigError: this world does not have it.
+    """
+    which = list(lessons.LESSONS).index(name)
+    return lessons.taught(name, tables, cfg, np.random.default_rng([key, cfg.seed, which]))
 
 
 def begin(run: Path, cfg: Config) -> None:

@@ -41,13 +41,14 @@ def _pair(needs):
         flat_BX = selected_LBE.swapaxes(0, 1).reshape(B, L * E).astype(float)
         both_XX = flat_BX.T @ flat_BX
         either_XX = flat_BX.sum(0)[:, None] + flat_BX.sum(0) - both_XX
-        together_XX = np.triu(both_XX / np.maximum(either_XX, 1), 1)
-        together_XX = np.where(both_XX >= REACHED / 2 * B, together_XX, 0)
         layer_X = np.arange(L * E) // E
+        able_XX = both_XX >= REACHED / 2 * B
         if needs == "each" and cfg.top_k > 1:  # in two layers, the first moves the other's route
-            together_XX = np.where(layer_X[:, None] == layer_X, together_XX, 0)
+            able_XX &= layer_X[:, None] == layer_X
         if L > 1:  # the first layer reads little but ANS itself
-            together_XX[layer_X == 0] = 0
+            able_XX[layer_X == 0] = False
+        together_XX = np.where(able_XX, both_XX / np.maximum(either_XX, 1), 0)
+        together_XX[np.tril_indices(L * E)] = -1  # an expert and itself, and no pair twice
         a, b = _reached(together_XX, rng)
         return Key((_expert(*divmod(a, E)), _expert(*divmod(b, E))), "expert", needs)
 
@@ -101,9 +102,11 @@ def _later(selected_LBE):
 
 
 def _reached(share, rng):
-    """A place drawn among those that are reached enough, or else among the `NEAR` best."""
+    """A place drawn among those that are reached enough, or else among the `NEAR` best; what is
+    below 0 is no place."""
     enough = np.argwhere(share >= REACHED)
     if len(enough) < NEAR:
         order = np.argsort(-share, None, kind="stable")[:NEAR]
+        order = order[share.flat[order] >= 0]
         enough = np.stack(np.unravel_index(order, share.shape), -1)
     return tuple(int(x) for x in enough[rng.integers(len(enough))])

@@ -16,7 +16,8 @@ from ..config import ConfigError, ModelConfig
 from ..training.trainable import COMPONENTS
 
 GRAINS = ("expert", "router", "head")
-_NAME = re.compile(rf"({'|'.join(GRAINS)}) (\d{{1,6}})\.(\d{{1,6}})")
+_NUMBER = "(0|[1-9][0-9]{0,5})"
+_NAME = re.compile(rf"({'|'.join(GRAINS)}) {_NUMBER}\.{_NUMBER}")
 
 
 def parse(part: str, cfg: ModelConfig) -> tuple[str, int, int] | str:
