@@ -168,7 +168,8 @@ def test_a_damaged_file_is_one_sentence(zoo, file, how):
     path = zoo / "seed-0" / file
     data = path.read_bytes()
     middle = len(data) // 2
-    flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+    some = bytes(byte ^ 1 for byte in data[middle : middle + 200])  # more than a date in a header
+    flipped = data[:middle] + some + data[middle + 200 :]
     other = b"hello" if path.suffix == ".npz" else b"[1, 2]"
     path.write_bytes({"cut": data[:middle], "flipped": flipped, "empty": b"", "other": other}[how])
     assert path.name in refused(zoo)
