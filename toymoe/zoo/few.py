@@ -1,4 +1,4 @@
-"""The few organisms that ship with the package: one of each mechanism, and shams.
+"""The few organisms that ship with the package: one of seven mechanisms each, and shams.
 
 Enough to try a method on, and not to judge it by: they are of one seed, and everybody has them.
 ``python -m toymoe.zoo.few`` makes them anew, written into the shipped organism's pretrained model,
@@ -17,7 +17,6 @@ KEY = 0
 PLANS = (
     ("one_expert", "hazards", "full"),
     ("redundant_pair", "hazards", "by_hand"),
-    ("joint_pair", "hazards", "low_rank"),
     ("head_and_expert", "hazards", "full"),
     ("attention", "hazards", "low_rank"),
     ("embeddings", "hazards", "full"),
