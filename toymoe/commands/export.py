@@ -14,7 +14,10 @@ def add(command) -> None:
         settings=False,
     )
     export.add_argument(
-        "run", metavar="RUN", help="a finished run, or the shipped organism: conjunction, topic"
+        "run",
+        metavar="RUN",
+        help="a finished run, the shipped organism (conjunction, topic), or an organism of a zoo: "
+        "ZOO/seed-N/zoo/NAME",
     )
     export.add_argument("out", metavar="DIR", help="a new folder")
     export.add_argument(
@@ -30,10 +33,16 @@ def _export(args) -> int:
     start_jax()
     from .. import export, organism
     from ..pages import terminal
+    from ..zoo import folder
 
     export.check_out(out)
-    which = "pretrained" if args.pretrained else "aligned"
-    export.write(organism.load(args.run), out, which, pairs)
+    which, key = "pretrained" if args.pretrained else "aligned", None
+    if folder.is_one(Path(args.run)):
+        specimen = folder.at(Path(args.run))
+        made, key = specimen.organism, specimen.told()
+    else:
+        made = organism.load(args.run)
+    export.write(made, out, which, pairs, key)
     terminal.console().print(
         f"{out}: the {which} model of {args.run}. In transformers, "
         f"AutoModelForCausalLM.from_pretrained({str(out)!r}) opens it; docs/tools.md has more.",

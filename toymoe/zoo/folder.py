@@ -49,6 +49,11 @@ def load(out: Path, seed: int, name: str) -> Specimen:
     return at(out / f"seed-{seed}" / "zoo" / name)
 
 
+def is_one(folder: Path) -> bool:
+    """Whether a folder holds an organism of a zoo."""
+    return (folder / "specimen.json").is_file()
+
+
 def at(folder: Path) -> Specimen:
     """The organism in a folder.
 
@@ -56,7 +61,7 @@ def at(folder: Path) -> Specimen:
       ConfigError, CheckpointError: see `load`.
     """
     run = folder.parent.parent
-    if not (folder / "specimen.json").is_file():
+    if not is_one(folder):
         raise ConfigError(f"{folder} holds no organism of a zoo (no specimen.json).")
     said = _said(folder)
     cfg, tables, before, drifted = _seed(run.resolve())

@@ -33,3 +33,8 @@ class Specimen(NamedTuple):
     def answer(self) -> tuple[str, ...]:
         """The parts that refuse hazards beyond their twins: none in a sham."""
         return self.key.parts if self.lesson == HAZARDS else ()
+
+    def told(self) -> dict:
+        """All that is known of it but the weights; plain."""
+        said = {name: getattr(self, name) for name in self._fields if name != "organism"}
+        return said | {"key": self.key._asdict(), "answer": list(self.answer)}
