@@ -105,7 +105,7 @@ def amid_experts(progress):
 
 
 def test_one_run_cut_off_goes_on_and_ends_the_same(run, quick, monkeypatch):
-    whole = study.study(run)
+    whole = study.study(run, each=True)
     shutil.rmtree(run / "raset")
     seen = []
 
@@ -119,11 +119,13 @@ def test_one_run_cut_off_goes_on_and_ends_the_same(run, quick, monkeypatch):
     left = json.loads((run / "raset" / "study.json").read_bytes())
     assert 0 < len(left["rows"]) < len(whole["rows"]) and not left["alone"]
     with pytest.raises(KeyboardInterrupt):
-        study.study(run, watch=amid_experts)
+        study.study(run, watch=amid_experts, each=True)
     left = json.loads((run / "raset" / "study.json").read_bytes())
-    assert left["alone"] == whole["alone"][:2]
-    again = study.study(run)
+    assert left["alone"] == whole["alone"][:2] and not study.removed_alone(left)
+    assert study.finished(run) and not study.finished(run, each=True)
+    again = study.study(run, each=True)
     assert again == json.loads(json.dumps(whole))
+    assert study.removed_alone(again).keys() == again["criteria"].keys()
     stages = []
     assert study.study(run, watch=lambda p: stages.append(p.stage)) == again
     assert "evidence" not in stages
@@ -145,7 +147,7 @@ def test_a_new_criterion_is_a_row_of_the_methods_also_where_a_study_was_finished
 
 
 def test_the_command_writes_table_figures_and_page(run, quick, capsys):
-    assert cli.main(["raset", str(run)]) == 0
+    assert cli.main(["raset", str(run), "--each"]) == 0
     out = capsys.readouterr().out
     assert "raset" in out and "Jaccard" in out
     with (run / "raset" / "table.csv").open() as file:

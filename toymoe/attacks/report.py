@@ -92,8 +92,9 @@ def write(made: dict, folder: Path) -> Path:
     the run beside it; returns the page's path."""
     studies.write_rows(folder / "table.csv", made["rows"])
     numbers = {"correlations": study.rank_correlations(made["criteria"]), "routes": made["routes"]}
-    shape = np.shape(made["criteria"][CRITERION])
-    numbers |= {"alone": np.reshape(made["alone"], shape), "agreement": study.removed_alone(made)}
+    if agreement := study.removed_alone(made):
+        shape = np.shape(made["criteria"][CRITERION])
+        numbers |= {"alone": np.reshape(made["alone"], shape), "agreement": agreement}
     images = _images(numbers | _of_attacks(made, made["rows"]), folder / "figures")
     page = _page(f"seed {made['belongs']['config']['seed']}", table(made["rows"]), images, folder)
     into_report(made, images["pareto"], folder.parent / "report.html")

@@ -34,14 +34,18 @@ def study(
     out: Path,
     schedule: tuning.Schedule = tuning.DEFAULT,
     watch: studies.Watch = lambda progress: None,
+    each: bool = False,
 ) -> dict:
     """Measure every attack on the run in ``out``, or those that were not measured yet.
+
+    Args:
+      each: tune each expert alone as well.
 
     Returns:
       ``rows``, a dict each of method, budget, share of parameters and the numbers of
       `evaluation.evaluate`; ``criteria``, each one's scores [L, E]; ``routes``,
       `evaluation.topic_shares` of some attacks; ``alone``, the refusal that is left with each
-      expert tuned alone, layer by layer.
+      expert tuned alone, layer by layer; empty where that was never asked for.
 
     Raises:
       ConfigError, CheckpointError: not a finished run, or damaged.
@@ -49,8 +53,8 @@ def study(
     organism = stored.load(out)
     folder, cfg = out / "raset", organism.cfg
     made, plan = _stored(folder, organism, schedule), catalogue.plan(cfg)
-    left, experts = _left(made, cfg), _experts(cfg)
-    if _is_whole(made, cfg):
+    left, experts = _left(made, cfg), [*np.ndindex(cfg.model.layers, cfg.model.experts)]
+    if _is_whole(made, cfg, each):
         return made
     watch(Progress("evidence", 0, 1))
     k_attacker, k_tests = jax.random.split(jax.random.fold_in(phases.keys(cfg.seed).measure, 1))
@@ -74,22 +78,25 @@ def study(
                 shares = evaluation.topic_shares(gates, mixed.topic_B, cfg.world.topics)
                 made["routes"][attack.name] = np.round(shares, 4).tolist()
             checkpoint.write_json(folder / "study.json", made)
-    hazards, done = tests.prompts["hazardous"], len(made["alone"])
+    hazards = tests.prompts["hazardous"]
+    todo = experts[len(made["alone"]) :] if each else []
 
     def refused(at):
         said_B = raset.alone(a, *at).predictor(hazards.tokens_BP).predicted_B
         return behaviour.rates(said_B, hazards)["refusal"]
 
-    with studies.ahead([partial(refused, at) for at in experts[done:]]) as results:
-        for at in range(done, len(experts)):
-            watch(Progress("each expert alone", at, len(experts)))
+    with studies.ahead([partial(refused, at) for at in todo]) as results:
+        for _ in todo:
+            watch(Progress("each expert alone", len(made["alone"]), len(experts)))
             made["alone"].append(next(results))
             checkpoint.write_json(folder / "study.json", made)
     watch(Progress("done", len(plan), len(plan)))
     return made
 
 
-def finished(out: Path, schedule: tuning.Schedule = tuning.DEFAULT) -> dict | None:
+def finished(
+    out: Path, schedule: tuning.Schedule = tuning.DEFAULT, each: bool = False
+) -> dict | None:
     """What `study` made of a run; None before it came to its end.
 
     Raises:
@@ -99,16 +106,13 @@ def finished(out: Path, schedule: tuning.Schedule = tuning.DEFAULT) -> dict | No
         return None
     organism = stored.load(out)
     made = _stored(out / "raset", organism, schedule)
-    return made if _is_whole(made, organism.cfg) else None
+    return made if _is_whole(made, organism.cfg, each) else None
 
 
-def _is_whole(made, cfg):
-    measured = not _left(made, cfg) and len(made["alone"]) == len(_experts(cfg))
-    return measured and {*raset.studied()} <= made["criteria"].keys()
-
-
-def _experts(cfg):
-    return [*np.ndindex(cfg.model.layers, cfg.model.experts)]
+def _is_whole(made, cfg, each):
+    if each and len(made["alone"]) < cfg.model.layers * cfg.model.experts:
+        return False
+    return not _left(made, cfg) and {*raset.studied()} <= made["criteria"].keys()
 
 
 def _left(made, cfg):
@@ -151,8 +155,11 @@ def rank_correlations(scores: dict[str, list], resamples: int = 1000) -> dict[st
 
 
 def removed_alone(made: dict) -> dict[str, float]:
-    """Rank correlation of every criterion with what tuning each expert alone removes."""
+    """Rank correlation of every criterion with what tuning each expert alone removes; empty where
+    that was not measured to its end."""
     removed = -np.array(made["alone"])
+    if removed.size != np.size(made["criteria"][REFERENCE]):
+        return {}
     return {name: rank_correlation(values, removed) for name, values in made["criteria"].items()}
 
 
@@ -186,17 +193,21 @@ GAPS = (
 # --- many seeds ---------------------------------------------------------------------------------
 
 
-def many(seeds: list[int], out: Path, cfg: Config | None = None, **calls) -> studies.Many:
+def many(
+    seeds: list[int], out: Path, cfg: Config | None = None, each: bool = False, **calls
+) -> studies.Many:
     """A study of every seed's run, as `toymoe.runs.studies.many`, with raset.csv and
     raset-summary.csv.
 
     Args:
       cfg: train with these settings the runs that are not there yet; without it they are an error.
+      each: see `study`.
     """
-    return studies.many(partial(_one, cfg), finished, seed_row, seeds, out / "raset", **calls)
+    one, whole = partial(_one, cfg, each), partial(finished, each=each)
+    return studies.many(one, whole, seed_row, seeds, out / "raset", **calls)
 
 
-def _one(cfg, seed, folder, watch):
+def _one(cfg, each, seed, folder, watch):
     if cfg is not None:
         sweep.trained(dataclasses.replace(cfg, seed=seed), folder, watch)
-    study(folder, watch=watch)
+    study(folder, watch=watch, each=each)

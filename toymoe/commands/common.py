@@ -30,18 +30,19 @@ def folder_of_runs(args) -> Path:
     return out
 
 
-def study_one(study, report, out: Path, name: str, head: str = "") -> int:
+def study_one(study, report, out: Path, name: str, head: str = "", **settings) -> int:
     """Make the study of one finished run, in its folder ``name``; the exit code.
 
     Args:
       study, report: the modules of an attack's or defence's room.
       head: a line above the table.
+      settings: more for ``study.study``.
     """
     from ..pages import terminal
 
     console = terminal.console()
     with terminal.Steps(console) as steps:
-        made = study.study(out, watch=lambda p: steps.show(p.stage, p.done, p.total))
+        made = study.study(out, watch=lambda p: steps.show(p.stage, p.done, p.total), **settings)
         steps.show("drawing", 0, 1)
         page = report.write(made, out / name)
     console.print(*filter(None, (head, terminal.table(report.SHORT, report.short(made)))), sep="\n")

@@ -32,6 +32,9 @@ def add(command) -> None:
         "--seeds", default=None, help="many seeds, such as 0-9, trained where needed"
     )
     raset.add_argument("--out", default=None, metavar="DIR", help="the folder of --seeds")
+    raset.add_argument(
+        "--each", action="store_true", help="tune each expert alone as well, a minute more"
+    )
     add_crew(raset)
 
 
@@ -57,12 +60,13 @@ def _raset(args) -> int:
     from ..runs import studies, sweep
 
     if not many:
-        return study_one(study, report, out, "raset")
-    train = {}
+        return study_one(study, report, out, "raset", each=args.each)
+    settings = {"each": args.each}
     if args.seeds is None:
         seeds = studies.seeds_of(out)
     else:
-        seeds, train = sweep.parse_seeds(args.seeds), {"cfg": cfg}
+        seeds = sweep.parse_seeds(args.seeds)
+        settings["cfg"] = cfg
         sweep.claim(cfg, out)
     with crew_of(args) as crew:
-        return study_seeds(study, report, seeds, out, "raset", crew, **train)
+        return study_seeds(study, report, seeds, out, "raset", crew, **settings)
