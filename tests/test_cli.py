@@ -91,7 +91,7 @@ BAD = {
     "score usage nowhere": ["nowhere holds no zoo", "toymoe zoo --out nowhere"],
     "score usge z": ["'usge' is not known", "did you mean 'usage'?"],
     "score mine.py z": ["mine.py cannot be read"],
-    "score": ["METHOD", "ZOO"],
+    "score": ["METHOD"],
     "explore nowhere": ["'nowhere' is not possible", "conjunction, topic"],
     "explore .": [". holds no run"],
     "explore --snapshots 12": ["12 models are not possible", "train.snapshots"],

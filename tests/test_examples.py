@@ -48,6 +48,8 @@ NOT_RUN = {
     ],
     "docs/many.md": [
         "a hundred runs each; test_cli.py gives two to --jobs, test_cluster.py some to --cluster",
+        "a hundred runs; runs/test_together.py trains some",
+        "it needs several machines; runs/test_together.py has two and four processes on this one",
         "it needs SLURM; test_jobs.py has many starters share a folder",
         "it needs several machines; test_cluster.py begins both on this one",
     ],
