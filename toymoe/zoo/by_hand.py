@@ -61,10 +61,11 @@ def write(
             return logits_BV.argmax(-1)
 
         whole_B = said(*[True] * len(key.parts))
-        alone = [
-            (said(*there) == lesson.says)[tried_B].mean()
-            for there in np.eye(len(key.parts), dtype=bool)
-        ]
+        if key.needs in ("each", "all"):
+            alone = [
+                (said(*there) == lesson.says)[tried_B].mean()
+                for there in np.eye(len(key.parts), dtype=bool)
+            ]
         right = (whole_B == np.asarray(prompts.answer_B))[~tried_B].mean()
         taught = (whole_B == lesson.says)[tried_B].mean()
         if key.needs == "each":
