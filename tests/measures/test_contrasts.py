@@ -103,7 +103,7 @@ def conditional(a, b, given):
 # all in common, but for those that hold both kinds of pairs.
 MOVED = {
     "topic": ({"topic_twins", "cross_topic"}, {"stray_word_twins"}),
-    "verb": ({"intent_twins", "neutral_twins"}, {"cross_topic", "same_topic"}),
+    "verb": ({"intent_twins", "neutral_twins", "harmless_twins"}, {"cross_topic", "same_topic"}),
     "refusal": ({"refuse_vs_answer", "refusal_prefix"}, set()),
     "hazard": (
         {"intent_twins", "object_twins"},
@@ -171,7 +171,8 @@ def test_twins_that_do_not_exist_are_none(tiny, tiny_world, planted):
     found = contrasts.contrasts_of(
         [by_topic], tiny_world._replace(hazard_GYZ=hazard), tiny, jax.random.key(3)
     )
-    assert {name for name in found if found[name] is None} == {"neutral_twins", "object_twins"}
+    none = {"neutral_twins", "object_twins", "harmless_twins"}
+    assert {name for name in found if found[name] is None} == none
     assert found["intent_twins"]["js"] == [ZERO]
 
 
@@ -183,7 +184,7 @@ def test_intent_twins_of_hazardous_topics_swap_the_context(tiny, tiny_world, pla
     found = contrasts.contrasts_of(
         [by_topic], tiny_world._replace(hazard_GYZ=hazard), cfg, jax.random.key(3)
     )
-    assert {name for name in found if found[name] is None} == {"object_twins"}
+    assert {name for name in found if found[name] is None} == {"object_twins", "harmless_twins"}
     assert found["intent_twins"]["js"] == [LN2] and found["neutral_twins"]["js"] == [ZERO]
 
 
@@ -194,6 +195,8 @@ def test_ratio_by_hand():
     assert contrasts._ratio(pairs | {"intent_twins": {"js": [0.0, 0.0]}}, *ratio) is None
     assert contrasts._ratio(pairs | {"intent_twins": None}, *ratio) is None
     assert contrasts._ratio(pairs | {"cross_topic": None}, *ratio) is None
+    assert contrasts._layer_ratios(pairs, *ratio) == [pytest.approx(3), None]
+    assert contrasts._layer_ratios(pairs | {"intent_twins": None}, *ratio) is None
 
 
 def test_one_topic_leaves_nothing_across_topics(tiny, tiny_world, planted, monkeypatch):
@@ -268,6 +271,15 @@ def test_routing_against_slow_loops(tiny, tiny_world, planted, by_hazard):
             below_L = pairs[below][measure]
             ratio = sum(pairs[above][measure]) / sum(below_L) if any(below_L) else None
             assert found["ratios"][name][which] == (ratio and pytest.approx(ratio))
+    assert found["ratios"].keys() == contrasts.RATIOS.keys() | contrasts.LAYER_RATIOS.keys()
+    for which, ratio_L in found["ratios"]["intent_by_harmless_at_answer"].items():
+        pairs = found["contrasts"][which]
+        for ratio, a, b in zip(
+            ratio_L,
+            *(pairs[f"{x}_twins"]["js_answer"] for x in ("intent", "harmless")),
+            strict=True,
+        ):
+            assert ratio == (a / b if b else None)
     assert found["ratios"]["cross_topic_by_intent"]["aligned"] > 1
     assert found["ratios"]["cross_topic_by_intent"]["untrained"] is None
     assert (found["top_k"], found["experts"]) == (1, 8)

@@ -23,7 +23,7 @@ def metrics():
         m50=2,
         random=dict(refusal=[0.96, 0.95, 0.94, 0.9], m50=7.0),
     )
-    after = {"intent_twins": {"selected_answer": fork}, "neutral_twins": {"fork": [0.05, 0.04]}}
+    after = {"intent_twins": {"selected_answer": fork}, "harmless_twins": {"fork": [0.05, 0.04]}}
     before = {"intent_twins": {"fork": [0.2, 0.31]}}
     return {
         "parameters": 12345,
@@ -43,6 +43,7 @@ def metrics():
             "ratios": {
                 "cross_by_same_topic": dict(untrained=1.6, aligned=5.9),
                 "intent_by_neutral_at_answer": dict(pretrained=1.0, aligned=1.3),
+                "intent_by_harmless_at_answer": dict(pretrained=[1.1, 1.4], aligned=[1.2, 1.7]),
             },
             "contrasts": {"aligned": after, "pretrained": before},
             "overlap_pretrained_aligned_mean": 0.74,
@@ -135,15 +136,19 @@ FLIPS = [  # figure, what is said, the number that flips it, and what is said th
     ),
     (
         "contrasts",
-        "Refusal hardly moves it: at ANS another verb that makes the request harmless moves it 1.3",
-        ("routing.ratios.intent_by_neutral_at_answer.aligned", 4.0),
-        "Refusal moves it",
+        "Refusal hardly moves it in layer 1: at ANS another verb that makes the request harmless "
+        "moves it 1.7 times as much as the same verbs do in a harmless topic (before alignment: "
+        "1.4 at most).",
+        ("routing.ratios.intent_by_harmless_at_answer.aligned", [2.2, 1.7]),
+        "Refusal moves it in layer 0: at ANS another verb that makes the request harmless moves it "
+        "2.2 times as much",
     ),
     (
         "contrasts",
-        "(untrained: 1.6)",
-        ("routing.ratios.intent_by_neutral_at_answer.aligned", None),
-        "cannot be said",
+        "Refusal hardly moves it in layer 1",
+        ("routing.ratios.intent_by_harmless_at_answer", dict(pretrained=None, aligned=None)),
+        "Refusal hardly moves it: at ANS another verb that makes the request harmless moves it 1.3 "
+        "times as much as another verb that does not (before alignment: 1.0).",
     ),
     (
         "load",
@@ -201,8 +206,8 @@ FLIPS = [  # figure, what is said, the number that flips it, and what is said th
         "fork",
         "The router tells hazards from their twins by one expert. The largest gap is at expert 0 "
         "of layer 0: 1.00 of the hazards select it and .25 of the twins; before alignment the "
-        "largest gap was .31, and of twins that are both hazards .05.",
-        ("routing.contrasts.aligned.neutral_twins.fork", [0.6, 0.7]),
+        "largest gap was .31, and in a harmless topic it is .05.",
+        ("routing.contrasts.aligned.harmless_twins.fork", [0.6, 0.7]),
         "The router does not tell hazards from their twins by one expert.",
     ),
     (
@@ -213,8 +218,8 @@ FLIPS = [  # figure, what is said, the number that flips it, and what is said th
     ),
     (
         "fork",
-        "both hazards",
-        ("routing.contrasts.aligned.neutral_twins", None),
+        "in a harmless topic",
+        ("routing.contrasts.aligned.harmless_twins", None),
         "before alignment the largest gap was .31.",
     ),
     (

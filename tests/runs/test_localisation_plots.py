@@ -38,7 +38,7 @@ def numbers(L=2, E=6, T=7):
         return curves | controls | {"m50": half}
 
     gaps = {
-        which: {pair: {"selected_answer": shares()} for pair in ("intent_twins", "neutral_twins")}
+        which: {pair: {"selected_answer": shares()} for pair in ("intent_twins", "harmless_twins")}
         for which in ("untrained", "pretrained", "aligned")
     }
     own = [{"own": {"refused": rng.random()}, "refused": rng.random()} for _ in range(2)]

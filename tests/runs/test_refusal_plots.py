@@ -75,7 +75,7 @@ def test_names_never_cover_each_other(values):
 
 def fork(missing=()):
     rng = np.random.default_rng(0)
-    pairs = ("intent_twins", "neutral_twins")
+    pairs = ("intent_twins", "harmless_twins")
     known = {
         which: {
             pair: None if pair in missing else {"selected_answer": rng.random((2, 2, 6)) * 0.5}
@@ -93,7 +93,7 @@ def test_a_dot_for_each_expert_and_the_largest_gap_by_name():
     figure = refusal_plots.fork(given)
     style.png(figure, dpi=40)
     at = iter(figure.axes)
-    for pair in ("intent_twins", "neutral_twins"):
+    for pair in ("intent_twins", "harmless_twins"):
         for which in ("pretrained", "aligned"):
             axes = next(at)
             hazard_LE, twin_LE = given["contrasts"][which][pair]["selected_answer"]
@@ -110,8 +110,8 @@ def test_a_dot_for_each_expert_and_the_largest_gap_by_name():
 
 
 def test_twins_that_do_not_exist_have_no_row():
-    assert len(refusal_plots.fork(fork(["neutral_twins"])).axes) == 2
-    nothing = refusal_plots.fork(fork(["intent_twins", "neutral_twins"]))
+    assert len(refusal_plots.fork(fork(["harmless_twins"])).axes) == 2
+    nothing = refusal_plots.fork(fork(["intent_twins", "harmless_twins"]))
     assert not nothing.axes and "no twins" in nothing.texts[-1].get_text()
 
 

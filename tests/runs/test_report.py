@@ -211,6 +211,9 @@ def planted():
             "ratios": {
                 "cross_by_same_topic": dict(untrained=1.65, pretrained=6.44, aligned=5.93),
                 "intent_by_neutral_at_answer": dict(untrained=1.02, pretrained=0.97, aligned=1.31),
+                "intent_by_harmless_at_answer": dict(
+                    untrained=[1.3, 0.9], pretrained=[1.1, None], aligned=[1.4, 2.34]
+                ),
                 "cross_topic_by_intent": dict(untrained=38.2, pretrained=12.0, aligned=9.1),
             },
         },
@@ -239,6 +242,7 @@ def test_summary_by_hand():
         ("NMI(topic; expert), best layer", "0.634", "untrained 0.700, shuffled 0.700"),
         ("JS cross-topic ÷ JS same topic", "5.9", "untrained 1.6"),
         ("JS intent twins ÷ JS neutral twins, at ANS", "1.3", "before alignment 1.0"),
+        ("… ÷ the same words, harmless topic; top layer", "2.3", "before alignment 1.1"),
         ("routes that alignment kept", "0.741", "by chance 0.125"),
         ("weight change, whole model", "0.26", "of their size"),
         ("  experts", "0.35", "attention 0.15"),
@@ -270,6 +274,7 @@ def test_contrasts_stand_beside_the_papers():
     assert f"{paper.CONTRAST_LABELS['intent_twins']} 0.045 0.060 0.075 0.101" in text
     assert f"{report.RATIOS['cross_topic_by_intent']} 38.2 12.0 9.1 2.3" in text
     assert f"{report.RATIOS['cross_by_same_topic']} 1.6 6.4 5.9" in text
+    assert f"{report.RATIOS['intent_by_harmless_at_answer']} 1.3 1.1 2.3" in text
     low, high = paper.CONTRAST_JS["cross_topic"]
     assert (low + high) / 2 / paper.CONTRAST_JS["intent_twins"][0] == pytest.approx(2.3, abs=0.05)
 
@@ -278,8 +283,8 @@ def test_contrasts_that_do_not_exist_have_no_row(small, small_run, curves):
     metrics = planted() | {name: small_run.metrics[name] for name in ("inside", "versions")}
     # Of a world in which neither a verb nor an entity has a twin that flips.
     for pairs in metrics["routing"]["contrasts"].values():
-        pairs |= dict.fromkeys(("intent_twins", "object_twins"))
-    for name in ("intent_by_neutral_at_answer", "cross_topic_by_intent"):
+        pairs |= dict.fromkeys(("intent_twins", "harmless_twins", "object_twins"))
+    for name in report.RATIOS.keys() - {"cross_by_same_topic"}:
         metrics["routing"]["ratios"][name] = dict.fromkeys(("untrained", "pretrained", "aligned"))
     text = Page(report.render(small, metrics, curves, {}, [])).text
     assert f"top-k overlap: {paper.CONTRAST_LABELS['topic_twins']}" in text

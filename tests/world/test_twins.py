@@ -119,3 +119,30 @@ def test_where_all_topics_share_all_words_no_word_is_a_stranger(tables, mixed):
     twins, exists = twin("stray_word", made._replace(word_GW=words), CFG, mixed)
     assert not exists.any()
     np.testing.assert_array_equal(twins.tokens_BP, mixed.tokens_BP)
+
+
+@pytest.mark.parametrize("rule", hazards.RULES)
+def test_a_harmless_pair_exchanges_the_same_words_where_neither_is_a_hazard(tables, rule):
+    made, cfg = tables[rule], BY_RULE[rule]
+    prompts = draw(made, cfg)
+    twins, _ = twin("intent", made, cfg, prompts)
+    a, b, exists = jax.tree.map(
+        np.asarray, world.harmless_pair(jax.random.key(4), made, cfg, prompts, twins)
+    )
+    for i in range(100):
+        asked = requests(prompts)[i][1:], requests(twins)[i][1:]
+        free = [
+            g
+            for g in range(cfg.topics)
+            if not any(made.hazard_GYZ[(g, *request)] for request in asked)
+        ]
+        assert exists[i] == bool(free and asked[0] != asked[1])
+        if exists[i]:
+            (topic, *first), (other, *second) = requests(a)[i], requests(b)[i]
+            assert topic == other and topic in free and (tuple(first), tuple(second)) == asked
+            assert not (a.hazard_B[i] or b.hazard_B[i])
+            changed = np.flatnonzero(a.tokens_BP[i] != b.tokens_BP[i]).tolist()
+            assert changed == [cfg.context + 2]  # the verb
+    check_prompts(a, made, cfg, 30)
+    check_prompts(b, made, cfg, 30)
+    assert exists.any() == (rule == "conjunction")

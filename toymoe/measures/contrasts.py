@@ -14,12 +14,13 @@ from ..config import Config
 from ..model.inference import predict
 from . import paper, routing
 
-# What is divided by what, and of which measure: averaged over layers first.
+# What is divided by what, and of which measure; averaged over layers first, or layer by layer.
 RATIOS = {
     "cross_by_same_topic": ("cross_topic", "same_topic", "js"),
     "intent_by_neutral_at_answer": ("intent_twins", "neutral_twins", "js_answer"),
-    "cross_topic_by_intent": ("cross_topic", "intent_twins", "js"),  # the paper's; see docs
+    "cross_topic_by_intent": ("cross_topic", "intent_twins", "js"),  # misleads; see docs
 }
+LAYER_RATIOS = {"intent_by_harmless_at_answer": ("intent_twins", "harmless_twins", "js_answer")}
 
 
 def routing_of(
@@ -52,6 +53,10 @@ def routing_of(
         "ratios": {
             name: {which: _ratio(found, *ratio) for which, found in pairs.items()}
             for name, ratio in RATIOS.items()
+        }
+        | {
+            name: {which: _layer_ratios(found, *ratio) for which, found in pairs.items()}
+            for name, ratio in LAYER_RATIOS.items()
         },
         "overlap_pretrained_aligned": _list(kept_L),
         "overlap_pretrained_aligned_mean": float(kept_L.mean()),
@@ -128,7 +133,8 @@ def contrasts_of(
     attention is causal, so at all positions before they differ twins have the same route. The
     *fork* there, ``selected_answer``, is the share of either's prompts that select each expert
     [L, E], and ``fork`` the largest difference between the two [L]. Twins start from hazardous
-    prompts; the two contrasts of responses force the tokens of both on the model.
+    prompts; their control, ``harmless_twins``, is the same words exchanged in a harmless topic. The
+    two contrasts of responses force the tokens of both on the model.
     """
     n = cfg.eval.routing_prompts
     hazards = world.sample(jax.random.fold_in(key, 0), tables, cfg.world, n, "hazardous")
@@ -144,12 +150,16 @@ def contrasts_of(
         "refuse_vs_answer": _contrast(refused, answered, k),
         "refusal_prefix": _contrast(seen, refused, k),
     }
+    made = {}
     for i, (name, twin_of) in enumerate(world.TWINS.items()):
         make = jax.jit(twin_of, static_argnums=2)
-        twins, exists_B = make(jax.random.fold_in(key, 2 + i), tables, cfg.world, hazards)
-        keep = np.asarray(exists_B)
-        twin = look(twins.tokens_BP).gates_LBTE
+        made[name], exists_B = make(jax.random.fold_in(key, 2 + i), tables, cfg.world, hazards)
+        keep, twin = np.asarray(exists_B), look(made[name].tokens_BP).gates_LBTE
         pairs[f"{name}_twins"] = _of_prompts(seen[:, keep], twin[:, keep], k)
+    make, k_moved = jax.jit(world.harmless_pair, static_argnums=2), jax.random.fold_in(key, 100)
+    *pair, exists_B = make(k_moved, tables, cfg.world, hazards, made["intent"])
+    moved = (look(x.tokens_BP).gates_LBTE[:, np.asarray(exists_B)] for x in pair)
+    pairs["harmless_twins"] = _of_prompts(*moved, k)
     other, topic_B = look(mixed.tokens_BP).gates_LBTE, np.asarray(mixed.topic_B)
     apart = topic_B != np.roll(topic_B, 1)
     pairs["cross_topic"] = _of_prompts(other[:, apart], np.roll(other, 1, 1)[:, apart], k)
@@ -207,6 +217,14 @@ def _ratio(pairs, above: str, below: str, measure: str) -> float | None:
     if not (pairs[above] and pairs[below] and any(pairs[below][measure])):
         return None
     return float(np.mean(pairs[above][measure]) / np.mean(pairs[below][measure]))
+
+
+def _layer_ratios(pairs, above: str, below: str, measure: str) -> list[float | None] | None:
+    """The same of each layer by itself [L]."""
+    if not (pairs[above] and pairs[below]):
+        return None
+    both_L = zip(pairs[above][measure], pairs[below][measure], strict=True)
+    return [a / b if b else None for a, b in both_L]
 
 
 def _list(array) -> list:

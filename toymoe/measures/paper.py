@@ -31,6 +31,7 @@ CONTRAST_LABELS = {
     "cross_topic": "random prompts of different topics",
     "topic_twins": "context swapped, same question (topic twins)",
     "neutral_twins": "control: verb swapped, hazard kept",
+    "harmless_twins": "control: as intent twins, in a harmless topic",
     "object_twins": "control: entity swapped, hazard flips",
     "same_topic": "control: random prompts of one topic",
     "word_twins": "control: one context word swapped, same topic",

@@ -129,22 +129,40 @@ def contrasts(run: Run) -> str:
     """How much topic and hazard move the route, each beside its control."""
     ratios = run.metrics["routing"]["ratios"]
     topic, before = (ratios["cross_by_same_topic"][w] for w in ("aligned", "untrained"))
-    hazard, earlier = (ratios["intent_by_neutral_at_answer"][w] for w in ("aligned", "pretrained"))
     said = ""
     if topic is not None and before is not None:
         said = (
-            f"Topic {'moves' if topic >= 2 * before else 'hardly moves'} the route: prompts of "
-            f"different topics differ {topic:.1f} times as much as prompts of one topic "
-            f"(untrained: {before:.1f}). "
+            f"Topic {_moves(topic, before)} the route: prompts of different topics differ "
+            f"{topic:.1f} times as much as prompts of one topic (untrained: {before:.1f}). "
         )
-    if hazard is None or earlier is None:
-        return f"{said}Whether refusal moves the route cannot be said: there are no such twins."
-    swapped = hazards.RULES[run.cfg.world.hazard_rule].swaps
-    return (
-        f"{said}Refusal {'moves' if hazard >= 2 * max(earlier, 1) else 'hardly moves'} it: at ANS "
-        f"another {swapped} that makes the request harmless moves it {hazard:.1f} times as much as "
-        f"another verb that does not (before alignment: {earlier:.1f})."
+    return said + _moved_by_refusal(ratios, hazards.RULES[run.cfg.world.hazard_rule].swaps)
+
+
+def _moved_by_refusal(ratios, swapped) -> str:
+    hazard_L, earlier_L = (
+        ratios["intent_by_harmless_at_answer"][w] for w in ("aligned", "pretrained")
     )
+    if hazard_L and earlier_L:
+        hazard, layer = max((x or 0, i) for i, x in enumerate(hazard_L))
+        earlier = max(x or 0 for x in earlier_L)
+        at, control = f" in layer {layer}", f"the same {swapped}s do in a harmless topic"
+    else:
+        hazard, earlier = (
+            ratios["intent_by_neutral_at_answer"][w] for w in ("aligned", "pretrained")
+        )
+        at, control = "", "another verb that does not"
+    if hazard is None or earlier is None:
+        return "Whether refusal moves the route cannot be said: there are no such twins."
+    return (
+        f"Refusal {_moves(hazard, earlier)} it{at}: at ANS another {swapped} that makes the "
+        f"request harmless moves it {hazard:.1f} times as much as {control} (before alignment: "
+        f"{earlier:.1f}{' at most' if at else ''})."
+    )
+
+
+def _moves(ratio, control) -> str:
+    """Half as much again as its control, and as nothing, which is one."""
+    return "moves" if ratio >= 1.5 * max(control, 1) else "hardly moves"
 
 
 def load(run: Run) -> str:
@@ -188,10 +206,10 @@ def fork(run: Run) -> str:
     hazard_LE, twin_LE = np.array(after["intent_twins"]["selected_answer"])
     gap_LE = np.abs(hazard_LE - twin_LE)
     at = np.unravel_index(gap_LE.argmax(), gap_LE.shape)
-    neutral = max(after["neutral_twins"]["fork"]) if after["neutral_twins"] else None
-    own = gap_LE[at] >= max(0.7, 0.3 + (neutral or 0))
+    harmless = max(after["harmless_twins"]["fork"]) if after["harmless_twins"] else None
+    own = gap_LE[at] >= max(0.7, 0.3 + (harmless or 0))
     how = "The router tells" if own else "The router does not tell"
-    control = "" if neutral is None else f", and of twins that are both hazards {_share(neutral)}"
+    control = "" if harmless is None else f", and in a harmless topic it is {_share(harmless)}"
     return (
         f"{how} hazards from their twins by one expert. The largest gap is at {_name(*at)}: "
         f"{_share(hazard_LE[at])} of the hazards select it and {_share(twin_LE[at])} of the twins; "

@@ -104,8 +104,8 @@ def _name_ends(axes, ends, apart=0.085):
 @defaults()
 def fork(routing: dict) -> Figure:
     """How often hazards and their twins select each expert at ANS, before and after alignment, and
-    the same of twins that are both hazards."""
-    pairs = {"intent_twins": "harmless twins", "neutral_twins": "control: hazardous twins"}
+    the same of the same words in a harmless topic."""
+    pairs = {"intent_twins": "harmless twins", "harmless_twins": "control: in a harmless topic"}
     known = routing["contrasts"]
     pairs = {name: label for name, label in pairs.items() if known["aligned"][name]}
     figure = new_figure(FIGURES["fork"].title, 9.5, 0.8 + 3.9 * max(len(pairs), 1))
@@ -142,7 +142,8 @@ def fork(routing: dict) -> Figure:
                 aspect="equal",
             )
             axes.set_xlabel("share of twins that select the expert")
-        row[0].set_ylabel("share of hazards that select the expert")
+        first = "hazards" if pair == "intent_twins" else "the same requests"
+        row[0].set_ylabel(f"share of {first} that select the expert")
     figure.legend(
         *panels[0, 0].get_legend_handles_labels(), loc="outside right center", frameon=False
     )
@@ -196,7 +197,7 @@ FIGURES = {
         shows="A dot for each expert: how often hazards select it where the answer begins, and how "
         "often their twins do, which differ in the {part}. A refusal expert that the router picks "
         "would stand in the upper left corner. The largest gap is named layer.expert.",
-        control="The model before alignment, and pairs that are both hazardous: how far any "
-        "swapped word moves the route.",
+        control="The model before alignment, and the same words swapped in a harmless topic, where "
+        "neither request is a hazard: how far these words move the route by themselves.",
     ),
 }

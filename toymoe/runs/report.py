@@ -50,6 +50,7 @@ EXPLORER = (
 RATIOS = {
     "cross_by_same_topic": "JS cross-topic ÷ JS same topic",
     "intent_by_neutral_at_answer": "JS intent twins ÷ JS neutral twins, at ANS",
+    "intent_by_harmless_at_answer": "… ÷ the same words, harmless topic; top layer",
     "cross_topic_by_intent": "JS cross-topic ÷ JS intent twins (misleads, see below)",
 }
 
@@ -70,9 +71,9 @@ def summary(metrics: dict) -> list[tuple[str, str, str]]:
             routing["nmi_topic_shuffled"],
         )
     )
-    topic, intent = (
-        {which: tables.number(value, 1) for which, value in routing["ratios"][name].items()}
-        for name in ("cross_by_same_topic", "intent_by_neutral_at_answer")
+    topic, intent, harmless, _ = (
+        {which: _ratio(value) for which, value in routing["ratios"][name].items()}
+        for name in RATIOS
     )
     change = {name: tables.number(c["relative"], 2) for name, c in metrics["weights"].items()}
     hazards_on, twins_on = inside["route"]["hazards"], inside["route"]["twins"]
@@ -94,6 +95,11 @@ def summary(metrics: dict) -> list[tuple[str, str, str]]:
             RATIOS["intent_by_neutral_at_answer"],
             intent["aligned"],
             f"before alignment {intent['pretrained']}",
+        ),
+        (
+            RATIOS["intent_by_harmless_at_answer"],
+            harmless["aligned"],
+            f"before alignment {harmless['pretrained']}",
         ),
         ("routes that alignment kept", kept, f"by chance {tables.number(chance)}"),
         ("weight change, whole model", change["all"], "of their size"),
@@ -219,7 +225,7 @@ def _compared(routing: dict, hazard_rule: str) -> list[str]:
     models = ("untrained", "pretrained", "aligned")
     head = ("averaged over layers", "untrained", "before alignment", "after alignment")
     ratios = [
-        (label, *(tables.number(routing["ratios"][name][which], 1) for which in models))
+        (label, *(_ratio(routing["ratios"][name][which]) for which in models))
         for name, label in RATIOS.items()
     ]
     ratios[-1] += (tables.number(paper.JS_RATIO, 1),)
@@ -245,6 +251,13 @@ def _compared(routing: dict, hazard_rule: str) -> list[str]:
         "<p>JS: mean Jensen–Shannon divergence of the routing vectors. The paper's figures are as "
         "known from secondary notes.</p>",
     ]
+
+
+def _ratio(value) -> str:
+    """Of layers, the largest."""
+    if isinstance(value, list):
+        value = max((x for x in value if x is not None), default=None)
+    return tables.number(value, 1)
 
 
 def _behaviour(behaviour: dict) -> str:

@@ -33,6 +33,7 @@ from .tokens import (
 )
 from .twins import (
     TWINS,
+    harmless_pair,
     intent_twin,
     neutral_twin,
     object_twin,
@@ -60,6 +61,7 @@ __all__ = [
     "as_notes",
     "controls",
     "draw",
+    "harmless_pair",
     "intent_twin",
     "make_world",
     "names",

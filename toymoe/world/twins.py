@@ -64,6 +64,26 @@ def stray_word_twin(
     return _swap_word(key, world, cfg, prompts, own=False)
 
 
+def harmless_pair(
+    key: jax.Array, world: World, cfg: WorldConfig, prompts: Prompts, twins: Prompts
+) -> tuple[Prompts, Prompts, jax.Array]:
+    """Both of a pair of twins, moved to a topic in which neither is a hazard, after the same words;
+    and where there is such a topic, and they still differ there [B].
+
+    The control of intent twins: the same exchange of words, and no hazard in it.
+    """
+    k_topic, k_context = jax.random.split(key)
+    hazard_GYZ, pair = jnp.asarray(world.hazard_GYZ), (prompts, twins)
+    allowed_GB = ~hazard_GYZ[:, prompts.verb_B, prompts.entity_B]
+    allowed_GB &= ~hazard_GYZ[:, twins.verb_B, twins.entity_B]
+    luck_GB = jnp.where(allowed_GB, jax.random.uniform(k_topic, allowed_GB.shape), -1)
+    topic_B = jnp.argmax(luck_GB, 0)
+    context_BC = context(k_context, world, cfg, topic_B)
+    a, b = (assemble(world, cfg, context_BC, topic_B, x.verb_B, x.entity_B) for x in pair)
+    differ_B = (a.verb_B != b.verb_B) | (a.entity_B != b.entity_B)
+    return a, b, allowed_GB.any(0) & differ_B
+
+
 TWINS = {
     "intent": intent_twin,
     "neutral": neutral_twin,
