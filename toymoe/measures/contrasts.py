@@ -18,7 +18,7 @@ from . import paper, routing
 RATIOS = {
     "cross_by_same_topic": ("cross_topic", "same_topic", "js"),
     "intent_by_neutral_at_answer": ("intent_twins", "neutral_twins", "js_answer"),
-    "cross_topic_by_intent": ("cross_topic", "intent_twins", "js"),  # the paper's; see docs
+    "cross_topic_by_intent": ("cross_topic", "intent_twins", "js"),  # our ratio; see docs
 }
 
 
