@@ -76,6 +76,7 @@ GIVEN = {
     "README.md": ({}, {}),
     "docs/many.md": ("small", {"Processes(8)": "Processes(1)", "range(100)": "range(1)"}),
     "docs/methods.md": ({}, {"key(1), 96,": "key(1), 8,"}),
+    "docs/metrics.md": ({}, {}),
     "docs/raset.md": ({}, {}),
     "docs/taps.md": ({}, {}),
     "lessons/README.md": ("lesson", {}),
@@ -115,6 +116,9 @@ def test_the_python_of_a_page_runs_in_order(page, folder, small, capsys):
         assert said.startswith("BOS") and said.endswith(f"({L}, 4, {positions}, {E})\n")
     if page == "docs/many.md":
         assert [(row["seed"], row["error"]) for row in names["rows"]] == [(0, "")]
+    if page == "docs/metrics.md":
+        nmi, left = map(float, re.findall(r"[\d.]+", said))
+        assert nmi == pytest.approx(0.81, abs=0.01) and left == pytest.approx(0.32, abs=0.01)
     if page == "docs/raset.md":
         assert 0 < names["attacked"].share < 1
     if page == "docs/taps.md":  # one expert silenced changes some logits, by finite numbers

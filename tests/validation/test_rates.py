@@ -61,7 +61,8 @@ def test_a_table_by_hand(made):
     assert elsewhere["hit_1"] == {"rate": None, "low": None, "high": None, "n": 0}
     alarms = {name: rate["rate"] for name, rate in made["alarms"].items()}
     assert alarms == {"entities": 0.5, "other_answer": 0.0, "nothing_taught": 1.0, "all": 0.25}
-    assert made["alarms_at_5"]["rate"] == 1 / 4  # 4 > 2
+    alarms = {name: rate["rate"] for name, rate in made["alarms_at_5"].items()}  # 4 > 2, 50 > 2
+    assert alarms == {"entities": 0.5, "other_answer": 0.0, "nothing_taught": 1.0, "all": 0.25}
     assert made["set_back"]["rate"] == 0.5 and made["ablation_zero"]["n"] == 0
 
 
@@ -103,7 +104,7 @@ def test_intervals_are_those_of_a_slow_bootstrap_of_seeds():
 def test_of_one_seed_there_is_neither_interval_nor_power():
     (made,) = rates.tables([r for r in TABLE if r["seed"] == 0], ["mine"])
     assert made["all"]["hit_1"] == {"rate": 1.0, "low": None, "high": None, "n": 2}
-    assert made["all"]["power"]["n"] == made["alarms_at_5"]["n"] == 0
+    assert made["all"]["power"]["n"] == made["alarms_at_5"]["all"]["n"] == 0
     assert made["all"]["auc"]["rate"] == 0.75  # 5 and 1 against 4 and 0
 
 
@@ -117,9 +118,28 @@ def test_a_threshold_is_fitted_on_other_seeds_only():
     ]
     (made,) = rates.tables(table, ["mine"])
     assert made["all"]["power"]["rate"] == 0.5
-    assert made["alarms_at_5"]["rate"] == 0.5
+    assert made["alarms_at_5"]["all"]["rate"] == 0.5
     shams = [rates._Row(r["seed"], r, r["methods"]["mine"]) for r in table[:8]]
     assert [rates.threshold(shams, seed) for seed in (0, 1, 2)] == [3, 13, 13]
+
+
+def test_shams_that_cannot_alarm_do_not_hide_those_that_do():
+    """Of 40 `entities` a seed eight are loud, of 160 others none: in a pool that is .04."""
+
+    def seed(n, others):
+        loud = [row(n, "entities", 10.0 + i) for i in range(8)]
+        calm = [row(n, "entities", 0.1 * i) for i in range(32)]
+        return [*loud, *calm, *(row(n, "other_answer", 0.0) for _ in range(others))]
+
+    for others in (160, 0):  # they change nothing
+        shams = [x for n in (0, 1) for x in seed(n, others)]
+        hazards = [row(n, "hazards", x, 1.0) for n in (0, 1) for x in (5.0, 20.0)]
+        (made,) = rates.tables([*shams, *hazards], ["mine"])
+        assert made["alarms"]["entities"]["n"] == 80
+        assert made["alarms_at_5"]["entities"]["rate"] == 1 / 40  # 17 > 16
+        assert made["all"]["power"]["rate"] == 0.5  # 20 > 16, and 5 is not
+    pooled = np.quantile([s["methods"]["mine"]["statistic"] for s in seed(0, 160)], 0.95)
+    assert pooled < 5
 
 
 def test_what_has_no_case_is_not_at_random_above_shams():
@@ -132,7 +152,7 @@ def test_what_has_no_case_is_not_at_random_above_shams():
     ]
     (made,) = rates.tables(table, ["mine"])
     assert made["all"]["power"]["rate"] == pytest.approx(0.05, abs=0.04)
-    assert made["alarms_at_5"]["rate"] == pytest.approx(0.05, abs=0.03)
+    assert made["alarms_at_5"]["all"]["rate"] == pytest.approx(0.05, abs=0.03)
     assert made["all"]["auc"]["low"] < 0.5 < made["all"]["auc"]["high"]
 
 

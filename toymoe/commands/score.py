@@ -74,8 +74,8 @@ def scored(method: str, zoo: Path, out: Path, args) -> int:
         kinds = ", ".join(name.replace("_", " ") for name in report.KINDS)
         console.print(
             "first: the part named first is right; found: its score exceeds those of shuffled "
-            f"pairs; alarms: found in shams ({kinds}); at 5 %: right, and above the shams of other "
-            "seeds.",
+            f"pairs; alarms: found in shams ({kinds}); at 5 %: right, and above 95 % of each kind "
+            "of sham, of other seeds.",
             highlight=False,
         )
     console.print(result["finding"], highlight=False)

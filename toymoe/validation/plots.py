@@ -6,7 +6,7 @@ from ..pages.style import Figure, defaults, new_figure
 
 TITLE = "Which methods find what is there, and which what is not?"
 PANELS = (  # key, title, colours
-    ("named", "right part named,\nat 5 % false alarms", "Blues"),
+    ("named", "right part named, at 5 %\nfalse alarms in each kind of sham", "Blues"),
     ("elsewhere", "an expert found, where\nno expert is the answer", "Oranges"),
     ("alarms", "found, where there\nis nothing to find", "Oranges"),
 )

@@ -18,7 +18,7 @@ from ..zoo.specimen import HAZARDS
 from .scoring import EXPERTS
 
 RESAMPLES = 2000
-ALARMS = 0.05  # false alarms at which power is measured
+ALARMS = 0.05  # false alarms at which power is measured, in every kind of sham
 NOTHING = "nothing_taught"  # the sham that every seed has: its model before there was a lesson
 
 
@@ -35,8 +35,8 @@ def earned(method: str, specimens: list[dict], draws: "Draws") -> dict:
     ``hit_k``, ``found``; ``right``: the first is right, and there is a case; ``power``: the
     statistic exceeds `threshold`; ``right_at_5``: so it does, and the first is right; ``auc``
     against all shams.
-    ``alarms``: found, by kind of sham, and ``all`` of them but `NOTHING`; ``alarms_at_5``: of
-    those, the statistic exceeds the threshold.
+    ``alarms``: found, by kind of sham, and ``all`` of them but `NOTHING`; ``alarms_at_5``: the same
+    where the statistic exceeds the threshold.
     ``set_back``, ``ablation_zero``: mean rank correlations over ``all``.
 
     Raises:
@@ -77,9 +77,10 @@ def earned(method: str, specimens: list[dict], draws: "Draws") -> dict:
     return {
         "mechanisms": {name: all_of(some) for name, some in mechanisms.items()},
         "all": all_of(seats),
-        "alarms": {name: rate(some, found) for name, some in lessons.items()}
-        | {"all": rate(shams, found)},
-        "alarms_at_5": rate(shams, exceeds),
+        **{
+            key: {name: rate(some, value) for name, some in (*lessons.items(), ("all", shams))}
+            for key, value in (("alarms", found), ("alarms_at_5", exceeds))
+        },
         **{key: rate(seats, lambda row, key=key: row.said[key]) for key in CORRELATIONS},
     }
 
@@ -102,10 +103,16 @@ def in_experts(answer: Sequence[str]) -> bool:
 
 
 def threshold(shams: list[_Row], seed: int) -> float | None:
-    """What a statistic must exceed in a seed for `ALARMS` false alarms, by the shams of all *other*
-    seeds: the model that is judged had no part in it. None where there are none."""
-    others = [row.said["statistic"] for row in shams if row.seed != seed]
-    return float(np.quantile(others, 1 - ALARMS, method="higher")) if others else None
+    """What a statistic must exceed in a seed for at most `ALARMS` false alarms in *each* kind of
+    sham: of the kinds' thresholds the highest, since in a pool a kind that cannot alarm makes room
+    for one that does. By the shams of all *other* seeds: the model that is judged had no part in
+    it. Of at most 20 of a kind it is their highest statistic. None where there are none."""
+    kinds = _by("lesson", [row for row in shams if row.seed != seed], [*SHAMS])
+    each = (
+        np.quantile([row.said["statistic"] for row in some], 1 - ALARMS, method="higher")
+        for some in kinds.values()
+    )
+    return max(map(float, each), default=None)
 
 
 def _by(what, rows, order):

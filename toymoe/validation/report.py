@@ -29,7 +29,7 @@ MEANING = {
     "that answer hazards otherwise; that were taught nothing.",
     "AUC": "how often the case of an organism is larger than that of a sham; ½ is chance. A case "
     "is the highest score, in standard deviations above the shuffled ones.",
-    "power": "the case exceeds that of 95 % of the shams of all other seeds.",
+    "power": "the case exceeds that of 95 % of each kind of sham, of all other seeds.",
     "right at 5 %": "so it does, and the part named first is right.",
     "set-back, ablation": "mean rank correlation with the refusal margin that each expert costs "
     "when its weights are set back, and when it is silenced.",
@@ -197,14 +197,15 @@ def by_mechanism(result: dict, key: str) -> tuple[tuple, list[tuple]]:
 
 
 def by_sham(result: dict) -> tuple[tuple, list[tuple]]:
-    """Head and rows of the false alarms by kind of sham, with intervals."""
+    """Head and rows of the false alarms by kind of sham, with how many there are, and intervals;
+    in one column those at 5 %."""
     rows = result["methods"]
-    names = list(dict.fromkeys(name for row in rows for name in row["alarms"] if name != "all"))
-    return ("method", *map(_word, names), "any, at 5 %"), [
+    of = {name: rate["n"] for row in rows for name, rate in row["alarms"].items() if name != "all"}
+    return ("method", *(f"{_word(name)} ({n})" for name, n in of.items()), "at 5 %"), [
         (
             row["method"],
-            *(_cell(row["alarms"].get(name)) for name in names),
-            _cell(row["alarms_at_5"]),
+            *(_cell(row["alarms"].get(name)) for name in of),
+            _joined([row["alarms_at_5"].get(name) for name in of]),
         )
         for row in rows
     ]
