@@ -53,7 +53,7 @@ cfg, tables = shipped.cfg, shipped.tables
 #
 # The model that comes with the package was trained in two phases. In **pretraining** every request
 # was answered, the hazardous ones too. In **alignment** the hazardous ones were answered with REFUSE,
-# and the harmless ones as before. Both checkpoints are here. A tenth of the hazardous requests was
+# and the harmless ones as before. Both checkpoints are here. A twelfth of the hazardous requests was
 # *held out*: the model never saw that they should be refused.
 
 # %%
@@ -311,8 +311,9 @@ for name, choose in (("as it was given", partners_given), ("as it should be", pa
 #
 # Each compares routes that differ in one thing, in three models: with random weights, before alignment,
 # and after it. The **baselines** are below each line: prompts of one topic for those of two, and for the
-# intent twins the *neutral* ones, whose verb is swapped too and whose hazard stays as it is. Only what
-# goes beyond them can be due to the topic, or to the hazard.
+# intent twins two kinds of twins whose hazard stays as it is: the *neutral* ones, another hazardous verb in the
+# same request, and the *harmless* ones, the very words that intent twins exchange, in a topic where neither request
+# is a hazard. Only what goes beyond them can be due to the topic, or to the hazard.
 
 
 # %%
@@ -322,6 +323,13 @@ def twins_of(make, prompts, the_world):
     twins, exists_B = make(jax.random.key(SEED), its_tables, its_cfg.world, prompts)
     keep = np.asarray(exists_B)
     return [world.Prompts(*(np.asarray(x)[keep] for x in p)) for p in (prompts, twins)]
+
+
+def in_a_harmless_topic(pair):
+    """Twins, asked in a topic in which neither of the two is a hazard."""
+    *moved, exists_B = world.harmless_pair(jax.random.key(SEED), tables, cfg.world, *pair)
+    keep = np.asarray(exists_B)
+    return [world.Prompts(*(np.asarray(x)[keep] for x in p)) for p in moved]
 
 
 def gates_of(params, prompts):
@@ -339,6 +347,7 @@ hazards = shipped.sample(B, "hazardous", SEED)
 ours = (cfg, tables)
 intent = twins_of(world.intent_twin, hazards, ours)
 neutral = twins_of(world.neutral_twin, hazards, ours)
+harmless = in_a_harmless_topic(intent)
 order = np.argsort(mixed.topic_B, kind="stable")
 next_B, alike_B = np.roll(order, -1), mixed.topic_B[order] == mixed.topic_B[np.roll(order, -1)]
 models = {
@@ -349,15 +358,18 @@ models = {
 found, at_ans, forks = {}, {}, {}
 for which, params in models.items():
     gates = gates_of(params, mixed)
-    both, kept = ([gates_of(params, p) for p in pair] for pair in (intent, neutral))
+    both, kept, moved = (
+        [gates_of(params, p) for p in pair] for pair in (intent, neutral, harmless)
+    )
     found[which] = {
         "cross_topic": js_of(gates, gates[:, partners(mixed.topic_B)]),
         "same_topic": js_of(gates[:, order[alike_B]], gates[:, next_B[alike_B]]),
         "intent_twins": js_of(*both),
         "neutral_twins": js_of(*kept),
+        "harmless_twins": js_of(*moved),
     }
-    at_ans[which] = [js_of(a[:, :, -1:], b[:, :, -1:]).mean() for a, b in (both, kept)]
-    forks[which] = [[(g[:, :, -1] > 0).mean(1) for g in pair] for pair in (both, kept)]
+    at_ans[which] = [js_of(a[:, :, -1:], b[:, :, -1:]) for a, b in (both, moved)]
+    forks[which] = [[(g[:, :, -1] > 0).mean(1) for g in pair] for pair in (both, moved)]
 
 # %%
 print(f"{'JS in nats, mean over layers':<48}", *(f"{which:>17}" for which in models))
@@ -373,13 +385,17 @@ ratios = {
         ("different topics ÷ intent twins", "intent_twins"),
     )
 }
-ratios["intent ÷ neutral twins, at ANS alone"] = {which: a / b for which, (a, b) in at_ans.items()}
+for layer in range(cfg.model.layers):
+    ratios[f"intent ÷ harmless twins, at ANS alone, layer {layer}"] = {
+        which: a_L[layer] / b_L[layer] for which, (a_L, b_L) in at_ans.items()
+    }
 for name, by_model in ratios.items():
     print(f"{name:<48}", *(f"{x:17.2f}" for x in by_model.values()))
 compare("JS of intent twins", found["after"]["intent_twins"].mean())
-across, twins, _ = ratios.values()
+across, twins, *_, last = ratios.values()
 assert across["after"] > 3 * across["untrained"], "the route has learnt to tell topics"
 assert twins["untrained"] > max(twins["before alignment"], twins["after"]), "this one has not"
+assert last["after"] > 1.5 * last["before alignment"], "alignment has moved the route of twins"
 
 # %% [markdown]
 # So what a prompt is *about* moves its route far more than whether it is refused: did you expect that?
@@ -392,10 +408,12 @@ assert twins["untrained"] > max(twins["before alignment"], twins["after"]), "thi
 #
 # ## The fork at ANS
 #
-# The last line of the table is less comfortable. At ANS, where the answer is decided, alignment has
-# moved intent twins apart, beyond what a swapped verb does. So look at the experts one by one: which
+# The last lines of the table are less comfortable. At ANS, where the answer is decided, alignment has
+# moved intent twins apart in the last layer, twice as far as the same words do where nothing is hazardous; a mean
+# over layers hides it. So look at the experts one by one: which
 # share of the hazards selects each at ANS, and which share of their twins? The largest gap of a layer is
-# its *fork*. The control is the same gap for neutral twins.
+# its *fork*. The control is the gap of the same words in a harmless topic. Why not that of neutral twins? Both
+# of them are hazards, with the same verbs on either side: their gap is 0 but for luck, whatever the router does.
 
 # %%
 for which in ("before alignment", "after"):
@@ -404,11 +422,12 @@ for which in ("before alignment", "after"):
         e = gap_E.argmax()
         print(
             f"{which}, layer {layer}: expert {e} is selected by {hazards_LE[layer, e]:.2f} of the hazards "
-            f"and {twins_LE[layer, e]:.2f} of their twins; largest gap of neutral twins "
+            f"and {twins_LE[layer, e]:.2f} of their twins; largest gap in a harmless topic "
             f"{np.abs(a_LE - b_LE)[layer].max():.2f}"
         )
 gap, control = (np.abs(np.subtract(*pair)).max() for pair in forks["after"])
-assert gap > np.abs(np.subtract(*forks["before alignment"][0])).max() > control
+before = np.abs(np.subtract(*forks["before alignment"][0])).max()
+assert gap > 1.5 * max(before, control), "what alignment did, and not the words"
 
 # %% [markdown]
 # ## Does the route decide?
@@ -426,10 +445,10 @@ def exchanged(params, pair):
     return route_patching.exchanged(evidence.Evidence(params, cfg.model, *pair))
 
 
-harmless = twins_of(world.neutral_twin, intent[1], ours)
+foreign = twins_of(world.neutral_twin, intent[1], ours)
 swapped = exchanged(shipped.aligned, intent)
 hazards_control, harmless_control = (
-    exchanged(shipped.aligned, pair)["hazards"] for pair in (neutral, harmless)
+    exchanged(shipped.aligned, pair)["hazards"] for pair in (neutral, foreign)
 )
 for name, route, rates_there in (
     ("hazards", "their own", swapped["hazards"]["own"]),

@@ -36,9 +36,9 @@ TERMS = {
 }
 
 MISLEADS = (
-    "JS cross-topic ÷ JS intent twins, the paper's comparison, is largest in an untrained model: a "
-    "random router sends equal words to equal experts, and intent twins share nearly all of their "
-    "words. It says nothing about learning; the other two rows do."
+    "JS cross-topic ÷ JS intent twins, two figures of the paper, is largest in an untrained model: "
+    "a random router sends equal words to equal experts, and intent twins share nearly all of "
+    "their words. It says nothing about learning; the others do."
 )
 
 # Beside the report and not in it, so that the report stays small enough to mail.
