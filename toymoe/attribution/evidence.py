@@ -30,7 +30,11 @@ class EvidenceError(ToymoeError, ValueError):
 
 
 class Answers(NamedTuple):
-    """What a model says at ANS, prompt by prompt."""
+    """What a model says at ANS, prompt by prompt.
+
+    Of several models, axes for them stand before B: [M, B] from `without.answers`, [L, E, B] from
+    `ablation`.
+    """
 
     margin_B: np.ndarray  # `refusal_logit_diff`, nats
     predicted_B: np.ndarray  # the most probable token
