@@ -95,5 +95,6 @@ class Attacker:
         return self.changed(made.params, share)
 
     def draw(self, salt: int) -> np.random.Generator:
+        """What draws random experts: by the attacker's key, another for each ``salt``."""
         seed = np.asarray(jax.random.key_data(jax.random.fold_in(self.key, salt)))
         return np.random.default_rng(seed)

@@ -167,6 +167,8 @@ class _Pool(NamedTuple):
 
 @partial(jax.jit, static_argnames="cfg")
 def pool(params, prompts, cfg):
+    """What steps draw from: an attacker's `Data`, with the router probabilities [B, L, P, E] of the
+    untouched model."""
     tokens_BP, answer_B = (
         jnp.concatenate([getattr(p, name) for p in prompts[:2]])
         for name in ("tokens_BP", "answer_B")
