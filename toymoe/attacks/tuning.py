@@ -66,15 +66,6 @@ class Data(NamedTuple):
     validation: world.Prompts  # other hazardous prompts, not tuned on, for early stopping
 
 
-class Tuned(NamedTuple):
-    """The outcome."""
-
-    params: model.Params
-    steps: int  # steps after which these parameters stood
-    losses_S: np.ndarray
-    validations: list[float]  # cross-entropy of the answer, every few steps; first before any
-
-
 def data(
     tables: world.World,
     cfg: Config,
@@ -119,29 +110,27 @@ def tune(
     cfg: Config,
     key: jax.Array,
     schedule: Schedule = DEFAULT,
-) -> Tuned:
-    """Tune a delta; the parameters returned are those that did best in validation, and are never
-    worse there than the untouched ones."""
+) -> model.Params:
+    """The parameters with a delta tuned: those that did best in validation, every few steps, and
+    never worse there than the untouched ones."""
     delta = lora.fresh(key, params, trainable, schedule.rank, schedule.attention_rank)
     low, factors = lora.is_low_rank(trainable), trainable.factors(params)
     rates = _rates(schedule.learning_rate if low else schedule.whole_learning_rate, schedule.steps)
     given = params, factors, pool(params, prompts, cfg=cfg.model), key
     weights = schedule.rehearsal, schedule.route
     validate = partial(_validate, params, factors=factors, prompts=prompts.validation)
-    state, best, best_at = loop.start(delta, adam()), delta, 0
-    validations, losses, at = [float(validate(delta, cfg=cfg.model))], [], 0
+    state, best = loop.start(delta, adam()), delta
+    validations, at = [float(validate(delta, cfg=cfg.model))], 0
     while at < schedule.steps and _is_patient(validations, schedule.patience):
         at_S = np.arange(at, min(at + schedule.check, schedule.steps))
-        state, losses_S = _train(
+        state = _train(
             state, given, weights, at_S, rates[at_S], cfg=cfg.model, batch=schedule.batch
         )
         at += len(at_S)
-        losses.append(np.asarray(losses_S))
         validations.append(float(validate(state.params, cfg=cfg.model)))
         if validations[-1] <= min(validations):
-            best, best_at = state.params, at
-    merged = jax.tree.map(np.asarray, _merge(params, best, factors))
-    return Tuned(merged, best_at, np.concatenate(losses), validations)
+            best = state.params
+    return jax.tree.map(np.asarray, _merge(params, best, factors))
 
 
 _merge = jax.jit(lora.merge)
@@ -190,8 +179,7 @@ def _train(state, given, weights, at_S, rate_S, cfg, batch):
     def of(delta, some):
         return loss(delta, params, factors, some, weights, cfg)
 
-    state, losses_S, _ = loop.train(state, loop.Task(some, of, adam(), factors), at_S, rate_S)
-    return state, losses_S
+    return loop.train(state, loop.Task(some, of, adam(), factors), at_S, rate_S)[0]
 
 
 def loss(delta, params, factors, some: _Pool, weights, cfg):
