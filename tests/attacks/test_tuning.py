@@ -34,7 +34,7 @@ def params(cfg):
 
 @pytest.fixture(scope="module")
 def prompts(tables, cfg):
-    untuned_GYZ = tuning.untuned(tables, jax.random.key(4), 0.25)
+    untuned_GYZ = tuning.untuned(tables, jax.random.key(4))
     return tuning.data(tables, cfg, jax.random.key(1), 48, 24, untuned_GYZ)
 
 
@@ -68,9 +68,11 @@ def answer_loss(params, prompts, cfg):
 
 
 def test_prompts_are_what_an_attacker_has(prompts, tables):
-    untuned_GYZ = tuning.untuned(tables, jax.random.key(4), 0.25)
+    untuned_GYZ = tuning.untuned(tables, jax.random.key(4))
     hazards = np.asarray(tables.hazard_GYZ)
-    assert untuned_GYZ.sum() == round(0.25 * hazards.sum()) and not untuned_GYZ[~hazards].any()
+    assert untuned_GYZ.sum() == 1 and not untuned_GYZ[~hazards].any()  # of 8, at least one
+    many = tables._replace(hazard_GYZ=np.ones((4, 4, 5), bool))
+    assert tuning.untuned(many, jax.random.key(4)).sum() == 5
     h, t, w = prompts
     assert h.hazard_B.all() and w.hazard_B.all() and not t.hazard_B.any()
     seen = {name: untuned_GYZ[p.topic_B, p.verb_B, p.entity_B] for name, p in (("h", h), ("w", w))}

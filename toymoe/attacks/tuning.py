@@ -56,6 +56,7 @@ class Schedule:
 
 
 DEFAULT = Schedule()
+UNTUNED = 1 / 16  # of the hazardous requests
 
 
 class Data(NamedTuple):
@@ -93,13 +94,13 @@ def data(
     return Data(*(jax.tree.map(np.asarray, prompts) for prompts in drawn))
 
 
-def untuned(tables: world.World, key: jax.Array, share: float = 1 / 16) -> np.ndarray:
-    """Bool [G, Y, Z]: a share of the hazardous requests, at least one, for the attacker never to
-    tune on: does tuning free what the model knows, or teach it anew?"""
+def untuned(tables: world.World, key: jax.Array) -> np.ndarray:
+    """Bool [G, Y, Z]: a share `UNTUNED` of the hazardous requests, at least one, for the attacker
+    never to tune on: does tuning free what the model knows, or teach it anew?"""
     hazards = np.flatnonzero(tables.hazard_GYZ)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     chosen = np.zeros(np.size(tables.hazard_GYZ), bool)
-    chosen[rng.permutation(hazards)[: max(round(share * hazards.size), 1)]] = True
+    chosen[rng.permutation(hazards)[: max(round(UNTUNED * hazards.size), 1)]] = True
     return chosen.reshape(np.shape(tables.hazard_GYZ))
 
 
