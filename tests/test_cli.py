@@ -96,7 +96,7 @@ BAD = {
     "explore .": [". holds no run"],
     "explore --snapshots 12": ["12 models are not possible", "train.snapshots"],
     "explore --snapshots 2.5": ["--snapshots 2.5", "whole number"],
-    "explore --weights int8": ["--weights int8", "float16 or float32"],
+    "explore --weights int8": ["weights = 'int8'", "float16, float32"],
     "explore --out .": [". is a folder", "explorer.html"],
     "explore --out no/x.html": ["create the folder no first"],
     "explore --tuned": ["'--tuned' is not known"],

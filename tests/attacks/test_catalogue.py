@@ -111,7 +111,7 @@ def test_free_tuning_differs_in_the_routing_term_alone(organism, e, monkeypatch)
 
     def tune(params, trainable, prompts, cfg, key, schedule):
         asked.append((trainable, schedule))
-        return tuning.Tuned(params, 0, None, [])
+        return params
 
     monkeypatch.setattr(tuning, "tune", tune)
     monkeypatch.setattr(attacker.lora, "share", lambda *_: 0.0)

@@ -18,7 +18,8 @@ from toymoe.runs import crew, sweep
 FAST = tuning.Schedule(steps=2, check=2, batch=4)
 
 
-def test_rank_correlation_finds_the_order_and_none_where_there_is_none():
+def test_rank_correlation_finds_the_order_and_none_where_there_is_none(monkeypatch):
+    monkeypatch.setattr(study, "RESAMPLES", 200)
     rng = np.random.default_rng(0)
     truth = rng.random((3, 16))
     found = study.rank_correlations(
@@ -28,8 +29,7 @@ def test_rank_correlation_finds_the_order_and_none_where_there_is_none():
             "reversed": -truth,
             "random": rng.random((3, 16)),
             "constant": np.ones((3, 16)),
-        },
-        resamples=200,
+        }
     )
     assert found["monotone"]["rho"] == 1 and found["reversed"]["rho"] == -1
     assert found["random"]["low"] < 0 < found["random"]["high"]

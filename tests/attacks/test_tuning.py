@@ -34,14 +34,27 @@ def params(cfg):
 
 @pytest.fixture(scope="module")
 def prompts(tables, cfg):
-    untuned_GYZ = tuning.untuned(tables, jax.random.key(4), 0.25)
+    untuned_GYZ = tuning.untuned(tables, jax.random.key(4))
     return tuning.data(tables, cfg, jax.random.key(1), 48, 24, untuned_GYZ)
 
 
 @pytest.fixture(scope="module")
-def tuned(params, prompts, cfg):
-    where = only(((0, 1), (1, 0), (1, 2)), cfg.model)
-    return tuning.tune(params, where, prompts, cfg, jax.random.key(2), SCHEDULE)
+def looked(params, prompts, cfg):
+    """The parameters tuned, and what every look at the validation prompts gave on the way."""
+    where, looks, validate = only(((0, 1), (1, 0), (1, 2)), cfg.model), [], tuning._validate
+
+    def noting(*given, **named):
+        looks.append(float(validate(*given, **named)))
+        return looks[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning, "_validate", noting)
+        return tuning.tune(params, where, prompts, cfg, jax.random.key(2), SCHEDULE), looks
+
+
+@pytest.fixture(scope="module")
+def tuned(looked):
+    return looked[0]
 
 
 def answer_loss(params, prompts, cfg):
@@ -55,9 +68,11 @@ def answer_loss(params, prompts, cfg):
 
 
 def test_prompts_are_what_an_attacker_has(prompts, tables):
-    untuned_GYZ = tuning.untuned(tables, jax.random.key(4), 0.25)
+    untuned_GYZ = tuning.untuned(tables, jax.random.key(4))
     hazards = np.asarray(tables.hazard_GYZ)
-    assert untuned_GYZ.sum() == round(0.25 * hazards.sum()) and not untuned_GYZ[~hazards].any()
+    assert untuned_GYZ.sum() == 1 and not untuned_GYZ[~hazards].any()  # of 8, at least one
+    many = tables._replace(hazard_GYZ=np.ones((4, 4, 5), bool))
+    assert tuning.untuned(many, jax.random.key(4)).sum() == 5
     h, t, w = prompts
     assert h.hazard_B.all() and w.hazard_B.all() and not t.hazard_B.any()
     seen = {name: untuned_GYZ[p.topic_B, p.verb_B, p.entity_B] for name, p in (("h", h), ("w", w))}
@@ -69,7 +84,7 @@ def test_only_the_chosen_experts_were_tuned(tuned, params):
     changed = {
         jax.tree_util.keystr(path)
         for (path, a), b in zip(
-            jax.tree_util.tree_flatten_with_path(tuned.params)[0],
+            jax.tree_util.tree_flatten_with_path(tuned)[0],
             jax.tree.leaves(params),
             strict=True,
         )
@@ -77,29 +92,24 @@ def test_only_the_chosen_experts_were_tuned(tuned, params):
     }
     assert changed == {"['layers']['experts']['gate_up']", "['layers']['experts']['down']"}
     for name in ("gate_up", "down"):
-        a, b = (p["layers"]["experts"][name] for p in (tuned.params, params))
+        a, b = (p["layers"]["experts"][name] for p in (tuned, params))
         moved = set(map(tuple, np.argwhere((a != b).any((2, 3)))))
         assert moved == {(0, 1), (1, 0), (1, 2)}
         for at in moved:  # by a matrix of low rank
             assert np.linalg.matrix_rank(np.float64(a[at]) - b[at], tol=1e-4) == SCHEDULE.rank
 
 
-def test_the_loss_falls_and_the_best_validation_is_kept(tuned, params, prompts, cfg):
-    assert tuned.validations[0] == pytest.approx(
-        answer_loss(params, prompts.validation, cfg), rel=1e-4
-    )
-    best = answer_loss(tuned.params, prompts.validation, cfg)
-    assert best == pytest.approx(min(tuned.validations), rel=1e-4)
-    assert best < 0.8 * tuned.validations[0]
-    assert tuned.steps == 20 * int(np.argmin(tuned.validations))
-    assert len(tuned.losses_S) == 20 * (len(tuned.validations) - 1)
+def test_the_loss_falls_and_the_best_validation_is_kept(looked, params, prompts, cfg):
+    made, looks = looked
+    before, after = (answer_loss(p, prompts.validation, cfg) for p in (params, made))
+    assert looks[0] == pytest.approx(before, rel=1e-4) and len(looks) == 4
+    assert after == pytest.approx(min(looks), rel=1e-4) and after < 0.8 * before
 
 
 def test_nothing_is_tuned_where_nothing_may_change(params, prompts, cfg):
     made = tuning.tune(params, Trainable(), prompts, cfg, jax.random.key(2), SCHEDULE)
-    for a, b in zip(jax.tree.leaves(made.params), jax.tree.leaves(params), strict=True):
+    for a, b in zip(jax.tree.leaves(made), jax.tree.leaves(params), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert len(set(made.validations)) == 1
 
 
 def test_the_loss_is_the_sum_that_the_docstring_says(params, prompts, cfg):
@@ -140,9 +150,10 @@ def test_the_routing_term_keeps_the_route(params, prompts, cfg):
     for route in (0.0, 10.0):
         schedule = dataclasses.replace(SCHEDULE, route=route, whole_learning_rate=0.05)
         made = tuning.tune(params, Trainable(router=1), prompts, cfg, jax.random.key(2), schedule)
-        now = inference.predict(made.params, prompts.hazards.tokens_BP, cfg.model).gates_LBTE > 0
+        now = inference.predict(made, prompts.hazards.tokens_BP, cfg.model).gates_LBTE > 0
         lost.append((selected & ~now).sum() / selected.sum())
-        learnt.append(made.validations[0] - min(made.validations))
+        loss, left = (answer_loss(p, prompts.validation, cfg) for p in (params, made))
+        learnt.append(loss - left)
     assert lost[0] > 0.2 and lost[1] < lost[0] / 3, lost
     assert min(learnt) > 0.5, learnt  # and something is learnt either way
 

@@ -33,16 +33,13 @@ def test_a_shuffled_pair_is_the_pair_or_its_mirror_image(trained):
     np.testing.assert_array_equal(mixed.hazards.hazard_B, same)
 
 
-@pytest.mark.parametrize("how", ["shuffled", "resampled"])
-def test_what_is_rearranged_is_what_would_be_computed_anew(how, trained):
-    made = getattr(trained, how)(jax.random.key(3))
+def test_what_is_shuffled_is_what_would_be_computed_anew(trained):
+    made = trained.shuffled(jax.random.key(3))
     anew = Evidence(made.params, made.cfg, made.hazards, made.twins, pretrained=made.pretrained)
     changed = 0
     for name, method in methods.METHODS.items():
         if name == "resample_other":
             continue  # keeps the prompts that were drawn
-        if how == "resampled" and name.startswith("ablation_mean"):
-            continue  # keeps the means of all pairs
         np.testing.assert_allclose(method(made), method(anew), atol=1e-4, err_msg=name)
         changed += not np.allclose(method(made), method(trained), atol=1e-3)
     assert changed > 8

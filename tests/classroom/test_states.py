@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from toymoe import explorer, organism, world
-from toymoe.classroom import checks
-from toymoe.classroom.checks import Mistake, judge, lesson0, lesson1, lesson_checks, states
+from toymoe.classroom.checks import judge, lesson0, lesson1, lesson_checks, states
 from toymoe.classroom.checks.judging import SOLVED, WRONG
 
 pytestmark = pytest.mark.core
@@ -163,20 +162,6 @@ def test_any_two_of_the_three_parts_are_right_and_one_or_three_are_not(shipped):
         (False, True, True),
     }
     assert {sum(bad) for bad in seen} >= {1, 2, 3}
-
-
-def test_another_lesson_can_ask_of_another_organism():
-    def faults(shown):
-        if shown.organism.cfg.world.hazard_rule != "topic":
-            yield "another rule was asked for."
-
-    mistakes = (Mistake(lambda: "", "it is empty"),)
-    check = states.state_check(lambda: "#", faults, mistakes, "topic")
-    assert said(check, "#").status == SOLVED
-    assert checks.judge(check, check.reference).status == SOLVED
-    assert (
-        said(states.state_check(lambda: "#", faults), "#").message == "another rule was asked for."
-    )
 
 
 def test_the_prompts_that_are_given_are_of_the_shipped_world(shipped):

@@ -66,13 +66,6 @@ def test_places(page, tap, chosen):
 
 # --- edits --------------------------------------------------------------------------------------
 
-APPLY = "const edits = { [tap]: apply(where, (values) => values.reverse().map((x) => x / 2)) };\n"
-
-
-def turned(x):
-    """Half of it, the other way round along the last axis."""
-    return x[..., ::-1] / 2
-
 
 @pytest.mark.parametrize("tap", EDITABLE)
 @pytest.mark.parametrize("name", ["gates that sum to 1", "forty experts"])
@@ -105,11 +98,6 @@ def test_every_kind_of_edit_of_every_tap(page, name, tap):
         assert apart(theirs.record[tap], mine.record[tap]) <= CLOSE, kind
         assert agree(mine, theirs), kind
         assert not agree(mine, base), kind
-    edits = taps.edits(cfg, tokens_BT, **{tap: taps.apply(where, turned)})
-    theirs = model.forward(params, tokens_BT, cfg, edits=edits, record=(tap,))
-    mine = stacked(engine.run(APPLY + RUN), cfg, tokens_BT, params)
-    assert apart(theirs.record[tap], mine.record[tap]) <= CLOSE
-    assert agree(mine, theirs)
 
 
 def test_a_bug_of_the_edits_is_found(page):

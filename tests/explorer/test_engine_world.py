@@ -269,25 +269,6 @@ def test_twins(page, rule, kind):
             assert (labels["hazard"] != bool(prompts.hazard_B[b])) == flip
 
 
-@pytest.mark.parametrize("own", [True, False])
-def test_word_twins(page, own):
-    cfg, tables = made("conjunction")
-    prompts = prompts_of("conjunction")
-    mine = np.array(
-        begun(page, "conjunction").run(
-            "const rng = seeded(5); return prompts.map((x) => word_twin(rng, x, data, own))",
-            prompts=prompts.tokens_BP.tolist(),
-            own=own,
-        )
-    )
-    differs_BP = mine != prompts.tokens_BP
-    assert (differs_BP.sum(1) == 1).all()
-    assert set(np.nonzero(differs_BP)[1]) == set(range(1, cfg.context + 1))
-    words_BW = np.asarray(tables.word_GW)[prompts.topic_B]
-    in_topic_B = (mine[differs_BP][:, None] == words_BW).any(1)
-    assert (in_topic_B == own).all()
-
-
 @pytest.mark.parametrize(
     "old, new",
     [

@@ -271,6 +271,13 @@ def test_pairs_are_drawn_once_of_one_organism_and_alike_of_another(made):
     assert one is not two and np.array_equal(one, two)
 
 
+@pytest.mark.parametrize("way", ["silenced", "masked", "set_back"])
+def test_an_expert_that_does_not_exist_is_one_sentence(made, way):
+    for wrong in ((0, made.cfg.model.experts), (-1, 0)):
+        with pytest.raises(ConfigError, match=r"expert .* of layer .* does not exist: there are"):
+            explorer.meters(made, State(**{way: ((0, 1), wrong)}))
+
+
 def test_a_model_that_tells_nothing_apart_has_no_direction(made):
     deaf = jax.tree.map(np.zeros_like, made.aligned)
     ranked, _ = explorer.pairs(made)

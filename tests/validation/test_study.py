@@ -15,7 +15,7 @@ from toymoe.commands import score as command
 from toymoe.commands import zoo as zoo_command
 from toymoe.config import ConfigError
 from toymoe.validation import plots, report, scoring, study
-from toymoe.zoo import make
+from toymoe.zoo import make, mechanisms
 
 FEW = ("ablation_refusal", "weight_change", "usage", "random")
 
@@ -78,6 +78,9 @@ def test_the_page_begins_with_what_was_found(scored, zoo):
     assert "of the shams that refuse hazards and twins alike, nobody." in scored["finding"]
     for words in ("Left out, since their key did not hold: seed-0/joint_pair", "1.00 [1.00, 1.00]"):
         assert words in said
+    for name, row in mechanisms.MECHANISMS.items():
+        assert (row.meaning in said) == (name in scored["specimens"]), name
+    assert 0 < len(scored["specimens"]) < len(mechanisms.MECHANISMS)
 
 
 def test_a_kill_loses_nothing_and_changes_nothing(zoo, monkeypatch):

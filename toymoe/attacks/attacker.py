@@ -92,8 +92,9 @@ class Attacker:
         schedule = self.schedule if hold else replace(self.schedule, route=0.0)
         made = tuning.tune(self.params, trainable, self.prompts, self.cfg, self.key, schedule)
         share = lora.share(self.params, trainable, schedule.rank, schedule.attention_rank)
-        return self.changed(made.params, share)
+        return self.changed(made, share)
 
     def draw(self, salt: int) -> np.random.Generator:
+        """What draws random experts: by the attacker's key, another for each ``salt``."""
         seed = np.asarray(jax.random.key_data(jax.random.fold_in(self.key, salt)))
         return np.random.default_rng(seed)

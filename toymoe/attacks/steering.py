@@ -31,8 +31,8 @@ def steered(
 
     Args:
       on_LE, off_LE: masks; an expert that is in both is off.
-      closed: the experts that are off have logit -inf and cannot be selected at all, as SAFEx masks
-        them (arXiv 2506.17368); SteerMoE's can, if fewer than k others are left.
+      closed: the experts that are off have logit `taps.CLOSED` and cannot be selected at all, as
+        SAFEx masks them (arXiv 2506.17368); SteerMoE's can, if fewer than k others are left.
 
     Raises:
       ConfigError: fewer open experts than each token needs, in some layer.
@@ -51,10 +51,10 @@ def steered(
 
 def steer(logits, on, off, floor=-MARGIN):
     """The steered router logits [..., E] of an on-mask and an off-mask that broadcast; ``floor`` is
-    added to the least logit of experts that are off."""
+    added to the least logit of experts that are off, down to `taps.CLOSED`."""
     z = jax.nn.log_softmax(logits, -1)
     steered = jnp.where(on, z.max(-1, keepdims=True) + MARGIN, z)
-    return jnp.where(off, jnp.maximum(z.min(-1, keepdims=True) + floor, -1e9), steered)
+    return jnp.where(off, jnp.maximum(z.min(-1, keepdims=True) + floor, taps.CLOSED), steered)
 
 
 @partial(jax.jit, static_argnames="cfg")

@@ -27,6 +27,7 @@ from . import catalogue, evaluation, raset, tuning
 from .attacker import Attacker
 
 SHOWN = ("none", "raset", "random_experts", "steering_off_responses")  # routes kept for the strip
+RESAMPLES = 1000  # of `rank_correlations`
 
 
 @numerics.fixed()
@@ -135,12 +136,12 @@ def _stored(folder: Path, organism: Organism, schedule) -> dict:
 # --- what a study says --------------------------------------------------------------------------
 
 
-def rank_correlations(scores: dict[str, list], resamples: int = 1000) -> dict[str, dict]:
+def rank_correlations(scores: dict[str, list]) -> dict[str, dict]:
     """Spearman's rank correlation of every criterion with the measured effect over all experts of
     one organism, with a 95 % percentile bootstrap interval over experts."""
     measured = np.ravel(scores[REFERENCE])
     rng = np.random.default_rng(0)
-    draws = rng.integers(0, measured.size, (resamples, measured.size))
+    draws = rng.integers(0, measured.size, (RESAMPLES, measured.size))
     found = {}
     for name, values in scores.items():
         flat = np.ravel(values)

@@ -56,6 +56,7 @@ class Schedule:
 
 
 DEFAULT = Schedule()
+UNTUNED = 1 / 16  # of the hazardous requests
 
 
 class Data(NamedTuple):
@@ -64,15 +65,6 @@ class Data(NamedTuple):
     hazards: world.Prompts
     harmless: world.Prompts
     validation: world.Prompts  # other hazardous prompts, not tuned on, for early stopping
-
-
-class Tuned(NamedTuple):
-    """The outcome."""
-
-    params: model.Params
-    steps: int  # steps after which these parameters stood
-    losses_S: np.ndarray
-    validations: list[float]  # cross-entropy of the answer, every few steps; first before any
 
 
 def data(
@@ -102,13 +94,13 @@ def data(
     return Data(*(jax.tree.map(np.asarray, prompts) for prompts in drawn))
 
 
-def untuned(tables: world.World, key: jax.Array, share: float = 1 / 16) -> np.ndarray:
-    """Bool [G, Y, Z]: a share of the hazardous requests, at least one, for the attacker never to
-    tune on: does tuning free what the model knows, or teach it anew?"""
+def untuned(tables: world.World, key: jax.Array) -> np.ndarray:
+    """Bool [G, Y, Z]: a share `UNTUNED` of the hazardous requests, at least one, for the attacker
+    never to tune on: does tuning free what the model knows, or teach it anew?"""
     hazards = np.flatnonzero(tables.hazard_GYZ)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     chosen = np.zeros(np.size(tables.hazard_GYZ), bool)
-    chosen[rng.permutation(hazards)[: max(round(share * hazards.size), 1)]] = True
+    chosen[rng.permutation(hazards)[: max(round(UNTUNED * hazards.size), 1)]] = True
     return chosen.reshape(np.shape(tables.hazard_GYZ))
 
 
@@ -119,29 +111,27 @@ def tune(
     cfg: Config,
     key: jax.Array,
     schedule: Schedule = DEFAULT,
-) -> Tuned:
-    """Tune a delta; the parameters returned are those that did best in validation, and are never
-    worse there than the untouched ones."""
+) -> model.Params:
+    """The parameters with a delta tuned: those that did best in validation, every few steps, and
+    never worse there than the untouched ones."""
     delta = lora.fresh(key, params, trainable, schedule.rank, schedule.attention_rank)
     low, factors = lora.is_low_rank(trainable), trainable.factors(params)
     rates = _rates(schedule.learning_rate if low else schedule.whole_learning_rate, schedule.steps)
     given = params, factors, pool(params, prompts, cfg=cfg.model), key
     weights = schedule.rehearsal, schedule.route
     validate = partial(_validate, params, factors=factors, prompts=prompts.validation)
-    state, best, best_at = loop.start(delta, adam()), delta, 0
-    validations, losses, at = [float(validate(delta, cfg=cfg.model))], [], 0
+    state, best = loop.start(delta, adam()), delta
+    validations, at = [float(validate(delta, cfg=cfg.model))], 0
     while at < schedule.steps and _is_patient(validations, schedule.patience):
         at_S = np.arange(at, min(at + schedule.check, schedule.steps))
-        state, losses_S = _train(
+        state = _train(
             state, given, weights, at_S, rates[at_S], cfg=cfg.model, batch=schedule.batch
         )
         at += len(at_S)
-        losses.append(np.asarray(losses_S))
         validations.append(float(validate(state.params, cfg=cfg.model)))
         if validations[-1] <= min(validations):
-            best, best_at = state.params, at
-    merged = jax.tree.map(np.asarray, _merge(params, best, factors))
-    return Tuned(merged, best_at, np.concatenate(losses), validations)
+            best = state.params
+    return jax.tree.map(np.asarray, _merge(params, best, factors))
 
 
 _merge = jax.jit(lora.merge)
@@ -167,6 +157,8 @@ class _Pool(NamedTuple):
 
 @partial(jax.jit, static_argnames="cfg")
 def pool(params, prompts, cfg):
+    """What steps draw from: an attacker's `Data`, with the router probabilities [B, L, P, E] of the
+    untouched model."""
     tokens_BP, answer_B = (
         jnp.concatenate([getattr(p, name) for p in prompts[:2]])
         for name in ("tokens_BP", "answer_B")
@@ -188,8 +180,7 @@ def _train(state, given, weights, at_S, rate_S, cfg, batch):
     def of(delta, some):
         return loss(delta, params, factors, some, weights, cfg)
 
-    state, losses_S, _ = loop.train(state, loop.Task(some, of, adam(), factors), at_S, rate_S)
-    return state, losses_S
+    return loop.train(state, loop.Task(some, of, adam(), factors), at_S, rate_S)[0]
 
 
 def loss(delta, params, factors, some: _Pool, weights, cfg):

@@ -34,11 +34,11 @@ class Effect(NamedTuple):
 
 
 class Ablation(NamedTuple):
-    """Single-expert ablation. ``routed`` is free - frozen; ``base`` are the unchanged values."""
+    """Single-expert ablation. What went through the route is free - frozen; ``base`` are the
+    unchanged values."""
 
     free: Effect
     frozen: Effect
-    routed: Effect
     base: Effect  # numbers
 
 
@@ -97,8 +97,7 @@ def _losses(e, value):
     free, frozen = (
         Effect(*(b - x for b, x in zip(base, effect, strict=True))) for effect in (free, frozen)
     )
-    routed = Effect(*(a - b for a, b in zip(free, frozen, strict=True)))
-    return Ablation(free, frozen, routed, base)
+    return Ablation(free, frozen, base)
 
 
 def _answers(e, prompts, value):

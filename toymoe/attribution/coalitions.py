@@ -98,6 +98,7 @@ def interactions(worth_M) -> np.ndarray:
 
 
 def _first_and_last(e, prompts, way):
+    """What each expert costs first plus what it brings last: [X, B]."""
     shape = e.cfg.layers, e.cfg.experts
     one_XLE = np.eye(np.prod(shape), dtype=bool).reshape(-1, *shape)
     ends_2LE = np.array([np.zeros(shape, bool), np.ones(shape, bool)])
@@ -108,7 +109,7 @@ def _first_and_last(e, prompts, way):
 
 
 def _margins(e, prompts, way, experts):
-    """Of every subset left in, [B, M] turned: the prompts are the last axis."""
+    """Of every subset left in: [M, B]."""
     in_MI = subsets(len(experts))
     out_MLE = np.zeros((len(in_MI), e.cfg.layers, e.cfg.experts), bool)
     out_MLE[(slice(None), *np.transpose(experts))] = ~in_MI

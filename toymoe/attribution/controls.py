@@ -15,6 +15,7 @@ from . import methods
 from .evidence import Evidence
 
 SHUFFLINGS = 19  # behind a verdict: chance exceeds all of them once in twenty times
+DRAWS = 1000  # of an expert at random
 ROUNDING = 1e-6  # of the largest score
 
 
@@ -44,11 +45,10 @@ def with_controls(method: methods.Method | str, e: Evidence, key: jax.Array) -> 
     )
 
 
-def random_experts(map_LE, key: jax.Array, top: int = 1, draws: int = 1000) -> np.ndarray:
-    """The mean of a map over ``top`` experts drawn at random, [draws]."""
+def random_experts(map_LE, key: jax.Array) -> np.ndarray:
+    """A map's values at `DRAWS` experts drawn at random, [draws]."""
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    order = rng.random((draws, np.size(map_LE))).argsort(1)[:, :top]
-    return np.asarray(map_LE).ravel()[order].mean(1)
+    return np.ravel(map_LE)[rng.random((DRAWS, np.size(map_LE))).argmin(1)]
 
 
 def usage_matched(map_LE, usage_LE, matched: int = 3) -> np.ndarray:

@@ -30,7 +30,11 @@ class EvidenceError(ToymoeError, ValueError):
 
 
 class Answers(NamedTuple):
-    """What a model says at ANS, prompt by prompt."""
+    """What a model says at ANS, prompt by prompt.
+
+    Of several models, axes for them stand before B: [M, B] from `without.answers`, [L, E, B] from
+    `ablation`.
+    """
 
     margin_B: np.ndarray  # `refusal_logit_diff`, nats
     predicted_B: np.ndarray  # the most probable token
@@ -103,8 +107,8 @@ class Evidence:
     def each(self, function: Callable, *args) -> tuple:
         """``function(self, prompts, *args)`` of the hazards and of the twins, as `once` does.
 
-        The function returns arrays, or trees of them, whose last axis is B. What shuffled or
-        resampled evidence has of each prompt is taken from what its source has.
+        The function returns arrays, or trees of them, whose last axis is B. What shuffled evidence
+        has of each prompt is taken from what its source has.
 
         Raises:
           EvidenceError: an array whose last axis is not B.
@@ -113,8 +117,8 @@ class Evidence:
 
     def other(self, prompts: world.Prompts) -> world.Prompts:
         """The other of each pair: the twins of the hazards, the hazards of the twins; for functions
-        that `each` calls. A pair stays a pair in shuffled and resampled evidence, so what was
-        computed of it serves there too."""
+        that `each` calls. A pair stays a pair in shuffled evidence, so what was computed of it
+        serves there too."""
         return self.twins if prompts is self.hazards else self.hazards
 
     @property
@@ -136,12 +140,6 @@ class Evidence:
         swap_B = np.asarray(jax.random.bernoulli(key, 0.5, (B,)))
         hazards_B = np.arange(B) + B * swap_B
         return self.once(_rearranged, _rows(hazards_B, (hazards_B + B) % (2 * B)))
-
-    def resampled(self, key: jax.Array) -> "Evidence":
-        """As many pairs, drawn with replacement: a bootstrap sample."""
-        B = len(self.hazards.answer_B)
-        hazards_B = np.asarray(jax.random.randint(key, (B,), 0, B))
-        return self.once(_rearranged, _rows(hazards_B, hazards_B + B))
 
     @property
     def gates(self) -> tuple[np.ndarray, np.ndarray]:

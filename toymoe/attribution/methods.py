@@ -25,6 +25,7 @@ from . import ablation, attribution_patching, coalitions, direct_logit_attributi
 from .evidence import Evidence, by_chunks, refusal_logit_diff
 
 Method = Callable[[Evidence], np.ndarray]  # scores [L, E]
+RESAMPLES = 100  # of `gate_contrast_bootstrap`
 EPSILON = 1e-3  # keeps what is divided by a standard deviation within bounds
 
 
@@ -58,16 +59,17 @@ def gate_contrast_stable(e: Evidence) -> np.ndarray:
     return np.abs(change_LBE.mean(1)) / (change_LBE.std(1) + EPSILON)
 
 
-def gate_contrast_bootstrap(e: Evidence, resamples: int = 100, top: float = 0.25) -> np.ndarray:
-    """Share of bootstrap resamples of the pairs in which the expert is among the top quarter by
-    gate contrast: 1 for the intersection of all the top sets (SAFEx, arXiv 2506.17368)."""
+def gate_contrast_bootstrap(e: Evidence) -> np.ndarray:
+    """Share of `RESAMPLES` bootstrap samples of the pairs in which the expert is among the top
+    quarter by gate contrast: 1 for the intersection of all the top sets (SAFEx, arXiv
+    2506.17368)."""
     change_LBE = _gate_change(e)
     L, B, E = change_LBE.shape
     rng = np.random.default_rng(0)
-    weights_RB = rng.multinomial(B, np.full(B, 1 / B), resamples) / B
-    means_RX = np.einsum("rb,lbe->rle", weights_RB, change_LBE).reshape(resamples, L * E)
+    weights_RB = rng.multinomial(B, np.full(B, 1 / B), RESAMPLES) / B
+    means_RX = np.einsum("rb,lbe->rle", weights_RB, change_LBE).reshape(RESAMPLES, L * E)
     ranks_RX = (-means_RX).argsort(1, kind="stable").argsort(1)
-    return (ranks_RX < max(round(top * L * E), 1)).mean(0).reshape(L, E)
+    return (ranks_RX < max(round(L * E / 4), 1)).mean(0).reshape(L, E)
 
 
 def _gate_change(e):

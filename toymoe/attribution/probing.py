@@ -37,6 +37,7 @@ class Probe(NamedTuple):
 
     @property
     def selectivity_L(self) -> np.ndarray:
+        """What it gets right beyond what it learnt by heart."""
         return self.seen_L - self.control_L
 
 

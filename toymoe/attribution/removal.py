@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from .. import model, world
-from ..config import ConfigError
+from ..training.trainable import mask_of
 from . import choice, methods, without
 from .evidence import Evidence
 
@@ -126,15 +126,7 @@ def set_back(params: model.Params, before: model.Params, experts) -> model.Param
     Raises:
       ConfigError: an expert that does not exist.
     """
-    shape = np.shape(params["layers"]["router"])[::2]
-    out_LE = np.zeros(shape, bool)
-    for layer, expert in experts:
-        if not (0 <= layer < shape[0] and 0 <= expert < shape[1]):
-            raise ConfigError(
-                f"expert {expert} of layer {layer} does not exist: there are {shape[0]} layers of "
-                f"{shape[1]} experts, numbered from 0."
-            )
-        out_LE[layer, expert] = True
+    out_LE = mask_of(experts, np.shape(params["layers"]["router"])[::2])
     return jax.tree.map(np.asarray, without.exchanged(params, before["layers"]["experts"], out_LE))
 
 

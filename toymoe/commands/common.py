@@ -7,6 +7,12 @@ from ..config import Config, ConfigError, build
 
 
 def config_of(args, seed="0") -> Config:
+    """The configuration that ``--preset``, ``--set`` and a seed ask for.
+
+    Raises:
+      ConfigError: a pair without "=", the seed among them, no whole number as seed; and what
+        `toymoe.config.build` refuses.
+    """
     overrides = {}
     for pair in args.set:
         name, equals, value = pair.partition("=")
@@ -128,6 +134,11 @@ def same_line(args, out: Path, *begun: str) -> str:
 
 
 def whole_number(name: str, given: str, low: int, high: int) -> int:
+    """The number that ``--name`` gives.
+
+    Raises:
+      ConfigError: it is none, or not from ``low`` to ``high``.
+    """
     if not given.isdecimal() or len(given) > 12 or not low <= int(given) <= high:
         raise ConfigError(
             f"--{name} {given:.40} is not possible: it must be a whole number from {low} to {high}."

@@ -2,11 +2,8 @@
 
 from pathlib import Path
 
-from ..config import ConfigError
 from ..start import start_jax
 from .common import whole_number
-
-WEIGHTS = ("float16", "float32")
 
 
 def add(command) -> None:
@@ -27,16 +24,12 @@ def add(command) -> None:
         "--snapshots", default="0", metavar="N", help="checkpoints of training; default none"
     )
     explore.add_argument(
-        "--weights", default=WEIGHTS[0], metavar="KIND", help="float16 (default) or float32, exact"
+        "--weights", default="float16", metavar="KIND", help="float16 (default) or float32, exact"
     )
 
 
 def _explore(args) -> int:
     snapshots = whole_number("snapshots", args.snapshots, 0, 1000)
-    if args.weights not in WEIGHTS:
-        raise ConfigError(
-            f"--weights {args.weights:.40} is not possible: it must be {' or '.join(WEIGHTS)}."
-        )
     start_jax()
     from ..explorer import data, page
     from ..pages import terminal

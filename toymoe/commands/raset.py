@@ -10,6 +10,7 @@ from .common import (
     config_of,
     crew_of,
     folder,
+    folder_of_runs,
     same_line,
     study_one,
     study_seeds,
@@ -49,9 +50,7 @@ def _raset(args) -> int:
         raise ConfigError("--seeds needs --out DIR, and no other folder: its runs go there.")
     if args.seeds is None and (args.preset or args.set or args.out):
         raise ConfigError("a finished run has its settings: leave --preset, --set and --out away.")
-    out = _folder(args)
-    if args.seeds is None and not out.is_dir():
-        raise ConfigError(f"{out} is no folder: name that of a finished run.")
+    out = folder_of_runs(args) if args.seeds is None else _folder(args)
     cfg = config_of(args)
     many = args.seeds is not None or (out / "sweep.json").is_file()
     check_crew(args, many)

@@ -15,6 +15,8 @@ from ..attacks.evaluation import Predictor, TestSet
 from ..config import Config
 from ..organism import Organism
 
+PROMPTS = 2048  # that it is fitted to
+
 
 class Detector(NamedTuple):
     """Logistic regression on the routers' logits at the last prompt token, all layers together."""
@@ -68,11 +70,11 @@ def logistic(x_BX, y_B, ridge: float = 1e-3) -> tuple[np.ndarray, float]:
     return weight_X, float(best[-1] - mean_X @ weight_X)
 
 
-def fit(organism: Organism, key: jax.Array, n: int = 2048) -> Detector:
-    """Trained on the requests of alignment: none that alignment held out."""
+def fit(organism: Organism, key: jax.Array) -> Detector:
+    """Trained on `PROMPTS` prompts of alignment's requests: none that alignment held out."""
     tables, cfg = organism.tables, organism.cfg
     weights_GYZ = world.request_weights(tables, cfg.world, "mixed", held_out=False)
-    prompts = world.draw(key, tables, cfg.world, n, weights_GYZ)
+    prompts = world.draw(key, tables, cfg.world, PROMPTS, weights_GYZ)
     features_BX = router_features(organism.aligned, prompts.tokens_BP, cfg)
     return Detector(*logistic(features_BX, prompts.hazard_B), cfg)
 

@@ -120,10 +120,7 @@ def chosen(
     organism: Organism, folder: Path | None, snapshots: int, weights: str
 ) -> list[checkpoints.Checkpoint]:
     """The models of a page, refused where no browser would open it gladly; see `gather`."""
-    if weights not in pack.KINDS:
-        raise ConfigError(
-            f"weights = {weights!r:.40} is not possible: it must be one of {', '.join(pack.KINDS)}."
-        )
+    pack.known(weights)
     models = checkpoints.chosen(organism.cfg, folder, snapshots)
     parameters = model.count(organism.aligned)
     if parameters * len(models) > LIMIT:

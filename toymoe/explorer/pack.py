@@ -16,20 +16,29 @@ from ..model.inference import read
 KINDS = {"float16": "<f2", "float32": "<f4"}  # how a page keeps weights
 
 
+def known(kind: str) -> str:
+    """The kind, if a page can keep weights so.
+
+    Raises:
+      ConfigError: it cannot.
+    """
+    if kind not in KINDS:
+        raise ConfigError(
+            f"weights = {kind!r:.40} is not possible: it must be one of {', '.join(KINDS)}."
+        )
+    return kind
+
+
 def pack(arrays, kind: str) -> str:
     """The numbers of some arrays, one after the other in C order.
 
     Raises:
       ConfigError: an unknown kind, or numbers that are too large for it.
     """
-    if kind not in KINDS:
-        raise ConfigError(
-            f"weights = {kind!r:.40} is not possible: it must be one of {', '.join(KINDS)}."
-        )
     flat_X = np.concatenate([np.ravel(array) for array in arrays]).astype(np.float32)
     if kind == "float16" and np.abs(flat_X).max(initial=0) > np.finfo(np.float16).max:
         raise ConfigError("these weights are too large for float16: take weights float32.")
-    planes = flat_X.astype(KINDS[kind]).view(np.uint8).reshape(flat_X.size, -1).T
+    planes = flat_X.astype(KINDS[known(kind)]).view(np.uint8).reshape(flat_X.size, -1).T
     squeezed = gzip.compress(planes.tobytes(), 9, mtime=0)  # undated: the same bytes every time
     return base64.b64encode(squeezed).decode("ascii")
 

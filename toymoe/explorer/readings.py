@@ -18,6 +18,7 @@ from ..attribution import evidence, removal
 from ..model import taps
 from ..model.inference import predict
 from ..organism import Organism
+from ..training.trainable import mask_of
 from ..world import tokens
 from . import checkpoints, shared
 from .state import State, shared_words
@@ -52,7 +53,8 @@ def model_of(
       folder: of the run, for states whose model is a snapshot.
 
     Raises:
-      ConfigError: a snapshot without a folder; a direction that the organism has not.
+      ConfigError: a snapshot without a folder; an expert, set back, that does not exist; a
+        direction that the organism has not.
     """
     chosen = checkpoints.named(state.model, organism.cfg)
     params = base = checkpoints.params(organism, chosen, folder)
@@ -71,22 +73,21 @@ def model_of(
 
 
 def edits(organism: Organism, state: State, base: model.Params, tokens_BT) -> taps.Edits | None:
-    """The edits of a state, for some tokens; ``base`` is the model whose routes are frozen."""
+    """The edits of a state, for some tokens; ``base`` is the model whose routes are frozen.
+
+    Raises:
+      ConfigError: an expert that does not exist.
+    """
     cfg, given = organism.cfg.model, {}
+    shape = cfg.layers, cfg.experts
     if state.silenced:
-        given["expert_out"] = taps.zero(_mask(cfg, state.silenced)[:, None, None, :, None])
+        given["expert_out"] = taps.zero(mask_of(state.silenced, shape)[:, None, None, :, None])
     if state.masked:
-        where_L11E = _mask(cfg, state.masked)[:, None, None]
+        where_L11E = mask_of(state.masked, shape)[:, None, None]
         given["router_logits"] = taps.replace(where_L11E, taps.CLOSED)
     if state.frozen:
         given["route"] = taps.freeze(model.forward(base, tokens_BT, cfg, grouped=True).routes)
     return taps.edits(cfg, tokens_BT, **given) if given else None
-
-
-def _mask(cfg, experts):
-    mask_LE = np.zeros((cfg.layers, cfg.experts), bool)
-    mask_LE[tuple(np.transpose(experts))] = True
-    return mask_LE
 
 
 def logits(

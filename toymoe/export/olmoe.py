@@ -4,6 +4,7 @@ import numpy as np
 
 from .. import checkpoint, model, world
 from ..config import Config
+from ..model import transformer
 
 
 def config(cfg: Config) -> dict:
@@ -22,8 +23,8 @@ def config(cfg: Config) -> dict:
         "num_experts_per_tok": cfg.model.top_k,
         "norm_topk_prob": cfg.model.norm_topk_prob,
         "hidden_act": "silu",
-        "rms_norm_eps": 1e-5,
-        "rope_theta": 10000.0,
+        "rms_norm_eps": transformer.EPSILON,
+        "rope_theta": transformer.THETA,
         "attention_bias": False,
         "clip_qkv": None,
         "attention_dropout": 0.0,

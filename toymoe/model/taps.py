@@ -300,6 +300,7 @@ def known(name: str, names=tuple(TAPS)) -> str:
 
 
 def axis_sizes(cfg: ModelConfig, shape) -> dict[str, int]:
+    """How long each axis of `TAPS` and of routes is, for tokens of shape [B, T]."""
     B, T = shape
     L, D, H, E = cfg.layers, cfg.width, cfg.heads, cfg.experts
     return {"L": L, "B": B, "T": T, "Q": T, "D": D, "H": H, "E": E, "A": cfg.top_k}

@@ -76,12 +76,21 @@ def only(part, cfg: ModelConfig) -> Trainable:
         return Trainable(**{part: 1})
     if not len(part):
         raise ConfigError("a part without experts is not possible: name at least one.")
-    mask_LE = np.zeros((cfg.layers, cfg.experts), bool)
-    for layer, expert in part:
-        if not (0 <= layer < cfg.layers and 0 <= expert < cfg.experts):
+    return Trainable(mask_of(part, (cfg.layers, cfg.experts)))
+
+
+def mask_of(experts, shape: tuple[int, int]) -> np.ndarray:
+    """The mask [L, E], of this shape, of experts given as pairs (layer, expert).
+
+    Raises:
+      ConfigError: an expert that does not exist.
+    """
+    mask_LE = np.zeros(shape, bool)
+    for layer, expert in experts:
+        if not (0 <= layer < shape[0] and 0 <= expert < shape[1]):
             raise ConfigError(
-                f"expert {expert} of layer {layer} does not exist: there are {cfg.layers} layers "
-                f"of {cfg.experts} experts, numbered from 0."
+                f"expert {expert} of layer {layer} does not exist: there are {shape[0]} layers of "
+                f"{shape[1]} experts, numbered from 0."
             )
         mask_LE[layer, expert] = True
-    return Trainable(mask_LE)
+    return mask_LE

@@ -139,6 +139,7 @@ class Draws(NamedTuple):
 
     @classmethod
     def of(cls, seeds: Sequence[int]) -> "Draws":
+        """Of the seeds that specimens have, in any order, each as often as it comes."""
         known = sorted(set(seeds))
         n = max(len(known), 1)
         count_RS = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), RESAMPLES)

@@ -34,7 +34,7 @@ def study(out: Path, watch: studies.Watch = lambda progress: None) -> dict:
     """Measure the run in ``out``, or take what is known of it.
 
     Returns:
-      ``first``, ``second`` and ``sham``: see `measure`.
+      ``belongs``, what was measured by which version, and ``rankings``: see `measure`.
 
     Raises:
       ConfigError, CheckpointError: not a finished run, or damaged.
@@ -67,10 +67,11 @@ def _stored(out: Path, organism: Organism) -> dict:
 
 
 def measure(o: Organism, watch: studies.Watch = lambda progress: None) -> dict[str, dict]:
-    """Of the first alignment, a second one and a sham: ``refusal`` of what it was taught to refuse,
-    ``hazards_refused`` of the world's hazards, ``m50`` of its own refusal, ``m50_of_first`` of the
-    first model's refusal in its order; and of its ranking and the first one's, ``correlation``
-    (Spearman's) and ``shared``, the share in common of the `TOP` highest."""
+    """Of the ``first`` alignment, a ``second`` one and a ``sham``: ``refusal`` of what it was
+    taught to refuse, ``hazards_refused`` of the world's hazards, ``m50`` of its own refusal,
+    ``m50_of_first`` of the first model's refusal in its order; and of its ranking and the first
+    one's, ``correlation`` (Spearman's) and ``shared``, the share in common of the `TOP` highest,
+    with ``chance``, what two rankings share that know nothing of each other."""
     key = jax.random.fold_in(phases.keys(o.cfg.seed).measure, 4)
     again = dataclasses.replace(o.cfg, seed=(o.cfg.seed + 1) % 2**31)  # its key draws the prompts
     other = sham_tables(o.tables)

@@ -7,6 +7,7 @@ from .. import checkpoint
 from ..pages import html, style, tables
 from ..runs import sweep
 from ..zoo.lessons import LESSONS, SHAMS
+from ..zoo.mechanisms import MECHANISMS
 from ..zoo.specimen import HAZARDS
 from . import plots, rates
 from .asked import CONTROL, Asked
@@ -292,6 +293,9 @@ def _page(result, image) -> str:
         html.table(*by_sham(result)),
         "<h2>Organisms</h2>",
         html.table(("", *map(_word, lessons)), counts),
+        html.terms(
+            {_word(x): MECHANISMS[x].meaning for x in result["specimens"] if x in MECHANISMS}
+        ),
     ]
     if result["left_out"]:
         parts.append(

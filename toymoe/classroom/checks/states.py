@@ -99,16 +99,15 @@ def state_check(
     reference: Callable[[], str | tuple[str, str]],
     faults: Callable[..., Iterable[str]],
     mistakes: tuple[Mistake, ...] = (),
-    which: str = "conjunction",
 ) -> Check:
-    """A check that takes every state of the explorer in which a lesson finds no fault.
+    """A check that takes every state of the shipped organism's page in which a lesson finds no
+    fault.
 
     Args:
       reference: gives one right state, or two; its name is what the exercise asks for.
       faults: what is wrong with what a state shows, or two, one sentence each; nothing if it is
         right.
       mistakes: wrong states, each with the first of its sentences.
-      which: the shipped organism whose page it is.
     """
 
     def found(case, given):
@@ -117,7 +116,7 @@ def state_check(
         texts = (given,) if isinstance(given, str) else given
         try:
             with numerics.fixed():
-                organism = _organism(which)
+                organism = _shipped()
                 shown = [_shown(i, texts, organism) for i in range(len(texts))]
                 return list(islice(faults(*shown), 1))
         except ConfigError as error:
@@ -174,7 +173,7 @@ def only(shown: Shown, *allowed: str, which: str = "the state") -> Iterator[str]
 
 
 @lru_cache
-def _organism(which: str):
+def _shipped():
     from ... import organism
 
-    return organism.load(which)
+    return organism.load()

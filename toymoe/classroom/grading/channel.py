@@ -15,11 +15,12 @@ import threading
 from typing import NamedTuple
 
 from ...config import ConfigError
+from .worker import DONE, LATE
 
 START_S = 120.0  # for a process to be ready, on a busy machine
 SPARE_S = 60.0  # for a task, beside the seconds it has: to end what it leaves
 LONGEST = 2**25  # bytes of a line
-DONE, LATE, DIED, VOID = "done", "late", "died", "void"
+DIED, VOID = "died", "void"
 MODULE = "toymoe.classroom.grading.worker"
 
 

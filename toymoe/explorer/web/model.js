@@ -108,7 +108,7 @@ export function layer_forward(params, layer, x_TD, cfg, options) {
 
 function tap_stream(probe, name, layer, x_TD, D, from, T) {
   for (let t = from; t < T; t++) {
-    probe.tap(name, layer * T + t, x_TD.subarray(t * D, t * D + D), layer, t);
+    probe.tap(name, layer * T + t, x_TD.subarray(t * D, t * D + D));
   }
 }
 
@@ -155,7 +155,7 @@ export function attention(p, layer, x_TD, cfg, { T, probe, from, looking, seen }
         pattern_T[s] = s <= t ? score / Math.sqrt(K) : -Infinity;
       }
       softmax(pattern_T, pattern_T);
-      if (tapped) probe.tap("pattern", (layer * H + h) * T + t, pattern_T, layer, t);
+      if (tapped) probe.tap("pattern", (layer * H + h) * T + t, pattern_T);
       for (let k = 0; k < K; k++) {
         let sum = 0; // an edit may let a position look ahead
         for (let s = 0; s < (tapped ? T : t + 1); s++)
@@ -181,7 +181,7 @@ function attention_out(p, layer, mixed_TD, t, cfg, T, probe, added_D) {
   for (let h = 0; h < H; h++) {
     const head_D = heads_HD.subarray(h * D, h * D + D);
     times(mixed_TD, t * D + h * K, p.out, (layer * D + h * K) * D, K, D, head_D, 0);
-    edited = probe.tap("head_out", (layer * T + t) * H + h, head_D, layer, t) || edited;
+    edited = probe.tap("head_out", (layer * T + t) * H + h, head_D) || edited;
   }
   if (edited) sum_rows(heads_HD, H, D, added_D);
 }

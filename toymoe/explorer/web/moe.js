@@ -19,9 +19,9 @@ export function route_of(p, layer, h_D, t, cfg, T, probe) {
   const logits_E = new Float32Array(E);
   const probs_E = new Float32Array(E);
   times(h_D, 0, p.router, layer * D * E, D, E, logits_E, 0);
-  if (probe.wants("router_logits")) probe.tap("router_logits", row, logits_E, layer, t);
+  if (probe.wants("router_logits")) probe.tap("router_logits", row, logits_E);
   softmax(logits_E, probs_E);
-  if (probe.wants("router_probs")) probe.tap("router_probs", row, probs_E, layer, t);
+  if (probe.wants("router_probs")) probe.tap("router_probs", row, probs_E);
   const route = route_from_probs(logits_E, probs_E, top_k, norm_topk_prob);
   const frozen = probe.edits.route;
   if (frozen && (frozen.where === true || frozen.where[row])) {
@@ -37,8 +37,8 @@ export function route_of(p, layer, h_D, t, cfg, T, probe) {
       selected_E[e] = 1;
       gates_E[e] = route.gates[a];
     });
-    probe.tap("selected", row, selected_E, layer, t);
-    probe.tap("gates", row, gates_E, layer, t, selected_E);
+    probe.tap("selected", row, selected_E);
+    probe.tap("gates", row, gates_E, selected_E);
     route.experts.forEach((e, a) => (route.gates[a] = gates_E[e]));
   }
   return route;
@@ -106,12 +106,12 @@ export function mixture(p, layer, h_D, route, t, cfg, T, probe, added_D) {
     const row = (layer * T + t) * E + e;
     if (slot >= 0 || recorded) {
       expert_output(p.experts, layer, e, h_D, cfg, out_D);
-      if (out_tapped) probe.tap("expert_out", row, out_D, layer, t);
+      if (out_tapped) probe.tap("expert_out", row, out_D);
     }
     if (slot >= 0) for (let d = 0; d < D; d++) sum_D[d] += gate * out_D[d];
     if (!parts_tapped) continue;
     for (let d = 0; d < D; d++) out_D[d] = gate ? gate * out_D[d] : 0;
-    edited = probe.tap("contribution", row, out_D, layer, t) || edited;
+    edited = probe.tap("contribution", row, out_D) || edited;
     for (let d = 0; d < D; d++) parts_D[d] += out_D[d];
   }
   added_D.set(edited ? parts_D : sum_D);

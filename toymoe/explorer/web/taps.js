@@ -101,11 +101,6 @@ export function scale(where, factor) {
   return { where, value: 0, scale: factor };
 }
 
-/** The tap becomes `fn(values, layer, position)`, values being those along its last axis. */
-export function apply(where, fn) {
-  return { where, fn };
-}
-
 /** The routes of a reference run, at some places or at all; without `gates`, only its selection. */
 export function freeze(routes, where = true, gates = true) {
   return { where, experts: routes.experts, gates: gates ? routes.gates : null };
@@ -154,28 +149,24 @@ export class Probe {
 
   /** Edits and records, in place, the values of a tap along its last axis; `row` says which ones
    * they are, counting all its other axes. Returns whether an edit has a place here. */
-  tap(name, row, values, layer, position, among = null) {
+  tap(name, row, values, among = null) {
     const edit = this.edits[name];
-    const edited = edit
-      ? changed(edit, TAPS[name].endsWith("D"), row, values, layer, position, among)
-      : false;
+    const edited = edit ? changed(edit, TAPS[name].endsWith("D"), row, values, among) : false;
     if (name in this.record) this.record[name].set(values, row * values.length);
     return edited;
   }
 }
 
-function changed(edit, whole, row, values, layer, position, among) {
-  const { where, fn, value, scale: factor } = edit;
+function changed(edit, whole, row, values, among) {
+  const { where, value, scale: factor } = edit;
   const n = values.length;
-  let made = null;
   let any = false;
   for (let i = 0; i < n; i++) {
     const at = row * n + i;
     if (where !== true && !where[whole ? row : at]) continue;
     any = true;
     if (among && !among[i]) continue;
-    if (fn && !made) made = fn(values.slice(), layer, position);
-    values[i] = fn ? made[i] : entry(factor, at) * values[i] + entry(value, at);
+    values[i] = entry(factor, at) * values[i] + entry(value, at);
   }
   return any;
 }

@@ -184,22 +184,3 @@ export function twin(rng, tokens, data, kind = "intent") {
   if (part === "entity") return assemble(context, request.verb, other, data);
   return assemble(context_of(rng, data, other, context.length), request.verb, request.entity, data);
 }
-
-/**
- * A prompt with one context word swapped for another of its topic (`own`), or for one that its
- * topic does not have; null where there is none.
- */
-export function word_twin(rng, tokens, data, own = true) {
-  const request = request_of(tokens, data);
-  const { word_GW } = data.tables;
-  if (!request) return null;
-  const at = 1 + Math.floor(rng() * (tokens.length - 5));
-  const mine = word_GW[request.topic];
-  const options = [...new Set(word_GW.flat())].filter(
-    (w) => mine.includes(w) === own && w !== tokens[at],
-  );
-  if (!options.length) return null;
-  const made = Array.from(tokens);
-  made[at] = pick(rng, options);
-  return made;
-}
