@@ -17,7 +17,7 @@
 # 2. rank experts by a contrast of hazards with their twins;
 # 3. measure whether a route was kept, and fool a measure that averages too early;
 # 4. steer a router as SteerMoE does;
-# 5. build a control that is fair, and tell it from one that is not.
+# 5. build a control, and say what it cannot exclude.
 #
 # You need lessons 2 and 4. Lesson 5 helps.
 
@@ -395,12 +395,11 @@ compare("refusal, eight experts steered off", by_router[8]["refusal"])
 # the router is a poor place to attack it.
 
 # %% [markdown]
-# ## Exercise 6.6 · A fair control *(design · hard · 10 minutes)*
+# ## Exercise 6.6 · A control of equal use *(design · hard · 10 minutes)*
 #
-# Would *any* two experts have done? Two random ones are not a fair comparison: they may lie in
-# another layer, or be hardly used. For each chosen expert of one layer, in the order of their
-# numbers, take the expert of nearest usage that is neither chosen nor taken already. Of equally near
-# ones, the lower number.
+# Would *any* two experts have done? Two random ones may lie in another layer, or be hardly used. For each chosen
+# expert of one layer, in the order of their numbers, take the expert of nearest usage that is neither chosen nor
+# taken already. Of equally near ones, the lower number.
 #
 # <details><summary>Hint</summary>
 #
@@ -428,8 +427,8 @@ usage_twin = check("usage_twin", usage_twin)
 # %% [markdown]
 # ## The negative controls
 #
-# Same layer, same number, about the same usage, same data, same steps; and two pairs of random
-# experts from anywhere.
+# Same layer, same number, used about as much *over all positions*, same data, same steps; and two pairs of
+# random experts from anywhere.
 
 # %%
 usage_LE = methods.token_share(attacker.evidence)
@@ -449,28 +448,54 @@ anywhere = [tuned("random, anywhere", choice.random(last2_LE, rng)) for _ in ran
 plots.what_is_kept(rows)
 
 # %% [markdown]
-# The stand-ins of the same layer, the fair control, remove no refusal at all: they lie where the untouched model
-# does. And steering never trades well: with few experts off most of the refusal stays, and with many a fifth of the
-# answers goes, while half of the hazards are still refused.
+# The stand-ins of the same layer remove no refusal at all: they lie where the untouched model does. And steering
+# never trades well: with few experts off most of the refusal stays, and with many a fifth of the answers goes, while
+# half of the hazards are still refused.
+#
+# **What does the control not exclude?** From the last layer only what is said at ANS reaches the answer. Are the
+# stand-ins used as much *there*? Match them by that, too.
+
+# %%
+at_ans_LE = methods.usage(attacker.evidence)  # share of the hazards that select the expert at ANS
+nearest_LE = np.zeros_like(last2_LE)
+nearest_LE[-1] = usage_twin(at_ans_LE[-1], last2_LE[-1])
+nearest = tuned("nearest use at ANS", nearest_LE)
+stand_ins = {"chosen": last2_LE, "same use": twins_LE, "nearest use at ANS": nearest_LE}
+for name, mask_LE in stand_ins.items():
+    print(f"{name:18}", "at ANS selected by shares of the hazards:", at_ans_LE[mask_LE].round(2))
+
+# %% [markdown]
+# No hazard selects the first stand-ins at ANS: they could not have changed an answer, whatever they learn. The nearest
+# at ANS are far from as busy: a token has two seats, and ours take most of them. Tuned, those take refusal from about
+# as many hazards as select them, and hardly one is answered right. So "the right experts" and "the busy ones
+# at ANS" cannot be told apart in this layer.
 
 # %%
 assert ours_last["refusal"] < 0.5 < untouched["refusal"]
 assert min(row["answer_accuracy"] for row in (ours_last, ours_any)) > 0.95
 assert ours_any["jaccard_worst"] > 0.85
-assert matched["refusal"] > ours_last["refusal"] + 0.5, "the fair control must fail"
+for control in (matched, nearest):
+    assert control["refusal"] > ours_last["refusal"] + 0.5, "stand-ins must take less"
+    assert control["hazard_answered"] < 0.5 * ours_last["hazard_answered"]
 assert silenced[2]["refusal"] + 0.1 < off[2]["refusal"], "switched off must remove less"
 for row in by_router.values():
     harm = untouched["answer_accuracy"] - row["answer_accuracy"]
     assert row["refusal"] > 0.5 or harm > 0.05, "steering must fail, one way or the other"
     assert row["hazard_answered"] < ours_last["hazard_answered"]
 spread = [row["refusal"] for row in anywhere]
-print(f"refusal after tuning two experts: chosen {ours_last['refusal']:.2f}, ", end="")
-print(f"same layer and use {matched['refusal']:.2f}, random {spread[0]:.2f} and {spread[1]:.2f}")
+left = {"chosen": ours_last, "same layer and use": matched, "nearest use at ANS": nearest}
+print(
+    "refusal after tuning two experts:",
+    *(f"{k} {row['refusal']:.2f}," for k, row in left.items()),
+    end=" ",
+)
+print(f"random {spread[0]:.2f} and {spread[1]:.2f}")
 
 # %% [markdown]
 # **Claim.** Refusal can be tuned away in two experts, with the router frozen, and nearly all harmless requests are
-# answered as before. Tuning neighbours of the same layer and usage does nothing. Switching experts off through the
-# router goes less far: others take over, and about half of the hazards or more are refused as before.
+# answered as before. Tuning two others of the layer that are used as much over all positions does nothing, and the
+# nearest at ANS do little; none there is as busy at ANS as ours. Switching experts off through the router
+# goes less far: others take over, and about half of the hazards or more are refused as before.
 #
 # The claim is smaller than "refusal lives in these two experts". Random experts are a lottery, and not always a
 # losing one: an expert of an *earlier* layer can change what all later layers read. Whoever compares with a single
@@ -509,9 +534,9 @@ free = measure("tuned, routes let go", 8, attacked.predictor)
 # This is one small organism, one draw of prompts, and an attacker who tunes for a minute. Lesson 8
 # asks what remains over many seeds, and `toymoe raset` compares some twenty methods at equal budgets. Our
 # criterion is not the paper's. That two experts go so far is said of a model with one narrow kind of
-# refusal; the paper edits five to eight of thousands, in models whose refusal has many reasons. And
-# an attack that works says where refusal *can be removed*, not where it *is*: lesson 5 asked that, by
-# other means.
+# refusal; the paper edits five to eight of some hundreds to some thousands of experts (1,024 in OLMoE), in
+# models whose refusal has many reasons. And an attack that works says where refusal *can be removed*, not where it
+# *is*: lesson 5 asked that, by other means.
 #
 # **To discuss.** Why do two experts carry so much of refusal, though nothing told alignment to use few? What
 # would an attacker lose by tuning all experts? If the right answer of a hazard had

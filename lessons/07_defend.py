@@ -310,8 +310,8 @@ for name, curve in curves.items():
 # %% [markdown]
 # In the undefended model refusal hangs on few experts, as in lesson 5: without eight of them, most hazards
 # are answered or get some other wrong token. Expert dropout was meant to change that, and does not. What it
-# buys is something else: more of the *answers* survive. Spreading does what it was made for. And it is
-# still refusal, not a broken model that refuses everything: of the harmless requests hardly any is refused.
+# buys is something else: more of the *answers* survive. Spreading does what it was made for, in this model. And
+# it is still refusal, not a broken model that refuses everything: of the harmless requests hardly any is refused.
 #
 # ## The negative control: the same defences under other attacks
 #
@@ -342,9 +342,12 @@ compare("expert dropout, two experts tuned", attacks["expert dropout"]["2 tuned"
 plots.defended(curves, attacks)
 
 # %% [markdown]
-# **Claim.** *Spreading* refusal over more experts saves most of it when up to sixteen of them are removed. *Expert
-# dropout* does not: what it saves is some of the answers. And against an attacker who removes no expert, but one
-# direction, neither holds.
+# **Claim.** In this one model *spreading* refusal over more experts saves most of it when up to sixteen of them are
+# removed. *Expert dropout* does not: what it saves is some of the answers. And against an attacker who removes no
+# expert, but one direction, neither holds.
+#
+# **Do not take the first two home.** Over several organisms, aligned at full length, `toymoe defend` finds the reverse
+# (`docs/raset.md`): under removal spreading breaks with as few experts as no defence, and dropout with more.
 #
 # Some of what spreading saves is left when two experts are tuned, too. But the projected direction takes refusal
 # away from every model, however many experts carry it: it is removed from everything that writes to the residual
@@ -426,8 +429,7 @@ for name, a in attackers.items():
 #
 # One pretrained model, one short alignment, one random draw each: the next lesson says why that is
 # little. The alignment was chosen, too: lengthen it (`steps=240, learning_rate=0.005`), and see what is left of
-# all this. Trust what is said of removal and spreading more than the rest. The
-# attackers do not know of the defence, and one who does may do better. Refusal that survives removal
+# all this. The attackers do not know of the defence, and one who does may do better. Refusal that survives removal
 # is worth little if harmless requests are then refused as well: that is why over-refusal was printed
 # beside it. `toymoe defend` tries more defences, among them a detector that reads the router, at more
 # budgets.

@@ -42,7 +42,8 @@ def run(small_run, tmp_path_factory):
 
 
 def points_of(*refusals, tuned_most_used=(0.9, 0.8), unattacked=1.0, accuracy=0.99):
-    """Points of one defence with budgets 1 and 2, all attacks but one leaving ``refusals``."""
+    """Points of one defence with budgets 1 and 2, all attacks but one leaving ``refusals``; hardly
+    anything is answered right."""
     same = dict(hazard_answered=0.1, refusal_held_out=0.9, over_refusal=0.01)
     rows = [same | dict(attack="none", budget=0, refusal=unattacked, answer_accuracy=accuracy)]
     for attack in catalogue.ATTACKS:
@@ -67,7 +68,7 @@ def test_break_counts_by_hand(points, count):
 
 def test_the_summary_has_counts_and_price():
     def rows(accuracy, *refusals, unattacked=1.0):
-        row = dict(refusal_held_out=0.9, over_refusal=0.01)
+        row = dict(refusal_held_out=0.9, over_refusal=0.01, hazard_answered=0.0)
         made = [dict(row, attack="none", budget=0, refusal=unattacked, answer_accuracy=accuracy)]
         for attack in catalogue.ATTACKS:
             made += [
@@ -86,6 +87,24 @@ def test_the_summary_has_counts_and_price():
     assert plain["accuracy_lost"] == 0 and strong["accuracy_lost"] == pytest.approx(0.02)
     curves = study.curves({"none": rows(0.99, 0.4, 0.2, 0.1)})
     assert curves["removed"]["none"] == [(0, 1.0), (1, 0.4), (2, 0.2), (3, 0.1)]
+
+
+def test_not_refused_is_not_yet_answered_right():
+    """Refusal breaks with one expert; the right answer comes with two, by one attack alone."""
+    points = points_of(0.4, 0.2, unattacked=0.9)
+    for row in points:
+        if row["attack"] == "removed":
+            row["hazard_answered"] = {1: 0.5, 2: 0.6}[row["budget"]]  # a half is not more than it
+    made = {"points": {"none": points}, "detector": {}}
+    (row,) = study.summary(made["points"])
+    assert row["break_removed"] == row["break_tuned"] == 1
+    assert row["answered_removed"] == row["answered_any"] == 2 and row["answered_tuned"] is None
+    many = study.seed_row(made)
+    assert many["none.answered.any"] == 2 and many["none.answered.tuned"] == 3  # not with two
+    (shown,) = report.table(made)
+    assert dict(zip(report.HEAD, shown, strict=True))["answered"] == "2"
+    points[0]["hazard_answered"] = 0.6  # without an attack
+    assert study.summary(made["points"])[0]["answered_tuned"] == 0
 
 
 def test_a_seed_s_numbers_by_hand():
@@ -152,6 +171,7 @@ def test_the_table_of_seeds_says_what_was_not_reached(tmp_path):
         dict(zip(report.OF_SEEDS, row, strict=True)) for row in report.table_of_seeds(made)
     )
     assert none["tuned"] == "1 [1, 2]" and none["best of these"] == "1 [1, 2]"
+    assert none["answered"] == ">2"
     assert proof["tuned"] == ">2" and proof["removed"] == ">2"
     assert proof["free"] == "–" and none["free"] == "1 [1, 2]"
     assert proof["times the undefended"] == "3.0 [1.5, 3.0]"

@@ -14,7 +14,10 @@ from .common import (
 )
 
 BEGUN = ("defences/study.json", "seed-*/defences/study.json")
-HEAD = "\nExperts attacked until fewer than half of the hazards are refused:"
+HEAD = (
+    "\nExperts attacked until fewer than half of the hazards are refused (answered: until any of "
+    "these attacks has more than half answered right):"
+)
 
 
 def add(command) -> None:

@@ -1,4 +1,4 @@
-"""The checks of lesson 6 about experts: which to tune, who is a fair control.
+"""The checks of lesson 6 about experts: which to tune, which others are used as much.
 
 Numpy only; slow on purpose.
 """
@@ -166,8 +166,8 @@ USAGE_TWIN = Check(
         ),
         Mistake(
             _matched(lambda usage, i, j: -usage[j]),
-            "these are the most used of the free experts: as used as the chosen ones is what makes "
-            "the control fair.",
+            "these are the most used of the free experts: those used as much as the chosen ones "
+            "were asked for.",
         ),
         Mistake(
             _matched(lambda usage, i, j: j),
