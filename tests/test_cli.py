@@ -12,6 +12,7 @@ import jax
 import pytest
 
 from toymoe import checkpoint, cli, start
+from toymoe.commands import parsing
 from toymoe.config import to_dict
 from toymoe.errors import ToymoeWarning, one_line
 from toymoe.machine import bench, doctor
@@ -103,6 +104,8 @@ BAD = {
     "export conjunction": ["DIR"],
     "export nowhere out": ["'nowhere' is not possible", "conjunction, topic"],
     "export . out": [". holds no run"],
+    "export topic .": [". is not possible", "name a new folder"],
+    "export topic no/..": ["no/.. is not possible", "name a new folder"],
     "export topic out --pairs 0": ["--pairs 0", "from 1 to 100000"],
     "export topic out --pretraind": ["did you mean '--pretrained'?"],
     "bench --jsn": ["did you mean '--json'?"],
@@ -134,6 +137,25 @@ def test_numbers_of_another_version_are_told_in_one_line(capsys, tmp_path, small
 def test_an_empty_seed_is_no_seed(capsys, tmp_path, argv):
     assert "is not possible" in refused(capsys, argv)
     assert list(tmp_path.iterdir()) == []
+
+
+EMPTY = [  # what a variable of the shell leaves that is not set
+    ["run", "--out", ""],
+    ["run", "--force", "--out="],
+    ["sweep", "--out", ""],
+    ["zoo", "--out", ""],
+    ["score", "usage", ""],
+    ["explore", "--out", ""],
+    ["export", "topic", ""],
+    ["raset", ""],
+]
+
+
+@pytest.mark.parametrize("argv", EMPTY, ids=" ".join)
+def test_an_empty_path_is_neither_a_default_nor_the_folder_one_stands_in(capsys, tmp_path, argv):
+    (tmp_path / "letter.txt").write_text("dear")
+    assert "'' is not possible: give it a value" in refused(capsys, argv)
+    assert [p.name for p in tmp_path.iterdir()] == ["letter.txt"]
 
 
 def test_what_is_there_is_left_alone(capsys, tmp_path, small_run, settings):
@@ -243,6 +265,16 @@ def test_a_reader_that_went_away_is_no_error():
 def test_output_for_which_there_is_no_space_is_one_line():
     with open("/dev/full", "w") as full:
         assert helped(full) == ("toymoe: [Errno 28] No space left on device\n", 1)
+
+
+def test_an_error_of_the_disk_is_one_line_where_output_is_closed(capsys, monkeypatch):
+    def parse(argv):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(parsing, "parse", parse)
+    monkeypatch.setattr(sys, "stdout", None)  # as after `>&-`
+    assert cli.main(["run"]) == 1
+    assert capsys.readouterr().err == "toymoe: [Errno 28] No space left on device\n"
 
 
 # --- run ----------------------------------------------------------------------------------------
