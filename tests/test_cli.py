@@ -158,6 +158,13 @@ def test_an_empty_path_is_neither_a_default_nor_the_folder_one_stands_in(capsys,
     assert [p.name for p in tmp_path.iterdir()] == ["letter.txt"]
 
 
+@pytest.mark.parametrize("command", ["run", "zoo", "validate", "bench"])
+def test_a_model_too_large_for_this_machine_is_one_line(capsys, tmp_path, monkeypatch, command):
+    monkeypatch.setattr(start, "memory", lambda: 1000)
+    assert "to train, and this process may use 0.0 GiB" in refused(capsys, [command])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_is_there_is_left_alone(capsys, tmp_path, small_run, settings):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
