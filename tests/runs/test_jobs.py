@@ -132,6 +132,14 @@ def test_a_seed_that_another_has_is_waited_for(tmp_path, monkeypatch, finishes):
     assert found.of.keys() == {1, 2} and (found.of[1]["by"] == 0) == finishes
 
 
+def test_an_error_of_the_program_is_no_reason_of_a_seeds(tmp_path):
+    def read(seed):
+        raise ValueError("operands could not be broadcast together")
+
+    with pytest.raises(ValueError, match="could not be broadcast"):
+        jobs.Made(jobs.Job(tmp_path, [0], None, read)).look()
+
+
 def test_who_writes_last_has_read_what_was_finished_meanwhile(tmp_path):
     """Another finishes a seed, and writes, between our reading and our writing."""
     written = []

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..errors import ToymoeError
 from ..start import start_jax
-from ..training.phases import TrainingError
 from . import claims
 from .progress import Progress
 
@@ -45,7 +45,7 @@ class Made:
         for seed in sorted({*self._job.seeds, *there(self._job.out)} - self.of.keys()):
             try:
                 made = self._job.read(seed)
-            except (OSError, ValueError) as failure:
+            except (ToymoeError, OSError) as failure:
                 if seed in self._job.seeds:
                     self.errors[seed] = str(failure)
                 continue
@@ -146,7 +146,7 @@ def attempt(work, out: Path, seed: int, dead: str | None, watch=lambda progress:
             work(seed, told)
     except claims.Lost:
         return Outcome(busy=True)
-    except (TrainingError, OSError, ValueError) as failure:
+    except (ToymoeError, OSError) as failure:
         return Outcome(error=str(failure))
     return Outcome()
 
