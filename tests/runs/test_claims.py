@@ -152,6 +152,21 @@ def test_who_had_seemed_dead_hears_of_it_and_leaves_the_new_claim(path, brisk):
         assert not path.exists()
 
 
+def test_one_that_cannot_be_read_is_anybodys_and_not_ours(path, monkeypatch):
+    """A network's folder is away for a while: nobody takes it over meanwhile."""
+    path.mkdir()  # so that reading it is an OSError
+    assert claims.Judge().look(path) == (False, None, None)
+    with claims.held(path, "") as claim:
+        assert claim is None
+    path.rmdir()
+    path.touch()  # made and not yet written; and then, to its heir, it cannot be read
+    reads = iter([claims._read(path), claims._SOMEBODY])
+    monkeypatch.setattr(claims, "_read", lambda path: next(reads))
+    with claims.held(path, "") as claim:
+        assert claim is None
+    assert list(path.parent.iterdir()) == [path] and next(reads, None) is None
+
+
 def test_whoever_died_while_taking_over_is_in_nobodys_way(path):
     left_by_a_process(path)
     token = claims._holder(path.read_bytes()).token

@@ -39,6 +39,9 @@ class Holder(NamedTuple):
     progress: Progress | None
 
 
+_SOMEBODY = Holder("unknown", "unknown", 0, "", 0, None)  # has a claim that cannot be read
+
+
 class Claim:
     """A claim of this process; ``begin`` has a thread renew it."""
 
@@ -137,6 +140,8 @@ class Judge:
             said = path.read_bytes()
         except FileNotFoundError:
             return True, None, None
+        except OSError:  # a network's folder is away for a while
+            return False, None, None
         holder, now = _holder(said), time.monotonic()
         before, since = self._seen.get(path, (None, now))
         self._seen[path] = said, since if said == before else now
@@ -170,6 +175,8 @@ def _read(path: Path) -> Holder | None:
         return _holder(path.read_bytes())
     except FileNotFoundError:
         return None
+    except OSError:
+        return _SOMEBODY
 
 
 def _holder(said: bytes) -> Holder | None:
