@@ -180,10 +180,12 @@ def test_what_is_there_is_left_alone(capsys, tmp_path, small_run, settings):
     assert [p.name for p in tmp_path.rglob("*")] == ["mine", "letter.txt"]
 
 
-def test_an_old_run_survives_a_bad_force(capsys, small_run):
+def test_an_old_run_survives_a_bad_force(capsys, small_run, monkeypatch):
     before = sorted(small_run.out.rglob("*"))
-    argv = ["run", "--force", "--out", str(small_run.out), "--set", "model.top_k=99"]
-    assert "model.top_k = 99" in refused(capsys, argv)
+    argv = ["run", "--force", "--out", str(small_run.out)]
+    assert "model.top_k = 99" in refused(capsys, [*argv, "--set", "model.top_k=99"])
+    monkeypatch.setattr(start, "memory", lambda: 1000)
+    assert "to train, and this process may use" in refused(capsys, argv)
     assert sorted(small_run.out.rglob("*")) == before
 
 

@@ -40,6 +40,7 @@ def _run(args) -> int:
     out = _folder(args)
     cfg = config_of(args, "0" if args.seed is None else args.seed)
     start_jax()
+    from .. import model, world
     from ..organism import stored
     from ..pages import terminal
     from ..runs import folder, progress, report, runner
@@ -55,6 +56,7 @@ def _run(args) -> int:
             )
         cfg = begun
     else:
+        model.check_size(cfg.model, len(world.vocabulary(cfg.world)))  # before an old run goes
         folder.prepare(out, args.force)
     complete, too_large = args.resume and stored.is_complete(out), ""
     if complete:
