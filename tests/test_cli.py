@@ -17,7 +17,7 @@ from toymoe.config import to_dict
 from toymoe.errors import ToymoeWarning, one_line
 from toymoe.machine import bench, doctor
 from toymoe.organism import seeded, stored
-from toymoe.runs import painter, report, runner, sweep, together
+from toymoe.runs import claims, jobs, painter, report, runner, sweep, together
 from toymoe.runs.progress import Bars
 from toymoe.training.phases import TrainingError
 from toymoe.zoo import make
@@ -332,6 +332,26 @@ def test_ctrl_c_says_how_to_go_on_and_it_does(capsys, tmp_path, small_run, setti
     assert cli.main(["run", "--resume", "--out", "cut"]) == 0
     for name in ("pretrained.npz", "aligned.npz", "history.npz"):
         assert (tmp_path / "cut" / name).read_bytes() == (small_run.out / name).read_bytes()
+
+
+@pytest.mark.parametrize("command", ["run --resume --out", "raset", "defend", "localise"])
+def test_what_another_process_is_at_is_left_to_it(capsys, tmp_path, begun, small_run, command):
+    """As a sweep is at its third seed."""
+    run = tmp_path / "seed-3"
+    shutil.copytree(begun["align"] if command.startswith("run") else small_run.out, run)
+    before = sorted(tmp_path.rglob("*"))
+    with claims.held(jobs.claim_of(tmp_path, 3)):
+        said = refused(capsys, [*command.split(), "seed-3"])
+        assert said == "toymoe: another process is at seed-3: wait for its end, or name another.\n"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_force_leaves_what_another_process_is_at(capsys, tmp_path, begun):
+    shutil.copytree(begun["align"], tmp_path / "run")
+    before = sorted((tmp_path / "run").rglob("*"))
+    with claims.held(tmp_path / "run.claim"):
+        assert "another process" in refused(capsys, ["run", "--force", "--out", "run"])
+    assert sorted((tmp_path / "run").rglob("*")) == before
 
 
 def test_a_figure_that_cannot_be_drawn_costs_nothing_trained(
