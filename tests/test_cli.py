@@ -12,11 +12,12 @@ import jax
 import pytest
 
 from toymoe import checkpoint, cli, start
+from toymoe.commands import parsing
 from toymoe.config import to_dict
 from toymoe.errors import ToymoeWarning, one_line
 from toymoe.machine import bench, doctor
 from toymoe.organism import seeded, stored
-from toymoe.runs import painter, report, runner, sweep, together
+from toymoe.runs import claims, jobs, painter, report, runner, sweep, together
 from toymoe.runs.progress import Bars
 from toymoe.training.phases import TrainingError
 from toymoe.zoo import make
@@ -103,6 +104,8 @@ BAD = {
     "export conjunction": ["DIR"],
     "export nowhere out": ["'nowhere' is not possible", "conjunction, topic"],
     "export . out": [". holds no run"],
+    "export topic .": [". is not possible", "name a new folder"],
+    "export topic no/..": ["no/.. is not possible", "name a new folder"],
     "export topic out --pairs 0": ["--pairs 0", "from 1 to 100000"],
     "export topic out --pretraind": ["did you mean '--pretrained'?"],
     "bench --jsn": ["did you mean '--json'?"],
@@ -136,6 +139,32 @@ def test_an_empty_seed_is_no_seed(capsys, tmp_path, argv):
     assert list(tmp_path.iterdir()) == []
 
 
+EMPTY = [  # what a variable of the shell leaves that is not set
+    ["run", "--out", ""],
+    ["run", "--force", "--out="],
+    ["sweep", "--out", ""],
+    ["zoo", "--out", ""],
+    ["score", "usage", ""],
+    ["explore", "--out", ""],
+    ["export", "topic", ""],
+    ["raset", ""],
+]
+
+
+@pytest.mark.parametrize("argv", EMPTY, ids=" ".join)
+def test_an_empty_path_is_neither_a_default_nor_the_folder_one_stands_in(capsys, tmp_path, argv):
+    (tmp_path / "letter.txt").write_text("dear")
+    assert "'' is not possible: give it a value" in refused(capsys, argv)
+    assert [p.name for p in tmp_path.iterdir()] == ["letter.txt"]
+
+
+@pytest.mark.parametrize("command", ["run", "zoo", "validate", "bench"])
+def test_a_model_too_large_for_this_machine_is_one_line(capsys, tmp_path, monkeypatch, command):
+    monkeypatch.setattr(start, "memory", lambda: 1000)
+    assert "to train, and this process may use 0.0 GiB" in refused(capsys, [command])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_is_there_is_left_alone(capsys, tmp_path, small_run, settings):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
@@ -151,10 +180,12 @@ def test_what_is_there_is_left_alone(capsys, tmp_path, small_run, settings):
     assert [p.name for p in tmp_path.rglob("*")] == ["mine", "letter.txt"]
 
 
-def test_an_old_run_survives_a_bad_force(capsys, small_run):
+def test_an_old_run_survives_a_bad_force(capsys, small_run, monkeypatch):
     before = sorted(small_run.out.rglob("*"))
-    argv = ["run", "--force", "--out", str(small_run.out), "--set", "model.top_k=99"]
-    assert "model.top_k = 99" in refused(capsys, argv)
+    argv = ["run", "--force", "--out", str(small_run.out)]
+    assert "model.top_k = 99" in refused(capsys, [*argv, "--set", "model.top_k=99"])
+    monkeypatch.setattr(start, "memory", lambda: 1000)
+    assert "to train, and this process may use" in refused(capsys, argv)
     assert sorted(small_run.out.rglob("*")) == before
 
 
@@ -245,6 +276,16 @@ def test_output_for_which_there_is_no_space_is_one_line():
         assert helped(full) == ("toymoe: [Errno 28] No space left on device\n", 1)
 
 
+def test_an_error_of_the_disk_is_one_line_where_output_is_closed(capsys, monkeypatch):
+    def parse(argv):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(parsing, "parse", parse)
+    monkeypatch.setattr(sys, "stdout", None)  # as after `>&-`
+    assert cli.main(["run"]) == 1
+    assert capsys.readouterr().err == "toymoe: [Errno 28] No space left on device\n"
+
+
 # --- run ----------------------------------------------------------------------------------------
 
 
@@ -291,6 +332,26 @@ def test_ctrl_c_says_how_to_go_on_and_it_does(capsys, tmp_path, small_run, setti
     assert cli.main(["run", "--resume", "--out", "cut"]) == 0
     for name in ("pretrained.npz", "aligned.npz", "history.npz"):
         assert (tmp_path / "cut" / name).read_bytes() == (small_run.out / name).read_bytes()
+
+
+@pytest.mark.parametrize("command", ["run --resume --out", "raset", "defend", "localise"])
+def test_what_another_process_is_at_is_left_to_it(capsys, tmp_path, begun, small_run, command):
+    """As a sweep is at its third seed."""
+    run = tmp_path / "seed-3"
+    shutil.copytree(begun["align"] if command.startswith("run") else small_run.out, run)
+    before = sorted(tmp_path.rglob("*"))
+    with claims.held(jobs.claim_of(tmp_path, 3)):
+        said = refused(capsys, [*command.split(), "seed-3"])
+        assert said == "toymoe: another process is at seed-3: wait for its end, or name another.\n"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_force_leaves_what_another_process_is_at(capsys, tmp_path, begun):
+    shutil.copytree(begun["align"], tmp_path / "run")
+    before = sorted((tmp_path / "run").rglob("*"))
+    with claims.held(tmp_path / "run.claim"):
+        assert "another process" in refused(capsys, ["run", "--force", "--out", "run"])
+    assert sorted((tmp_path / "run").rglob("*")) == before
 
 
 def test_a_figure_that_cannot_be_drawn_costs_nothing_trained(

@@ -66,7 +66,8 @@ def _fail(message, code: int) -> int:
 def _discard_output() -> None:
     """What cannot be written: or Python would try again at its end, and complain."""
     try:
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -13,7 +13,7 @@ from toymoe import checkpoint, cli
 from toymoe.attacks import catalogue, evaluation, raset, report, study, tuning
 from toymoe.attribution import CRITERION, methods
 from toymoe.organism import stored
-from toymoe.runs import crew, sweep
+from toymoe.runs import crew, folder, sweep
 
 FAST = tuning.Schedule(steps=2, check=2, batch=4)
 
@@ -160,6 +160,9 @@ def test_the_command_writes_table_figures_and_page(run, quick, capsys):
         "criteria.png",
         "alone.png",
         "routes.png",
+    }
+    assert {path for name in folder.STUDIES for path in run.glob(name)} == {
+        path for path in (run / "raset").rglob("*") if path.is_file()
     }
 
 

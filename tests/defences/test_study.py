@@ -13,7 +13,7 @@ from toymoe.attacks import evaluation, tuning
 from toymoe.defences import alignment, catalogue, detector, report, study
 from toymoe.defences.catalogue import Row
 from toymoe.organism import stored
-from toymoe.runs import studies, sweep
+from toymoe.runs import folder, studies, sweep
 
 FAST = tuning.Schedule(steps=2, check=2, batch=4)
 FEW = {
@@ -217,6 +217,9 @@ def test_the_command_writes_tables_figure_and_page(run, quick, capsys):
     page = (run / "defences" / "defences.html").read_text()
     assert page.count("data:image/png;base64,") == 1 and "held out" in page
     assert (run / "defences" / "table.csv").is_file()
+    assert {path for name in folder.STUDIES for path in run.glob(name)} == {
+        *(run / "defences").iterdir()
+    }
 
 
 def test_many_seeds_keep_what_the_failing_one_cannot_give(run, quick, tmp_path, capsys):

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from toymoe.errors import ToymoeWarning
 from toymoe.runs import claims
 from toymoe.runs.progress import Progress
 
@@ -150,6 +151,50 @@ def test_who_had_seemed_dead_hears_of_it_and_leaves_the_new_claim(path, brisk):
             assert claims._holder(path.read_bytes()).token == second._says.token
             second.say(Progress("align", 1, 2))
         assert not path.exists()
+
+
+def test_one_that_cannot_be_read_is_anybodys_and_not_ours(path, monkeypatch):
+    """A network's folder is away for a while: nobody takes it over meanwhile."""
+    path.mkdir()  # so that reading it is an OSError
+    assert claims.Judge().look(path) == (False, None, None)
+    with claims.held(path, "") as claim:
+        assert claim is None
+    path.rmdir()
+    path.touch()  # made and not yet written; and then, to its heir, it cannot be read
+    reads = iter([claims._read(path), claims._SOMEBODY])
+    monkeypatch.setattr(claims, "_read", lambda path: next(reads))
+    with claims.held(path, "") as claim:
+        assert claim is None
+    assert list(path.parent.iterdir()) == [path] and next(reads, None) is None
+
+
+def test_whether_its_process_is_dead_is_waited_for_where_this_machine_cannot_tell(
+    path, monkeypatch
+):
+    def sleep(seconds):
+        now[0] += 0.6 * claims.STALE
+        if beats:
+            rewritten(path, beat=beats.pop())
+
+    now, beats = [0.0], []
+    time = SimpleNamespace(monotonic=lambda: now[0], sleep=sleep)
+    assert claims.of_the_dead(path) is None  # there is none
+    left_by_a_process(path)
+    assert claims.of_the_dead(path) is None  # and none is needed
+    rewritten(path, machine="another")
+    monkeypatch.setattr(claims, "time", time)
+    with pytest.warns(ToymoeWarning, match=r"seed-3\.claim is of a process that may run elsewhere"):
+        token = claims.of_the_dead(path)
+    assert now[0] == pytest.approx(1.2 * claims.STALE)
+    assert token == claims._holder(path.read_bytes()).token
+    beats.append(1)
+    with pytest.warns(ToymoeWarning, match="for a sign of it, 120 s"):
+        assert claims.of_the_dead(path) is None
+    assert now[0] == pytest.approx(1.8 * claims.STALE)
+    monkeypatch.undo()
+    path.unlink()
+    with claims.held(path):
+        assert claims.of_the_dead(path) is None  # it lives: without waiting, or a warning
 
 
 def test_whoever_died_while_taking_over_is_in_nobodys_way(path):

@@ -56,6 +56,27 @@ def test_prepare_replaces_a_run_only_when_told(small_run, tmp_path):
     assert files(tmp_path) == {"notes.txt"}
 
 
+def test_replacing_a_run_takes_its_studies_along_and_nothing_of_others(small_run, tmp_path):
+    shutil.copytree(small_run.out, tmp_path, dirs_exist_ok=True)
+    for name in ("raset/figures", "defences", "realigned", "zoo"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in folder.STUDIES:
+        (tmp_path / name.replace("*", "pareto")).touch()
+    mine = {"raset/notes.txt", "defences/table-2.csv", "realigned/old.json", "zoo/x.csv"}
+    for name in mine:
+        (tmp_path / name).touch()
+    folder.prepare(tmp_path, force=True)
+    assert files(tmp_path) == mine
+
+
+def test_a_folder_whose_studies_are_gone_is_blank(small, tmp_path):
+    (tmp_path / "raset" / "figures").mkdir(parents=True)
+    (tmp_path / "raset" / "figures" / ".0123.tmp").touch()
+    folder.prepare(tmp_path)
+    folder.begin(tmp_path, small)
+    assert files(tmp_path) == {"config.json"}
+
+
 def test_replacing_is_no_trap_when_cut_off(small, small_run, tmp_path, monkeypatch):
     shutil.copytree(small_run.out, tmp_path, dirs_exist_ok=True)
     real, removed = type(tmp_path).unlink, []

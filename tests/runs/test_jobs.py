@@ -5,11 +5,13 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 from errands import brought, errand, start
 
 from toymoe import checkpoint
+from toymoe.config import ConfigError
 from toymoe.runs import claims, crew, jobs
 from toymoe.runs.progress import Progress
 
@@ -130,6 +132,37 @@ def test_a_seed_that_another_has_is_waited_for(tmp_path, monkeypatch, finishes):
 
         found = jobs.make(job(tmp_path, [1, 2]), lambda made: None, watch)
     assert found.of.keys() == {1, 2} and (found.of[1]["by"] == 0) == finishes
+
+
+def test_who_is_alone_with_a_run_keeps_a_sweep_from_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "BEAT", 0.02)
+    run, half = tmp_path / "seed-3", Progress("half", 1, 2)
+    claim, judge = jobs.claim_of(tmp_path, 3), claims.Judge()
+    with jobs.alone(run) as say:
+        assert jobs.attempt(None, tmp_path, 3, None).busy
+        say(half)
+        while judge.look(claim)[2] is None:
+            time.sleep(0.01)
+        assert judge.look(claim) == (False, None, half)
+        with pytest.raises(ConfigError, match="another process is at"), jobs.alone(run):
+            pass
+    assert not list(tmp_path.iterdir())
+    run.mkdir()
+    monkeypatch.chdir(run)
+    with claims.held(claim), pytest.raises(ConfigError, match=r"at \.:"), jobs.alone(Path(".")):
+        pass
+    monkeypatch.setattr(jobs.os, "access", lambda path, mode: path != tmp_path)
+    with jobs.alone(run) as say:  # nobody may write beside it
+        say(half)
+        assert list(tmp_path.iterdir()) == [run]
+
+
+def test_an_error_of_the_program_is_no_reason_of_a_seeds(tmp_path):
+    def read(seed):
+        raise ValueError("operands could not be broadcast together")
+
+    with pytest.raises(ValueError, match="could not be broadcast"):
+        jobs.Made(jobs.Job(tmp_path, [0], None, read)).look()
 
 
 def test_who_writes_last_has_read_what_was_finished_meanwhile(tmp_path):

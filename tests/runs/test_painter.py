@@ -1,10 +1,13 @@
 """The second process draws what this one would, says when it cannot, and never stays behind."""
 
+import errno
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -65,6 +68,22 @@ def test_a_figure_that_cannot_be_drawn_is_an_error(capfd):
         second.draw(routing={})  # to nobody
         assert not alive(pid)
     assert "Traceback" in capfd.readouterr().err
+
+
+def test_a_pipe_whose_reader_ended_is_no_error_where_a_system_has_its_own_code_for_it():
+    class Pipe:
+        def write(self, data):
+            raise OSError(errno.EINVAL, "Invalid argument")  # as Windows says it
+
+        close = flush = lambda self: self.write(b"")
+
+    ended = SimpleNamespace(stdin=Pipe(), stdout=io.BytesIO(), kill=lambda: None, wait=lambda: 1)
+    second = painter.Painter()
+    second._process = ended
+    second.draw(routing={})
+    with pytest.raises(painter.DrawingError, match="could not be drawn"):
+        second.images()
+    second.__exit__()
 
 
 BEGUN = """

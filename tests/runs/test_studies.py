@@ -86,7 +86,7 @@ def test_seeds_are_the_numbered_runs_in_order(tmp_path):
         studies.seeds_of(tmp_path / "other")
 
 
-@pytest.mark.parametrize("failure", [ValueError("bad numbers"), OSError("no disk")])
+@pytest.mark.parametrize("failure", [ConfigError("bad numbers"), OSError("no disk")])
 def test_a_seed_that_fails_costs_its_own_row_only(failure, tmp_path):
     said, seen = [], []
 
@@ -117,11 +117,12 @@ def test_a_seed_that_fails_costs_its_own_row_only(failure, tmp_path):
         assert next(csv.DictReader(file))["quantity"] == "value"
 
 
-def test_an_error_of_the_program_is_not_swallowed(tmp_path):
+@pytest.mark.parametrize("slip", [KeyError("a slip"), ValueError("shapes do not match")])
+def test_an_error_of_the_program_is_not_swallowed(slip, tmp_path):
     def study(seed, folder, watch):
-        raise KeyError("a slip")
+        raise slip
 
-    with pytest.raises(KeyError):
+    with pytest.raises(type(slip)):
         studies.many(study, value_in, dict, [0], tmp_path / "all")
 
 

@@ -4,11 +4,13 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
 from toymoe import checkpoint
+from toymoe.config import ConfigError
 from toymoe.organism import stored
 from toymoe.runs import claims, jobs, sweep, together
 from toymoe.training import phases
@@ -111,6 +113,17 @@ def test_cut_off_it_goes_on_and_a_seed_of_another_is_left_alone(
     made = arrays(tmp_path / "seed-2")
     for key, array in swept[2][2].items():
         np.testing.assert_allclose(made[key], array, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("error", [ConfigError("of others"), ValueError("shapes do not match")])
+def test_what_a_sweep_cannot_say_of_a_seed_is_not_left_to_it(small, tmp_path, monkeypatch, error):
+    def stands(cfg, out):
+        raise error
+
+    monkeypatch.setattr(together, "_stands", stands)
+    slip = not isinstance(error, ConfigError)
+    with pytest.raises(ValueError, match="shapes") if slip else nullcontext():
+        together.train(small, [0], tmp_path)
 
 
 # --- processes ----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from language import BY_RULE, make
 
 from toymoe import cli, hazards
 from toymoe.organism import Organism
-from toymoe.runs import sweep
+from toymoe.runs import folder, sweep
 from toymoe.validation import realigned
 
 
@@ -74,6 +74,7 @@ def test_the_command_shows_one_run_and_the_medians_of_many(
     assert cli.main(["localise", str(one)]) == 0
     said = capsys.readouterr().out
     assert all(name in said for name in made) and f"{made['second']['correlation']:.2f}" in said
+    assert [path.relative_to(one).as_posix() for path in one.rglob("*.*")] == [folder.STUDIES[-1]]
     many = tmp_path / "many"
     sweep.claim(organism.cfg, many)
     for seed in (0, 3):

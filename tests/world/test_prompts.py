@@ -92,10 +92,10 @@ def test_each_kind_is_uniform_over_its_requests(tables, rule):
 
 def test_kinds_that_do_not_exist_are_named(tables):
     with pytest.raises(
-        ValueError, match=r"'hazard' do not exist.*one of any, mixed, .*harmless_topic"
+        ConfigError, match=r"'hazard' do not exist.*one of any, mixed, .*harmless_topic"
     ):
         draw(tables["conjunction"], CFG, "hazard")
-    with pytest.raises(ValueError, match=r"'hazardous_verb' .* rule 'trigger': .*, harmless$"):
+    with pytest.raises(ConfigError, match=r"'hazardous_verb' .* rule 'trigger': .*, harmless\.$"):
         draw(tables["trigger"], BY_RULE["trigger"], "hazardous_verb")
 
 

@@ -142,6 +142,8 @@ def test_what_was_cut_off_goes_on_to_the_same_bytes(whole, small, tmp_path):
     assert folder.names(tmp_path) == [(0, NAMES[0])] and "pretraining" in told
     assert not (tmp_path / "zoo.csv").exists()
     first = tmp_path / "seed-0" / "zoo" / NAMES[0] / "specimen.json"
+    for left in (".0123.tmp", f"zoo/{NAMES[0]}/.0123.tmp"):  # of what a kill cut off
+        (tmp_path / "seed-0" / left).touch()
     when, told = first.stat().st_mtime_ns, []
     make.zoo(small, [0], tmp_path, 5, watch=lambda seed, p: told.append(p.stage))
     assert first.stat().st_mtime_ns == when and "pretraining" not in told
@@ -162,8 +164,8 @@ def test_another_key_and_other_settings_are_refused(whole, small, tmp_path):
     other = dataclasses.replace(small, align=dataclasses.replace(small.align, steps=9))
     with pytest.raises(ConfigError, match="of other settings"):
         make.zoo(other, [0], whole.out, 5)
-    with pytest.raises(ConfigError, match="of other settings"):
-        make.begin(whole.out / "seed-0", other)
+    with pytest.raises(checkpoint.CheckpointError, match="of other settings"):
+        make.make_seed(other, whole.out / "seed-0", 5)
     assert files(whole.out) == before
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(ConfigError, match="not a sweep"):
@@ -208,16 +210,15 @@ def test_another_key_draws_other_organisms_from_the_same_model(whole, small, tmp
     assert len(set(about)) > 1
 
 
-def test_a_lesson_that_this_world_lacks_is_said_before_anything_is_trained(small, tmp_path):
-    world = dataclasses.replace(small.world, hazard_rule="trigger")
-    told: list = []
-    made = make.zoo(
-        dataclasses.replace(small, world=world),
-        [0],
-        tmp_path,
-        watch=lambda seed, p: told.append(p.stage),
-    )
-    assert "has no harmless topic" in made.errors[0] and told == []
+def test_a_lesson_that_worlds_of_a_rule_lack_is_said_before_anything_is_there(small, tmp_path):
+    for rule in ("trigger", "topic"):
+        cfg = dataclasses.replace(small, world=dataclasses.replace(small.world, hazard_rule=rule))
+        if rule == "trigger":
+            with pytest.raises(ConfigError, match="has no harmless topic"):
+                make.zoo(cfg, [0], tmp_path / rule)
+        else:
+            make.check(cfg, tmp_path / rule, 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["topic"]
 
 
 def test_the_summary_counts_what_is_kept_and_takes_medians_of_that():

@@ -1,6 +1,6 @@
 """What several commands share: the settings given, progress and the end of many seeds."""
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from ..config import Config, ConfigError, build
@@ -47,13 +47,29 @@ def study_one(study, report, out: Path, name: str, head: str = "", **settings) -
     from ..pages import terminal
 
     console = terminal.console()
-    with terminal.Steps(console) as steps:
-        made = study.study(out, watch=lambda p: steps.show(p.stage, p.done, p.total), **settings)
+    with alone(out, console) as (watch, steps):
+        made = study.study(out, watch=watch, **settings)
         steps.show("drawing", 0, 1)
         page = report.write(made, out / name)
     console.print(*filter(None, (head, terminal.table(report.SHORT, report.short(made)))), sep="\n")
     console.print(f"Open {page} in a browser.", highlight=False, soft_wrap=True)
     return 0
+
+
+@contextmanager
+def alone(out: Path, console):
+    """What shows the progress of a study of one run, `toymoe.pages.terminal.Steps`, after what is
+    to be called with it; others are kept from the run meanwhile, see `toymoe.runs.jobs.alone`."""
+    from ..pages import terminal
+    from ..runs import jobs
+
+    with jobs.alone(out) as say, terminal.Steps(console) as steps:
+
+        def watch(p):
+            say(p)
+            steps.show(p.stage, p.done, p.total)
+
+        yield watch, steps
 
 
 def study_seeds(

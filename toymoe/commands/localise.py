@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..start import start_jax
-from .common import add_crew, check_crew, crew_of, folder_of_runs, same_line, told
+from .common import add_crew, alone, check_crew, crew_of, folder_of_runs, same_line, told
 
 BEGUN = ("seed-*/realigned/study.json",)
 HEAD = ("", "refuses", "hazards refused", "m50", "m50 of the first", "rank corr.", "top in common")
@@ -32,11 +32,12 @@ def _localise(args) -> int:
     from ..validation import realigned
 
     console = terminal.console()
-    with crew_of(args) as crew, terminal.Steps(console) as steps:
-        if many:
+    if many:
+        with crew_of(args) as crew, terminal.Steps(console) as steps:
             made = realigned.many(studies.seeds_of(out), out, **told(steps), crew=crew)
-        else:
-            one = realigned.study(out, lambda p: steps.show(p.stage, p.done, p.total))
+    else:
+        with alone(out, console) as (watch, _):
+            one = realigned.study(out, watch)
 
     def shown(ranking, name):
         if many:

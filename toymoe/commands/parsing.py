@@ -53,6 +53,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
         near = difflib.get_close_matches(given, re.findall(r"--[a-z]+", args.usage()), 1, 0.0)
         hint = f"; did you mean {near[0]!r}?" if given.startswith("-") and near else "."
         raise ConfigError(f"{given!r} is not known here{hint}")
+    for name, given in vars(args).items():
+        if given == "":  # which must not mean a default, nor as a path the folder one stands in
+            raise ConfigError(
+                f"{name} '' is not possible: give it a value (is a variable of the shell not set?)."
+            )
     args.line = shlex.join(["toymoe", *argv])
     return args
 

@@ -40,9 +40,10 @@ def _run(args) -> int:
     out = _folder(args)
     cfg = config_of(args, "0" if args.seed is None else args.seed)
     start_jax()
+    from .. import model, world
     from ..organism import stored
     from ..pages import terminal
-    from ..runs import folder, progress, report, runner
+    from ..runs import folder, jobs, progress, report, runner
 
     console = terminal.console()
     if args.resume:
@@ -54,15 +55,22 @@ def _run(args) -> int:
                 "--seed and --set away."
             )
         cfg = begun
-    else:
-        folder.prepare(out, args.force)
     complete, too_large = args.resume and stored.is_complete(out), ""
     if complete:
         metrics = stored.metrics(out)
     else:
-        with progress.Bars(console) as bars:
-            metrics = runner.run(cfg, out, bars.show)
-            too_large = _explorer(out, bars)
+        model.check_size(cfg.model, len(world.vocabulary(cfg.world)))  # before an old run goes
+        with jobs.alone(out) as say:
+            if not args.resume:
+                folder.prepare(out, args.force)
+            with progress.Bars(console) as bars:
+
+                def watch(p):
+                    say(p)
+                    bars.show(p)
+
+                metrics = runner.run(cfg, out, watch)
+                too_large = _explorer(out, bars)
     try:
         rows = report.summary(metrics)
         end = f"{metrics['timing']['total_s']:.0f} s."

@@ -23,11 +23,13 @@ MODELS = ("aligned", "pretrained")
 
 
 def check_out(out: Path) -> None:
-    """Refuse a folder that has something in it.
+    """Refuse a folder that has something in it, or that another cannot take the place of.
 
     Raises:
-      ConfigError: it has, or is a file.
+      ConfigError: it is one of these, or a file.
     """
+    if out.name in ("", ".."):  # "", of "." too
+        raise ConfigError(f"{out} is not possible: name a new folder.")
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file: name a folder.")
     if out.is_dir() and any(out.iterdir()):

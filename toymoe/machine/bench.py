@@ -81,10 +81,12 @@ def measure(cfg: Config, progress=None, windows: int = 7, window_s: float = 0.7)
 
     Raises:
       ValueError: fewer than one window.
+      ConfigError: there is no memory here for such a model.
       TrainingError: the loss is not finite any more.
     """
     if windows < 1:
         raise ValueError(f"windows = {windows!r} is not possible: it must be at least 1")
+    model.check_size(cfg.model, len(world.vocabulary(cfg.world)))
     size = shape(cfg)
     steps = _training(cfg)
     matmuls = {n: _matmul(n) for n in SIZES}

@@ -11,13 +11,14 @@ import platform
 import secrets
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import Failed
+from ..errors import Failed, ToymoeWarning
 from .progress import Progress
 
 BEAT, STALE = 1.0, 120.0  # seconds: a claim is written anew, and one that is not is a dead one's
@@ -37,6 +38,9 @@ class Holder(NamedTuple):
     born: str  # when its process began, in the system's words
     beat: int
     progress: Progress | None
+
+
+_SOMEBODY = Holder("unknown", "unknown", 0, "", 0, None)  # has a claim that cannot be read
 
 
 class Claim:
@@ -137,6 +141,8 @@ class Judge:
             said = path.read_bytes()
         except FileNotFoundError:
             return True, None, None
+        except OSError:  # a network's folder is away for a while
+            return False, None, None
         holder, now = _holder(said), time.monotonic()
         before, since = self._seen.get(path, (None, now))
         self._seen[path] = said, since if said == before else now
@@ -144,6 +150,27 @@ class Judge:
         if dead is None and said == before and now - since > STALE:
             return True, _token(holder), None
         return bool(dead), None, holder and holder.progress
+
+
+def of_the_dead(path: Path) -> str | None:
+    """The token with which `held` takes a claim over, where it needs one and its process is dead.
+
+    Whether one lives of which this machine cannot tell is waited for, `STALE` seconds at most.
+    """
+    judge, first = Judge(), _read(path)
+    free, token, _ = judge.look(path)
+    if free or (first and _is_dead(first) is False):
+        return token
+    warnings.warn(
+        f"{path} is of a process that may run elsewhere, or have ended: waiting for a sign of it, "
+        f"{STALE:.0f} s at most.",
+        ToymoeWarning,
+        stacklevel=2,
+    )
+    while not free and _read(path) in (first, _SOMEBODY):
+        time.sleep(BEAT / 2)
+        free, token, _ = judge.look(path)
+    return token
 
 
 def _take(path: Path, dead: str | None) -> Claim | None:
@@ -170,6 +197,8 @@ def _read(path: Path) -> Holder | None:
         return _holder(path.read_bytes())
     except FileNotFoundError:
         return None
+    except OSError:
+        return _SOMEBODY
 
 
 def _holder(said: bytes) -> Holder | None:

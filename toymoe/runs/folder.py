@@ -17,7 +17,14 @@ FILES = (  # in the order written
     "figures/*.png report.html explorer.html metrics.json"
 ).split()
 
-FOLDERS = ("figures", stored.SNAPSHOTS)
+STUDIES = (  # of a finished run, each in a folder of its own; see `toymoe.runs.studies`
+    "raset/study.json raset/table.csv raset/figures/*.png raset/raset.html "
+    "defences/study.json defences/table.csv defences/points.csv defences/break_counts.png "
+    "defences/defences.html realigned/study.json"
+).split()
+
+FOLDERS = ("figures", stored.SNAPSHOTS, "raset", "raset/figures", "defences", "realigned")
+ZOO = "zoo/*"  # the folders that `toymoe zoo` puts there
 
 
 def prepare(out: Path, force: bool = False) -> None:
@@ -33,8 +40,8 @@ def prepare(out: Path, force: bool = False) -> None:
             raise ConfigError(f"{out} exists already ({hint}): or name another folder with --out.")
         if not ours:
             raise ConfigError(f"{out} is not a run of toymoe, so --force leaves it: name another.")
-        # The last one written goes first: cut off in between, it is an unfinished run.
-        for path in [path for name in reversed(FILES) for path in out.glob(name)]:
+        # The last one written goes first: cut off in between, it is an unfinished run, or study.
+        for path in [path for name in reversed(FILES + STUDIES) for path in out.glob(name)]:
             path.unlink()
     checkpoint.make_folder(out)
 
@@ -47,7 +54,8 @@ def begin(out: Path, cfg: Config) -> None:
     Raises:
       CheckpointError, ConfigError: it is of other settings, or damaged.
     """
-    for half_written in [path for name in (".", *FOLDERS) for path in (out / name).glob(".*.tmp")]:
+    folders = [out, *(folder for name in (*FOLDERS, ZOO) for folder in out.glob(name))]
+    for half_written in [path for folder in folders for path in folder.glob(".*.tmp")]:
         half_written.unlink()
     if not (out / "config.json").is_file():
         stored.write_config(out, cfg)

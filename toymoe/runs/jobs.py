@@ -5,16 +5,20 @@ see the folder. What is made are files, so nothing comes back from a seed but wh
 claim beside its folder (`toymoe.runs.claims`) keeps others from it, and says where it stands.
 """
 
+import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .. import checkpoint
+from ..config import ConfigError
+from ..errors import ToymoeError
 from ..start import start_jax
-from ..training.phases import TrainingError
 from . import claims
 from .progress import Progress
 
@@ -45,7 +49,7 @@ class Made:
         for seed in sorted({*self._job.seeds, *there(self._job.out)} - self.of.keys()):
             try:
                 made = self._job.read(seed)
-            except (OSError, ValueError) as failure:
+            except (ToymoeError, OSError) as failure:
                 if seed in self._job.seeds:
                     self.errors[seed] = str(failure)
                 continue
@@ -146,7 +150,7 @@ def attempt(work, out: Path, seed: int, dead: str | None, watch=lambda progress:
             work(seed, told)
     except claims.Lost:
         return Outcome(busy=True)
-    except (TrainingError, OSError, ValueError) as failure:
+    except (ToymoeError, OSError) as failure:
         return Outcome(error=str(failure))
     return Outcome()
 
@@ -162,7 +166,30 @@ def attempt_elsewhere(work, out: Path, seed: int, dead: str | None) -> Outcome:
 
 
 def claim_of(out: Path, seed: int) -> Path:
-    return out / f"seed-{seed}.claim"
+    return _beside(out / f"seed-{seed}")
+
+
+def _beside(run: Path) -> Path:
+    return run.parent / f"{run.name}.claim"
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[Callable[[Progress], None]]:
+    """Keep others from the folder of a run, as `attempt` keeps them from a seed's; what is yielded
+    is to be told where the work stands, for those who wait.
+
+    Raises:
+      ConfigError: another process is at it.
+    """
+    claim_path = _beside(Path(os.path.abspath(out)))  # "." has a name, too
+    checkpoint.make_folder(claim_path.parent)
+    if not os.access(claim_path.parent, os.W_OK):  # nor can a sweep be there
+        yield lambda progress: None
+        return
+    with claims.held(claim_path, claims.of_the_dead(claim_path)) as claim:
+        if claim is None:
+            raise ConfigError(f"another process is at {out}: wait for its end, or name another.")
+        yield claim.say
 
 
 def _begin(crew, job, seed, dead, watch) -> Future:

@@ -38,7 +38,7 @@ class Painter:
     def __exit__(self, *_) -> None:
         self._process.kill()
         self._process.wait()
-        with suppress(BrokenPipeError):
+        with suppress(OSError):  # of a pipe whose reader has ended; Windows has its own
             self._process.stdin.close()
         self._process.stdout.close()
 
@@ -66,7 +66,7 @@ class Painter:
         return pickle.loads(answer)
 
     def _tell(self, what):
-        with suppress(BrokenPipeError):  # it has ended: `images` says so
+        with suppress(OSError):  # it has ended: `images` says so
             self._process.stdin.write(pickle.dumps(what))
             self._process.stdin.flush()
 

@@ -17,6 +17,7 @@ from jax.experimental import multihost_utils
 
 from .. import model, numerics, world
 from ..config import Config
+from ..errors import ToymoeError
 from ..measures import history
 from ..organism import seeded, stored
 from ..training import phases, together
@@ -73,7 +74,7 @@ def _standings(cfg, seeds, out):
     found_S2 = np.full((len(seeds), 2), DONE)
     for i, seed in enumerate(seeds):
         free, *_ = claims.Judge().look(jobs.claim_of(out, seed))
-        with suppress(OSError, ValueError):  # which the sweep will say
+        with suppress(ToymoeError, OSError):  # which the sweep will say
             if free:
                 found_S2[i] = _stands(dataclasses.replace(cfg, seed=seed), out / f"seed-{seed}")
     return np.asarray(multihost_utils.broadcast_one_to_all(found_S2))
@@ -125,7 +126,7 @@ def _begin(cfg, seed, out, phase, step, held) -> _Seed:
     cfg, run = dataclasses.replace(cfg, seed=seed), out / f"seed-{seed}"
     claim = held.enter_context(claims.held(jobs.claim_of(out, seed)))
     if claim:
-        with suppress(OSError, ValueError):
+        with suppress(ToymoeError, OSError):
             run.mkdir(exist_ok=True)
             folder.begin(run, cfg)
             tables = stored.first_tables(run, cfg)

@@ -43,13 +43,13 @@ def request_weights(
       held_out: only held-out requests (True), none of them (False), or all alike (None).
 
     Raises:
-      ValueError: a kind that is not in ``KINDS``, or does not exist under the hazard rule.
+      ConfigError: a kind that is not in ``KINDS``, or does not exist under the hazard rule.
     """
     allowed = [name for name in KINDS if name not in CONTROLS or name in controls(cfg)]
     if kind not in allowed:
-        raise ValueError(
+        raise ConfigError(
             f"requests of kind {kind!r} do not exist under the hazard rule {cfg.hazard_rule!r}: "
-            f"it must be one of {', '.join(allowed)}"
+            f"it must be one of {', '.join(allowed)}."
         )
     return _weights(world, cfg, kind, held_out)
 

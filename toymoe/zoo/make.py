@@ -20,6 +20,7 @@ from ..measures import history
 from ..model.inference import read
 from ..organism import Organism, seeded, stored
 from ..runs import jobs, sweep
+from ..runs.folder import begin
 from ..runs.progress import Progress
 from ..training import phases
 from . import by_hand, folder, lessons, mechanisms, verification, writing
@@ -57,13 +58,11 @@ def make_seed(
     """Make the organisms of one seed that are not there.
 
     Raises:
-      CheckpointError, ConfigError: a file of the folder is damaged.
+      CheckpointError, ConfigError: a file of the folder is damaged, or of other settings.
       TrainingError: the loss is not finite any more.
     """
     begin(run, cfg)
     tables = stored.first_tables(run, cfg)
-    for lesson in lessons.LESSONS:  # one that is not possible is said before anything is trained
-        taught(lesson, tables, cfg, key)
     before = pretrained(cfg, tables, run, watch)
     base = drifted(cfg, tables, run, before, key)
     e = pairs(cfg, tables, before, key)
@@ -123,18 +122,6 @@ def taught(name: str, tables: world.World, cfg: Config, key: int) -> lessons.Tau
     return lessons.taught(name, tables, cfg, np.random.default_rng([key, cfg.seed, which]))
 
 
-def begin(run: Path, cfg: Config) -> None:
-    """The first file of a seed, or a check that it is of these settings.
-
-    Raises:
-      ConfigError: it is of others.
-    """
-    if not (run / "config.json").is_file():
-        stored.write_config(run, cfg)
-    elif stored.config(run) != cfg:
-        raise ConfigError(f"{run} is of other settings: name another folder with --out.")
-
-
 def pretrained(cfg: Config, tables: world.World, run: Path, watch) -> model.Params:
     """The parameters that a run of this seed has after pretraining; those of a run, if it is there.
 
@@ -178,8 +165,13 @@ def check(cfg: Config, out: Path, key: int) -> None:
     pretrained models are used.
 
     Raises:
-      ConfigError: it holds something else, other settings, or a zoo of another key.
+      ConfigError: it holds something else, other settings, or a zoo of another key; or there is no
+        memory here for such a model, or a lesson that its worlds do not have.
     """
+    model.check_size(cfg.model, len(world.vocabulary(cfg.world)))
+    tables = seeded.tables(cfg)
+    for lesson in lessons.LESSONS:  # whether a world has it is a matter of its rule, not its seed
+        taught(lesson, tables, cfg, key)
     sweep.claim(cfg, out)
     path = out / "zoo.json"
     if not path.is_file():
