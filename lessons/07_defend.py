@@ -346,8 +346,8 @@ plots.defended(curves, attacks)
 # removed. *Expert dropout* does not: what it saves is some of the answers. And against an attacker who removes no
 # expert, but one direction, neither holds.
 #
-# **Do not take the first two home.** Over several organisms, aligned at full length, `toymoe defend` finds the reverse
-# (`docs/raset.md`): under removal spreading breaks with as few experts as no defence, and dropout with more.
+# **Do not take the first two home.** Over six organisms, aligned at full length, `toymoe defend` finds the reverse
+# (`docs/raset.md`): under removal spreading breaks as soon as no defence in four of them, and dropout later in five.
 #
 # Some of what spreading saves is left when two experts are tuned, too. But the projected direction takes refusal
 # away from every model, however many experts carry it: it is removed from everything that writes to the residual
