@@ -11,7 +11,7 @@ import pytest
 from toymoe import checkpoint
 from toymoe.config import ConfigError
 from toymoe.organism import stored
-from toymoe.runs import runner, sweep
+from toymoe.runs import records, runner, sweep
 from toymoe.training.phases import TrainingError
 
 pytestmark = pytest.mark.core
@@ -61,43 +61,13 @@ def test_no_seeds(text):
 # --- rows ---------------------------------------------------------------------------------------
 
 
-def test_flattened_by_hand():
-    nested = {
-        "seed": 4,
-        "a": {"b": [0.5, 0.25], "c": None, "d": {"e": 3}},
-        "matrix": [[1, 5], [3, 2]],
-        "pair": {"js": [0.125]},
-        "holes": [1.0, None],
-        "nothing": [],
-    }
-    said = {"config": {"seed": 4}, "versions": {"jax": "0.10.2"}, "hash": "ab"}  # of itself
-    assert sweep.flat(nested | said) == {
-        "seed": 4,
-        "a.b.0": 0.5,
-        "a.b.1": 0.25,
-        "a.b.best": 0.5,
-        "a.c": None,
-        "a.d.e": 3,
-        "matrix.0.0": 1,
-        "matrix.0.1": 5,
-        "matrix.0.best": 5,
-        "matrix.1.0": 3,
-        "matrix.1.1": 2,
-        "matrix.1.best": 3,
-        "pair.js.0": 0.125,
-        "pair.js.best": 0.125,
-        "holes.0": 1.0,
-        "holes.1": None,
-    }
-
-
 def test_a_row_per_seed_and_a_column_per_number(swept, small_run):
     out, rows, _ = swept
     written = table(out / "sweep.csv")
     assert [row["seed"] for row in written] == ["0", "1", "2"]  # whoever asked for what
     for row, read in zip(rows, written, strict=True):
         metrics = json.loads((out / f"seed-{row['seed']}" / "metrics.json").read_bytes())
-        assert row == {"seed": row["seed"], "error": ""} | sweep.flat(metrics)
+        assert row == {"seed": row["seed"], "error": ""} | records.flat(metrics)
         # How many experts can be masked, with enough others left in a layer, differs.
         missing = read.keys() - row.keys()
         assert row.keys() <= read.keys() and not any(read[name] for name in missing)
@@ -109,7 +79,7 @@ def test_a_row_per_seed_and_a_column_per_number(swept, small_run):
     # A seed of a sweep is the run of that seed, and seeds differ.
     assert stored.config(out / "seed-2").seed == 2
     timeless = [{k: v for k, v in r.items() if not k.startswith("timing")} for r in rows]
-    alone = {"error": ""} | sweep.flat(small_run.metrics)
+    alone = {"error": ""} | records.flat(small_run.metrics)
     assert timeless[0] == {k: v for k, v in alone.items() if not k.startswith("timing")}
     nmi = {row["routing.nmi_topic.context.0"] for row in rows}
     assert len(nmi) == 3 and not list(out.rglob("*.png"))
@@ -133,19 +103,6 @@ def test_summary_against_numpy(swept):
     assert written.keys() == summary.keys() and not {"seed", "error"} & summary.keys()
     name = "routing.overlap_pretrained_aligned_mean"
     assert {k: float(v) for k, v in written[name].items() if k != "quantity"} == summary[name]
-
-
-def test_summary_by_hand():
-    rows = [{"seed": i, "error": "", "flat": 2.0, "x": float(i), "y": None} for i in range(9)]
-    rows += [{"seed": 9, "error": "lost"}, {"seed": 10, "error": "", "once": 7, "y": None}]
-    found = sweep.summarise(rows, 50_000)
-    assert found["flat"] == dict(n=9, median=2.0, low=2.0, high=2.0, min=2.0, max=2.0)
-    assert found["once"] == dict(n=1, median=7.0, low=7.0, high=7.0, min=7.0, max=7.0)
-    assert found.keys() == {"flat", "x", "once"}
-    # The median of nine draws from 0..8 is at most k if five of them are: with the binomial
-    # chance .0014 for k = 0 and .0304 for k = 1. So 2.5 % lie at 1, and likewise 97.5 % at 7.
-    assert found["x"] == dict(n=9, median=4.0, low=1.0, high=7.0, min=0.0, max=8.0)
-    assert sweep.summarise([{"seed": 0, "error": "lost"}]) == {}
 
 
 # --- failures and going on ----------------------------------------------------------------------

@@ -19,7 +19,7 @@ from ..attribution.methods import rank_correlation
 from ..config import Config, to_dict
 from ..measures import behaviour
 from ..organism import Organism, stored
-from ..runs import studies, sweep
+from ..runs import records, studies, sweep
 from ..runs.progress import Progress
 from ..training import phases
 from ..world import names
@@ -165,12 +165,12 @@ def removed_alone(made: dict) -> dict[str, float]:
 
 
 def seed_row(made: dict) -> dict:
-    """One study as numbers named ``method.budget.quantity``, for `toymoe.runs.sweep.summarise`,
+    """One study as numbers named ``method.budget.quantity``, for `toymoe.runs.records.summarise`,
     with the gap of every method to RASET at the same budget as ``….gap.…``."""
     row: dict = {}
     rows = {(r["method"], r["budget"]): r for r in made["rows"]}
     for (method, budget), numbers in rows.items():
-        own = sweep.flat({k: v for k, v in numbers.items() if k not in ("method", "budget")})
+        own = records.flat({k: v for k, v in numbers.items() if k not in ("method", "budget")})
         row |= {
             f"{method}.{budget}.{name}": value
             for name, value in own.items()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .. import checkpoint
 from ..pages import html, style, tables
-from ..runs import studies, sweep
+from ..runs import records, studies
 from . import catalogue, plots, study
 
 HEAD = (
@@ -52,7 +52,7 @@ def table(made: dict) -> list[tuple]:
 
 def write(made: dict, folder: Path) -> Path:
     """table.csv, points.csv, the figure and defences.html; returns the page's path."""
-    sweep.write_csv(folder / "table.csv", study.summary(made["points"]))
+    records.write_csv(folder / "table.csv", study.summary(made["points"]))
     rows = [{"defence": name} | row for name, its in made["points"].items() for row in its]
     studies.write_rows(folder / "points.csv", rows)
     errors = [(k.replace("_", " "), tables.number(v)) for k, v in made["detector"].items()]

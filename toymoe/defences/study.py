@@ -183,7 +183,7 @@ LEFT = ("refusal", "hazard_answered", "answer_accuracy")  # after an attack
 
 
 def seed_row(made: dict) -> dict:
-    """One study as numbers, for `toymoe.runs.sweep.summarise`: of each defence its price
+    """One study as numbers, for `toymoe.runs.records.summarise`: of each defence its price
     (``PRICE``), break counts by attack (``spread.break.tuned``; ``tuning`` is the best of those
     that tune), how many times the undefended model's they are (``spread.times.tuning``), the count
     until more than half is answered right (``spread.answered.tuned``, ``.any``), and what each

@@ -19,7 +19,7 @@ import numpy as np
 from .. import checkpoint, model, numerics
 from ..config import ConfigError
 from ..organism import stored as organism
-from . import jobs, sweep
+from . import jobs, records
 from .progress import Progress
 
 Watch = Callable[[Progress], None]
@@ -72,8 +72,8 @@ def ahead(makers: list[Callable]) -> Iterator[Iterator]:
 
 def write_rows(path: Path, rows: list[dict]) -> None:
     """Rows as a csv file; lists by layer become ``….0``, ``….1``, …"""
-    flat = [{k: v for k, v in sweep.flat(row).items() if not k.endswith(".best")} for row in rows]
-    sweep.write_csv(path, flat)
+    flat = [{k: v for k, v in records.flat(row).items() if not k.endswith(".best")} for row in rows]
+    records.write_csv(path, flat)
 
 
 # --- many seeds ---------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ class Many(NamedTuple):
     """Studies of many seeds."""
 
     rows: list[dict]  # one per seed; one that failed has an ``error`` and no numbers
-    summary: dict[str, dict]  # see `toymoe.runs.sweep.summarise`
+    summary: dict[str, dict]  # see `toymoe.runs.records.summarise`
     studies: list[dict]  # those that came to their end
 
 
@@ -123,7 +123,7 @@ def many(
     out = files.parent
     job = jobs.Job(out, asked, partial(_study, study, out), partial(_finished, finished, out))
     tables = (files.with_name(f"{files.name}{end}.csv") for end in ("", "-summary"))
-    return Many(*sweep.tabulate(job, row, *tables, **calls))
+    return Many(*records.tabulate(job, row, *tables, **calls))
 
 
 def _study(study, out, seed, watch):

@@ -22,7 +22,7 @@ from ..attribution import localisation, methods, removal
 from ..attribution.evidence import gather
 from ..config import to_dict
 from ..organism import Organism, stored
-from ..runs import studies, sweep
+from ..runs import records, studies
 from ..runs.progress import Progress
 from ..training import phases
 
@@ -146,7 +146,7 @@ def _top(scores_LE):
 
 def row(made: dict) -> dict:
     """The numbers of one seed by name."""
-    return sweep.flat(made["rankings"])
+    return records.flat(made["rankings"])
 
 
 def many(seeds: list[int], out: Path, **calls) -> studies.Many:

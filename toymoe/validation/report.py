@@ -5,7 +5,7 @@ from pathlib import Path
 
 from .. import checkpoint
 from ..pages import html, style, tables
-from ..runs import sweep
+from ..runs import records
 from ..zoo.lessons import LESSONS, SHAMS
 from ..zoo.mechanisms import MECHANISMS
 from ..zoo.specimen import HAZARDS
@@ -244,7 +244,7 @@ def csv_rows(specimens: list[dict]) -> list[dict]:
 
 def write(result: dict, specimens: list[dict], out: Path) -> Path:
     """score.csv, score.png and score.html; returns the page's path."""
-    sweep.write_csv(out / "score.csv", csv_rows(specimens))
+    records.write_csv(out / "score.csv", csv_rows(specimens))
     image = style.png(plots.scores(result))
     checkpoint.write_atomic(out / "score.png", image)
     page = out / "score.html"

@@ -19,7 +19,7 @@ from ..config import Config, ConfigError
 from ..measures import history
 from ..model.inference import read
 from ..organism import Organism, seeded, stored
-from ..runs import jobs, sweep
+from ..runs import jobs, records, sweep
 from ..runs.folder import begin
 from ..runs.progress import Progress
 from ..training import phases
@@ -209,7 +209,7 @@ def zoo(cfg: Config, seeds: list[int], out: Path, key: int = 0, **calls) -> jobs
     check(cfg, out, key)
     job = jobs.Job(out, seeds, partial(_made, cfg, out, key), partial(_finished, out))
     made = jobs.make(job, lambda made: None, **calls)
-    made.write(lambda made: sweep.write_csv(out / "zoo.csv", rows(made)))
+    made.write(lambda made: records.write_csv(out / "zoo.csv", rows(made)))
     return made
 
 
