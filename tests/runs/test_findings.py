@@ -8,6 +8,7 @@ import pytest
 from toymoe import hazards
 from toymoe.config import build
 from toymoe.runs import findings, localisation_plots, plots
+from toymoe.runs.results import Run
 
 pytestmark = pytest.mark.core
 CFG = build("smoke")  # two layers of 8 experts, four topics
@@ -94,7 +95,7 @@ def curves(dip=1.0, refused=0.0):
 
 def said(name, given=None, history=None, cfg=CFG):
     """The sentence of a figure."""
-    return findings.FINDINGS[name](findings.Run(cfg, given or metrics(), history or curves()))
+    return findings.FINDINGS[name](Run(cfg, given or metrics(), history or curves()))
 
 
 def changed(path, value):
@@ -295,7 +296,7 @@ def test_a_dip_is_said_with_its_reason(dip, refused, words):
 
 
 def test_the_first_screen_is_five_lines():
-    lines = findings.first_screen(findings.Run(CFG, metrics(), curves()))
+    lines = findings.first_screen(Run(CFG, metrics(), curves()))
     assert len(lines) == 5
     assert "12,345 parameters, with 2 layers of 8 experts, 2 of which" in lines[0]
     assert lines[3] == (
@@ -304,7 +305,7 @@ def test_the_first_screen_is_five_lines():
     )
     heavy = changed("weights.all.relative", 0.9)
     heavy["inside"]["removal"]["set_back"]["random"]["m50"] = None
-    line = findings.first_screen(findings.Run(CFG, heavy, curves()))[3]
+    line = findings.first_screen(Run(CFG, heavy, curves()))[3]
     assert "random ones never do" in line and "by .90 of" in line
 
 
@@ -317,10 +318,3 @@ def test_every_figure_has_its_sentence_under_every_rule():
             assert text.endswith(".") and "None" not in text and "nan" not in text
         swapped = hazards.RULES[rule].swaps
         assert f"another {swapped} that makes" in said("contrasts", cfg=cfg)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(0.13, ".13"), (1.0, "1.00"), (0.996, "1.00"), (0.0, ".00"), (None, "–")]
-)
-def test_shares_without_their_zero(value, text):
-    assert findings._share(value) == text

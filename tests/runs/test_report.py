@@ -11,6 +11,7 @@ from test_hazards import PAIR
 from toymoe import checkpoint, hazards
 from toymoe.measures import paper
 from toymoe.runs import findings, localisation_plots, plots, report
+from toymoe.runs.results import Run
 
 pytestmark = pytest.mark.core
 
@@ -68,7 +69,7 @@ def test_every_number_and_control_is_on_the_page(small, small_run, curves):
     page = Page((small_run.out / "report.html").read_text())
     for row in report.summary(small_run.metrics):
         assert " ".join(" ".join(filter(None, row)).split()) in page.text
-    run = findings.Run(small, small_run.metrics, curves)
+    run = Run(small, small_run.metrics, curves)
     for line in findings.first_screen(run):
         assert " ".join(line.split()) in page.text
     for name, figure in FIGURES.items():

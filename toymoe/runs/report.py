@@ -11,6 +11,7 @@ from ..config import Config, to_dict
 from ..measures import paper
 from ..pages import html, tables
 from . import findings, localisation_plots, plots
+from .results import Run
 
 LIMITS = (
     "A small model in a language of some hundred tokens: it shows how "
@@ -159,7 +160,7 @@ def render(
       images: PNG bytes of the figures there are, by name.
       examples: see `toymoe.measures.examples.examples_of`.
     """
-    run, rule = findings.Run(cfg, metrics, curves), cfg.world.hazard_rule
+    run, rule = Run(cfg, metrics, curves), cfg.world.hazard_rule
     pictured = partial(_pictured, run, images)
     swapped = hazards.RULES[rule].swaps
     versions = ", ".join(f"{name} {number}" for name, number in metrics["versions"].items())
@@ -205,7 +206,7 @@ def render(
     return html.page(f"toymoe, seed {cfg.seed}", parts)
 
 
-def _pictured(run: findings.Run, images: dict[str, bytes], figures: dict) -> list[str]:
+def _pictured(run: Run, images: dict[str, bytes], figures: dict) -> list[str]:
     parts = []
     for name, figure in figures.items():
         if name in images:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from .. import checkpoint
 from ..pages import html, style, tables
+from ..pages.words import listed
 from ..runs import records
 from ..zoo.lessons import LESSONS, SHAMS
 from ..zoo.mechanisms import MECHANISMS
@@ -97,7 +98,7 @@ def _of_one(row, rows):
         for name, rate in row["alarms"].items()
         if rate["n"] and name != "all"
     ]
-    return f"{said}; it finds something in {_list(alarms)}." if alarms else f"{said}."
+    return f"{said}; it finds something in {listed(alarms)}." if alarms else f"{said}."
 
 
 def _of_many(rows):
@@ -134,13 +135,9 @@ def _alarms(row, name) -> bool:
     return (rate["rate"] if rate["low"] is None else rate["low"]) > rates.ALARMS
 
 
-def _list(words):
-    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
-
-
 def _few(names):
     """Some names, and how many there are else."""
-    return _list(names[:3] + ([f"{len(names) - 3} more"] if len(names) > 3 else [])) or "nobody"
+    return listed(names[:3] + ([f"{len(names) - 3} more"] if len(names) > 3 else [])) or "nobody"
 
 
 def _word(name):
