@@ -270,3 +270,10 @@ def optimised():
     jax.config.update(UNOPTIMISED, False)
     yield
     jax.config.update(UNOPTIMISED, True)
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """An empty folder to stand in."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
