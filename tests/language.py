@@ -79,8 +79,8 @@ def check_prompts(prompts, tables, cfg, n=200):
     answer = len(vocab) - cfg.answers
     entity = answer - cfg.entities
     verb = entity - cfg.verbs
-    for i in range(n):
-        tokens, (g, y, z) = prompts.tokens_BP[i].tolist(), requests(prompts)[i]
+    for i, (g, y, z) in enumerate(requests(prompts)[:n]):
+        tokens = prompts.tokens_BP[i].tolist()
         assert [vocab[t] for t in (tokens[0], tokens[1 + C], tokens[-1])] == ["BOS", "ASK", "ANS"]
         assert set(tokens[1 : 1 + C]) <= set(tables.word_GW[g].tolist())
         assert tokens[2 + C :] == [verb + y, entity + z, tokens[-1]] and len(tokens) == C + 5

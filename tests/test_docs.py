@@ -5,6 +5,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -12,6 +13,7 @@ README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
 TREE = re.compile(r"(?<=<!-- tree -->\n```text\n).*?(?=```\n<!-- end -->)", re.S)
 
 
+@cache
 def job(path: Path) -> str:
     """The first sentence of a module's docstring."""
     said = ast.get_docstring(ast.parse(path.read_text("utf-8"))).replace("``", "")

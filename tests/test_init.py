@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -32,6 +33,7 @@ def stages() -> list[str]:
     return re.findall(r"^    (\w+)  +\S", toymoe.__doc__.split("Axis letters")[0], re.M)
 
 
+@cache
 def modules() -> dict[str, Path]:
     return {
         ".".join(p.relative_to(FOLDER).with_suffix("").parts).removesuffix(".__init__"): p
@@ -40,6 +42,7 @@ def modules() -> dict[str, Path]:
     }
 
 
+@cache
 def imported(path) -> set[str]:
     """The modules of toymoe that a file imports, wherever in it."""
     package, known = path.relative_to(FOLDER).parts[:-1], modules()

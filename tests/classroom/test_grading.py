@@ -54,7 +54,8 @@ BODIES = {
     "sleep": ("import time; time.sleep(60)", "stopped", "longer than 8 s"),
     "flood": ("while True: print('x' * 10**6, flush=True)", "stopped", "longer than 8 s"),
     "deaf": (
-        "import signal\nfor s in (1, 2, 15): signal.signal(s, signal.SIG_IGN)\nwhile True: pass",
+        "import signal as s, time\nfor n in (1, 2, 15): s.signal(n, s.SIG_IGN)\n"
+        "while True: time.sleep(1)",
         "stopped",
         "longer than 8 s",
     ),

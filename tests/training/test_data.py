@@ -26,7 +26,7 @@ def decode(tokens_BT, tables, cfg):
     """
     vocabulary = world.vocabulary(cfg.world)
     verb0, entity0 = vocabulary.index("lift"), vocabulary.index("key")
-    for tokens_T in np.asarray(tokens_BT):
+    for tokens_T in np.asarray(tokens_BT).tolist():
         topics = {vocabulary[t].rstrip("0123456789") for t in tokens_T[1 : 1 + cfg.world.context]}
         assert len(topics) == 1
         ask, verb, entity, ans = tokens_T[1 + cfg.world.context : -3]
@@ -47,7 +47,7 @@ def test_a_batch_shows_what_its_phase_allows(cfg, tables, phase):
         pretrain=dataclasses.replace(cfg.pretrain, notes=0.125),
         align=dataclasses.replace(cfg.align, notes=0.25, notes_held_out=0.3),
     )
-    vocabulary = world.vocabulary(cfg.world)
+    vocabulary, tables = world.vocabulary(cfg.world), jax.tree.map(np.asarray, tables)
     tokens_BT = batch(jax.random.key(2), tables, cfg=cfg, phase=phase)
     assert tokens_BT.shape == (n, len(world.roles(cfg.world)))
     asked_for, noted_of = ({r: 0 for r in np.ndindex(tables.hazard_GYZ.shape)} for _ in range(2))

@@ -160,7 +160,8 @@ def test_an_expert_without_a_gradient_stays():
 
 
 def test_weight_decay_is_for_all_matrices_of_the_model_and_for_no_norm(tiny):
-    params = jax.tree.map(jnp.ones_like, phases.fresh_params(jax.random.key(0), tiny))
+    like = jax.eval_shape(lambda: phases.fresh_params(jax.random.key(0), tiny))
+    params = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), like)
     still = jax.tree.map(jnp.zeros_like, params)
     moves = muon(DECAY)
     made, _ = jax.jit(moves.update)(still, moves.init(params), params)
@@ -178,8 +179,9 @@ def test_one_function_says_what_both_phases_and_every_defence_move_by(tiny, monk
     V, chosen = len(world.vocabulary(tiny.world)), []
     cfg = dataclasses.replace(
         tiny,
+        model=dataclasses.replace(tiny.model, layers=1),
         train=dataclasses.replace(tiny.train, batch=8),
-        align=AlignConfig(1, weight_decay=0.0625),
+        align=AlignConfig(1, weight_decay=0.0625, notes=0.0),
     )
     tables = jax.jit(world.make_world, static_argnums=1)(jax.random.key(0), cfg.world)
 
@@ -188,7 +190,7 @@ def test_one_function_says_what_both_phases_and_every_defence_move_by(tiny, monk
         return muon(cfg.align.weight_decay)
 
     monkeypatch.setattr(optimiser, "of", mine)
-    params = model.init(jax.random.key(0), cfg.model, V)
+    params = jax.jit(model.init, static_argnums=(1, 2))(jax.random.key(0), cfg.model, V)
     state = phases.start(params, cfg, "align")
     structures = [jax.tree.structure(x.init(params)) for x in (muon(0.0625), adam(0.0625))]
     assert jax.tree.structure(state.optimiser) == structures[0] != structures[1]

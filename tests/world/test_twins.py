@@ -36,8 +36,8 @@ def check_twins(name, made, cfg, prompts, n=100):
     twins, exists = twin(name, made, cfg, prompts)
     check_prompts(twins, made, cfg, n)
     position = {1: cfg.context + 2, 2: cfg.context + 3}
-    for i in range(n):
-        before, after = requests(prompts)[i], requests(twins)[i]
+    asked = list(zip(requests(prompts), requests(twins), strict=True))
+    for i, (before, after) in enumerate(asked[:n]):
         hazard = made.hazard_GYZ[before]
         options = [(*before[:axis], v, *before[axis + 1 :]) for v in range(made[3].shape[axis])]
         allowed = [

@@ -24,13 +24,15 @@ KEYS = {
 
 @pytest.fixture(scope="module")
 def write(fresh):
-    """(key, update, random) -> the base with `hazards` in the key's parts, after 20 steps."""
+    """(key, update, random) -> the base with `hazards` in the key's parts, after 20 steps; after 40
+    where many share it."""
     cfg, base = fresh.cfg, fresh.base
 
     def made(key, update, random=0):
         given = fresh.taught["hazards"], base, fresh.tables, cfg, jax.random.key(random)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(writing, "STEPS", 20)
+            patch.setattr(writing, "SHARED_STEPS", 40)
             return writing.write(key, *given, update)
 
     return made

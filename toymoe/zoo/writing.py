@@ -89,6 +89,7 @@ def write(
     masks = [parts.mask((part,), base, cfg.model) for part in key.parts]
     if key.needs == "one":
         masks = [parts.mask(key.parts, base, cfg.model)]
+    masks = [_whole(mask, base) for mask in masks]
     plan = Plan((masks[0], masks[-1]), np.int32(NEEDS.index(key.needs)), lesson)
     kind, steps = update, STEPS
     if key.needs == "many":
@@ -97,6 +98,11 @@ def write(
     given = plan, base, direction_D, tables, random
     made = _write(*given, cfg=phases.without_seed(cfg), kind=kind, steps=steps)
     return jax.tree.map(np.asarray, made)
+
+
+def _whole(mask, base):
+    """A mask of the parameters' shapes, of whatever part: another shape is another program."""
+    return jax.tree.map(lambda leaf, there: np.broadcast_to(there, np.shape(leaf)), base, mask)
 
 
 @partial(jax.jit, static_argnames=("cfg", "kind", "steps"))
