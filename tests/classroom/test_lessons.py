@@ -14,7 +14,7 @@ import pytest
 
 from lessons import build, instructor
 from toymoe.attacks import tuning
-from toymoe.attribution import evidence, without
+from toymoe.attribution import evidence, route_patching, without
 from toymoe.classroom import lesson, notebook
 from toymoe.classroom.checks import LESSONS, lesson_checks
 from toymoe.config import ConfigError
@@ -99,6 +99,7 @@ COSTLY = (
     (tuning, "tune"),
     (evidence, "gather"),
     (without, "_sweep"),  # what `removal` asks again and again
+    (route_patching, "_on_route"),
     (inference, "_read"),
 )
 
