@@ -103,7 +103,7 @@ def forget_programs():
     process that asks Linux for more than 65,530 ends in a segmentation fault."""
     yield
     maps = Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > 30_000:
+    if maps.exists() and maps.read_bytes().count(b"\n") > 15_000:
         jax.clear_caches()
 
 
