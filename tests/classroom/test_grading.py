@@ -335,7 +335,11 @@ def test_ctrl_c_keeps_what_is_done_and_leaves_nothing_running(tmp_path):
     (tmp_path / "a.py").write_text(SCRIPT)
     endless = BODIES["daemon"][0].replace("return 0.5", "while True: pass")
     (tmp_path / "b.ipynb").write_text(with_guess(body(endless)))
-    line = [sys.executable, "-m", "toymoe.cli", "grade", "a.py", "b.ipynb", "--out", "g.csv"]
+    hears = (  # also where this process was started by a shell that ignores Ctrl-C, as behind an &
+        "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+        "from toymoe.cli import main; sys.exit(main())"
+    )
+    line = [sys.executable, "-c", hears, "grade", "a.py", "b.ipynb", "--out", "g.csv"]
     environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
     for ending in (signal.SIGINT, signal.SIGKILL):
         process = subprocess.Popen(
