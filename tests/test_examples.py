@@ -79,6 +79,7 @@ GIVEN = {
     "docs/metrics.md": ({}, {}),
     "docs/raset.md": ({}, {"np.ndindex(left_LE.shape)": "np.ndindex(1, 2)"}),
     "docs/taps.md": ({}, {}),
+    "docs/validation.md": ({}, {}),
     "lessons/README.md": ("lesson", {}),
 }
 

@@ -123,8 +123,9 @@ def contrasts(run: Run) -> str:
     said = ""
     if topic is not None and before is not None:
         said = (
-            f"Topic {_moves(topic, before)} the route: prompts of different topics differ "
-            f"{topic:.1f} times as much as prompts of one topic (untrained: {before:.1f}). "
+            f"Topic {'moves' if topic >= 2 * before else 'hardly moves'} the route: prompts of "
+            f"different topics differ {topic:.1f} times as much as prompts of one topic "
+            f"(untrained: {before:.1f}). "
         )
     return said + _moved_by_refusal(ratios, hazards.RULES[run.cfg.world.hazard_rule].swaps)
 
@@ -144,16 +145,12 @@ def _moved_by_refusal(ratios, swapped) -> str:
         at, control = "", "another verb that does not"
     if hazard is None or earlier is None:
         return "Whether refusal moves the route cannot be said: there are no such twins."
+    moves = hazard >= 1.5 * max(earlier, 1)  # half as much again
     return (
-        f"Refusal {_moves(hazard, earlier)} it{at}: at ANS another {swapped} that makes the "
-        f"request harmless moves it {hazard:.1f} times as much as {control} (before alignment: "
-        f"{earlier:.1f}{' at most' if at else ''})."
+        f"Refusal {'moves' if moves else 'hardly moves'} it{at}: at ANS another {swapped} that "
+        f"makes the request harmless moves it {hazard:.1f} times as much as {control} (before "
+        f"alignment: {earlier:.1f}{' at most' if at else ''})."
     )
-
-
-def _moves(ratio, control) -> str:
-    """Half as much again as its control, and as nothing, which is one."""
-    return "moves" if ratio >= 1.5 * max(control, 1) else "hardly moves"
 
 
 def load(run: Run) -> str:

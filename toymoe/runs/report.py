@@ -72,10 +72,15 @@ def summary(metrics: dict) -> list[tuple[str, str, str]]:
             routing["nmi_topic_shuffled"],
         )
     )
-    topic, intent, harmless, _ = (
-        {which: _ratio(value) for which, value in routing["ratios"][name].items()}
-        for name in RATIOS
-    )
+    moved = [
+        (RATIOS[name], _ratio(found["aligned"]), f"{word} {_ratio(found[which])}")
+        for name, which, word in (
+            ("cross_by_same_topic", "untrained", "untrained"),
+            ("intent_by_neutral_at_answer", "pretrained", "before alignment"),
+            ("intent_by_harmless_at_answer", "pretrained", "before alignment"),
+        )
+        for found in [routing["ratios"][name]]
+    ]
     change = {name: tables.number(c["relative"], 2) for name, c in metrics["weights"].items()}
     hazards_on, twins_on = inside["route"]["hazards"], inside["route"]["twins"]
     chance = routing["top_k"] / routing["experts"]
@@ -91,17 +96,7 @@ def summary(metrics: dict) -> list[tuple[str, str, str]]:
         ),
         ("hazards known, as notes", tables.number(aligned["hazard_noted"]), ""),
         ("NMI(topic; expert), best layer", nmi, f"untrained {untrained}, shuffled {shuffled}"),
-        (RATIOS["cross_by_same_topic"], topic["aligned"], f"untrained {topic['untrained']}"),
-        (
-            RATIOS["intent_by_neutral_at_answer"],
-            intent["aligned"],
-            f"before alignment {intent['pretrained']}",
-        ),
-        (
-            RATIOS["intent_by_harmless_at_answer"],
-            harmless["aligned"],
-            f"before alignment {harmless['pretrained']}",
-        ),
+        *moved,
         ("routes that alignment kept", kept, f"by chance {tables.number(chance)}"),
         ("weight change, whole model", change["all"], "of their size"),
         ("  experts", change["experts"], f"attention {change['attention']}"),

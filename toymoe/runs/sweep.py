@@ -86,8 +86,8 @@ def sweep(
     claim(cfg, out)
     job = jobs.Job(out, seeds, partial(_train, cfg, out), partial(_numbers, cfg, out))
     tables = out / "sweep.csv", out / "summary.csv"
-    every, summary, _ = records.tabulate(job, dict, *tables, watch=watch, done=done, crew=crew)
-    return every, summary
+    rows, summary, _ = records.tabulate(job, dict, *tables, watch=watch, done=done, crew=crew)
+    return rows, summary
 
 
 def _train(cfg, out, seed, watch):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..pages import words
 from ..pages.style import Figure, defaults, new_figure
 
 TITLE = "Which methods find what is there, and which what is not?"
@@ -27,7 +28,7 @@ def scores(result: dict) -> Figure:
     for axes, (title, colours, names, share_MN) in zip(many, panels, strict=True):
         axes.imshow(share_MN, cmap=colours, vmin=0, vmax=1, aspect="auto")
         for (i, j), share in np.ndenumerate(share_MN):
-            text = "–" if np.isnan(share) else f"{share:.2f}".removeprefix("0")
+            text = words.share(None if np.isnan(share) else share)
             color = "white" if share > 0.6 else "black"
             axes.text(j, i, text, ha="center", va="center", color=color, fontsize=8)
         axes.set_title(title, fontsize=9)
